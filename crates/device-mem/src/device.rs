@@ -1,0 +1,149 @@
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use crate::{HipDevice, MemError, Transfers};
+
+/// Where buffers live and operations run. A closed set: each operation has one `match` over it.
+#[derive(Clone, Debug)]
+pub enum Device {
+    /// Host memory and the reference bodies.
+    Cpu,
+    /// A device behind HIP's C API: a card, or whatever else fills the function table.
+    Hip(Arc<HipDevice>),
+}
+
+impl Device {
+    /// Whether both name the same device.
+    pub fn same(&self, other: &Device) -> bool {
+        match (self, other) {
+            (Device::Cpu, Device::Cpu) => true,
+            (Device::Hip(left), Device::Hip(right)) => Arc::ptr_eq(left, right),
+            _ => false,
+        }
+    }
+
+    /// Fails unless both name the same device.
+    ///
+    /// # Errors
+    /// [`MemError::ForeignDevice`] names both.
+    pub fn expect_same(&self, other: &Device) -> Result<(), MemError> {
+        if self.same(other) {
+            return Ok(());
+        }
+        Err(MemError::ForeignDevice { left: self.to_string(), right: other.to_string() })
+    }
+
+    /// What this device has moved and launched so far.
+    pub fn transfers(&self) -> Transfers {
+        match self {
+            Device::Cpu => Transfers::default(),
+            Device::Hip(hip) => hip.transfers(),
+        }
+    }
+}
+
+/// Where a result was computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RanOn {
+    /// By the CPU body.
+    Cpu,
+    /// By kernels launched through HIP's C API.
+    Hip,
+}
+
+impl fmt::Display for RanOn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            RanOn::Cpu => "cpu",
+            RanOn::Hip => "hip",
+        })
+    }
+}
+
+/// What a user asks for with `--device`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// HIP when a device opens, else the CPU, with one warning that says why.
+    #[default]
+    Auto,
+    /// The CPU; HIP is never loaded.
+    Cpu,
+    /// The HIP device with this ordinal; an error when it cannot be had.
+    Hip {
+        /// Index among the visible devices.
+        ordinal: u32,
+    },
+}
+
+impl FromStr for DeviceChoice {
+    type Err = ParseDeviceChoiceError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let unknown = || ParseDeviceChoiceError { found: text.to_owned() };
+        match text.split_once(':') {
+            None if text == "auto" => Ok(DeviceChoice::Auto),
+            None if text == "cpu" => Ok(DeviceChoice::Cpu),
+            None if text == "hip" => Ok(DeviceChoice::Hip { ordinal: 0 }),
+            Some(("hip", ordinal)) => {
+                ordinal.parse().map(|ordinal| DeviceChoice::Hip { ordinal }).map_err(|_| unknown())
+            }
+            _ => Err(unknown()),
+        }
+    }
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DeviceChoice::Auto => f.write_str("auto"),
+            DeviceChoice::Cpu => f.write_str("cpu"),
+            DeviceChoice::Hip { ordinal } => write!(f, "hip:{ordinal}"),
+        }
+    }
+}
+
+/// The text is no device choice.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("expected auto, cpu, hip or hip:N, found {found:?}")]
+pub struct ParseDeviceChoiceError {
+    /// The text that was found.
+    pub found: String,
+}
+
+/// A device, and why it is not the one that `auto` would rather have had.
+#[derive(Debug)]
+pub struct Opened {
+    /// The device to use.
+    pub device: Device,
+    /// Why `auto` took the CPU; `None` when it did not have to.
+    pub fallback: Option<MemError>,
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Device::Cpu => f.write_str("cpu"),
+            Device::Hip(hip) => fmt::Display::fmt(hip, f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn choices_read_and_print() {
+        for text in ["auto", "cpu", "hip:0", "hip:3"] {
+            assert_eq!(text.parse::<DeviceChoice>().unwrap().to_string(), text);
+        }
+        assert_eq!("hip".parse(), Ok(DeviceChoice::Hip { ordinal: 0 }));
+        for text in ["", "gpu", "hip:", "hip:-1", "hip:x", "cpu:0", "auto:1"] {
+            assert_eq!(text.parse::<DeviceChoice>(), Err(ParseDeviceChoiceError { found: text.to_owned() }));
+        }
+    }
+}

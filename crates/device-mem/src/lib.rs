@@ -1,0 +1,36 @@
+//! Safe ownership over HIP and host memory: devices, buffers, views, kernels.
+//!
+//! - [`Device`] is a closed enum: [`Device::Cpu`] or [`Device::Hip`]. It is chosen once, by [`Device::open`].
+//! - [`DeviceBuffer<T>`] owns `[len]` elements on one device; [`View`] and [`ViewMut`] borrow a range of it.
+//! - [`MappedFile`] lends the bytes of a file to CPU buffers without a copy.
+//! - [`Transfers`] counts what crosses the bus, so that a test can prove that nothing else does.
+//!
+//! What this crate does not do: it computes nothing, it never moves data between devices unasked, and it does not
+//! fall back. An error leaves every input as it was.
+//!
+//! ```
+//! use device_mem::{Device, DeviceBuffer};
+//!
+//! # fn main() -> Result<(), device_mem::MemError> {
+//! let mut buffer = DeviceBuffer::from_host_vec(&Device::Cpu, vec![1.0_f32, 2.0, 3.0])?;
+//! buffer.view_mut(1..3)?.copy_from_host(&[20.0, 30.0])?;
+//! assert_eq!(buffer.to_host_vec()?, [1.0, 20.0, 30.0]);
+//! # Ok(())
+//! # }
+//! ```
+
+mod buffer;
+mod device;
+mod element;
+mod error;
+mod hip;
+mod mapped;
+mod transfers;
+
+pub use buffer::{DeviceBuffer, View, ViewMut};
+pub use device::{Device, DeviceChoice, Opened, ParseDeviceChoiceError, RanOn};
+pub use element::{DType, Element, Float};
+pub use error::MemError;
+pub use hip::{HipDevice, HipView, HipViewMut};
+pub use mapped::MappedFile;
+pub use transfers::Transfers;

@@ -1,0 +1,2 @@
+//! The glm command.
+fn main() {}
