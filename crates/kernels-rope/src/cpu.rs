@@ -1,0 +1,94 @@
+//! The reference body, on slices of host memory.
+
+use device_mem::Float;
+use rayon::prelude::*;
+
+use crate::Layout;
+
+/// A table and the positions to rotate by, in host memory.
+#[derive(Clone, Copy)]
+pub(crate) struct HostRotation<'a> {
+    /// `[length, pairs]`.
+    pub(crate) cos: &'a [f32],
+    /// `[length, pairs]`.
+    pub(crate) sin: &'a [f32],
+    /// `[pairs]`.
+    pub(crate) pair_axis: &'a [u32],
+    /// `[axes, tokens]`, each below `length`.
+    pub(crate) positions: &'a [u32],
+    /// Distance between the elements of a pair.
+    pub(crate) pair_span: usize,
+    pub(crate) tokens: usize,
+}
+
+impl HostRotation<'_> {
+    fn pairs(&self) -> usize {
+        self.pair_axis.len()
+    }
+
+    /// Index into `cos` and `sin` of one pair of one token.
+    fn entry(&self, token: usize, pair: usize) -> usize {
+        let axis = self.pair_axis[pair] as usize;
+        self.positions[axis * self.tokens + token] as usize * self.pairs() + pair
+    }
+
+    /// cos and sin `[pairs]` of one token.
+    fn row(&self, token: usize) -> Vec<(f32, f32)> {
+        let entries = (0..self.pairs()).map(|pair| self.entry(token, pair));
+        entries.map(|entry| (self.cos[entry], self.sin[entry])).collect()
+    }
+}
+
+/// Rotates q and k in place.
+pub(crate) fn apply_position_embeddings_host<T: Float>(
+    rotation: HostRotation<'_>,
+    (q, q_layout): (&mut [T], &Layout),
+    (k, k_layout): (&mut [T], &Layout),
+) {
+    apply_rope_host(rotation, q, q_layout);
+    apply_rope_host(rotation, k, k_layout);
+}
+
+/// Rotates the rows of `data` in place. `layout` is proven to fit `data`.
+pub(crate) fn apply_rope_host<T: Float>(rotation: HostRotation<'_>, data: &mut [T], layout: &Layout) {
+    if layout.is_empty() {
+        return;
+    }
+    let (tokens, heads) = (layout.tokens as usize, layout.heads as usize);
+    if layout.token_major() {
+        let token_len = block_len(data.len(), tokens, layout.token_stride);
+        data.par_chunks_mut(token_len).take(tokens).enumerate().for_each(|(token, block)| {
+            let cos_sin = rotation.row(token);
+            let head_len = block_len(block.len(), heads, layout.head_stride);
+            for row in block.chunks_mut(head_len).take(heads) {
+                rotate(row, &cos_sin, rotation.pair_span);
+            }
+        });
+    } else {
+        let head_len = block_len(data.len(), heads, layout.head_stride);
+        data.par_chunks_mut(head_len).take(heads).for_each(|block| {
+            let token_len = block_len(block.len(), tokens, layout.token_stride);
+            for (token, row) in block.chunks_mut(token_len).take(tokens).enumerate() {
+                rotate(row, &rotation.row(token), rotation.pair_span);
+            }
+        });
+    }
+}
+
+/// Elements from one of `count` blocks to the next; a lone block is all of `len`, and its stride is never taken.
+fn block_len(len: usize, count: usize, stride: u64) -> usize {
+    if count == 1 { len } else { usize::try_from(stride).unwrap_or(len) }
+}
+
+/// Rotates the pairs at the start of one row. Every product and sum is rounded once, as in the kernels.
+fn rotate<T: Float>(row: &mut [T], cos_sin: &[(f32, f32)], pair_span: usize) {
+    let rotated = &mut row[..2 * cos_sin.len()];
+    for (block, cos_sin) in rotated.chunks_exact_mut(2 * pair_span).zip(cos_sin.chunks_exact(pair_span)) {
+        let (first, second) = block.split_at_mut(pair_span);
+        for ((a, b), (cos, sin)) in first.iter_mut().zip(second).zip(cos_sin) {
+            let (x, y) = (a.to_f32(), b.to_f32());
+            *a = T::from_f32(x * cos - y * sin);
+            *b = T::from_f32(y * cos + x * sin);
+        }
+    }
+}
