@@ -1,1 +1,30 @@
-//! Placeholder.
+//! Test-only: what the tests of every layer share, so that a rule exists once.
+//!
+//! - [`compare`] is the one comparison, with [`Tolerance`] from bit-equal to a derived bound per element. NaN or an
+//!   infinity on one side only is always a failure.
+//! - [`SplitMix64`] and the functions beside it make seeded data that is the same on every platform.
+//! - [`Golden`] reads the committed golden data in [`golden_dir`].
+//!
+//! What this crate does not do: it holds no model code and no expected results of its own, and nothing but tests
+//! depends on it.
+//!
+//! ```
+//! use parity::{Tolerance, compare};
+//!
+//! let report = compare(&[1.0_f64, 2.0], &[1.0_f32, 2.000_000_2], Tolerance::Ulps(1))?;
+//! assert_eq!(report.worst.map(|worst| worst.index), Some(1));
+//! assert!(compare(&[1.0_f64], &[f32::NAN], Tolerance::Absolute(1e9)).is_err());
+//! # Ok::<(), parity::Mismatch>(())
+//! ```
+
+#![deny(unsafe_code)]
+
+mod compare;
+mod data;
+mod golden;
+mod number;
+
+pub use compare::{Element, Mismatch, Report, Tolerance, compare};
+pub use data::{SPECIAL, SplitMix64, positions, uniform, uniform_with_special};
+pub use golden::{Golden, GoldenError, golden_dir};
+pub use number::{Number, half_ulp, ulp};
