@@ -145,7 +145,8 @@ fn dynamic_theta(theta: f64, width: u32, factor: f64, trained_positions: u32, le
         return theta; // The only frequency is theta^0, and the exponent below would divide by zero.
     }
     let stretch = f64::from(length.max(trained_positions)) / f64::from(trained_positions);
-    theta * (factor * stretch - (factor - 1.0)).powf(f64::from(width) / f64::from(width - 2))
+    // transformers writes factor * stretch - (factor - 1); this form is exactly 1 when nothing is stretched.
+    theta * (1.0 + factor * (stretch - 1.0)).powf(f64::from(width) / f64::from(width - 2))
 }
 
 fn yarn_mscale(factor: f64, mscale: f64) -> f64 {
