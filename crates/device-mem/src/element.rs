@@ -2,6 +2,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use bytemuck::Pod;
+use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 /// The element types that buffers hold.
@@ -56,6 +57,9 @@ pub trait Float: Element {
     fn to_f32(self) -> f32;
     /// Rounds once, to nearest even; NaN stays NaN.
     fn from_f32(value: f32) -> Self;
+    /// `values` as f32, exact: themselves when they are f32, else widened into the start of `scratch`. Only as many
+    /// as `scratch` can hold.
+    fn widened<'a>(values: &'a [Self], scratch: &'a mut [f32]) -> &'a [f32];
 }
 
 mod sealed {
@@ -88,6 +92,10 @@ impl Float for f32 {
     fn from_f32(value: f32) -> Self {
         value
     }
+    #[inline]
+    fn widened<'a>(values: &'a [f32], scratch: &'a mut [f32]) -> &'a [f32] {
+        &values[..values.len().min(scratch.len())]
+    }
 }
 impl Float for f16 {
     #[inline]
@@ -98,6 +106,14 @@ impl Float for f16 {
     fn from_f32(value: f32) -> Self {
         f16::from_f32(value)
     }
+    #[inline]
+    fn widened<'a>(values: &'a [f16], scratch: &'a mut [f32]) -> &'a [f32] {
+        let len = values.len().min(scratch.len());
+        let widened = &mut scratch[..len];
+        // The slice form uses the CPU's conversion instruction where there is one.
+        values[..len].convert_to_f32_slice(widened);
+        widened
+    }
 }
 impl Float for bf16 {
     #[inline]
@@ -107,6 +123,15 @@ impl Float for bf16 {
     #[inline]
     fn from_f32(value: f32) -> Self {
         bf16::from_f32(value)
+    }
+    #[inline]
+    fn widened<'a>(values: &'a [bf16], scratch: &'a mut [f32]) -> &'a [f32] {
+        let len = values.len().min(scratch.len());
+        let widened = &mut scratch[..len];
+        for (wide, value) in widened.iter_mut().zip(values) {
+            *wide = f32::from_bits(u32::from(value.to_bits()) << 16);
+        }
+        widened
     }
 }
 
@@ -122,5 +147,25 @@ impl FromStr for DType {
             "u32" => Ok(DType::U32),
             _ => Err(format!("expected f32, f16, bf16 or u32, found {text:?}")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slices_widen_as_their_elements_do() {
+        fn check<T: Float>(values: &[T]) {
+            let mut scratch = vec![7.0; values.len()];
+            for (value, wide) in values.iter().zip(T::widened(values, &mut scratch)) {
+                let alone = value.to_f32();
+                assert!(wide.to_bits() == alone.to_bits() || (wide.is_nan() && alone.is_nan()), "{alone}");
+            }
+            assert_eq!(T::widened(values, &mut [0.0; 5]).len(), 5);
+        }
+        check(&Vec::from_iter((0..=u16::MAX).map(f16::from_bits)));
+        check(&Vec::from_iter((0..=u16::MAX).map(bf16::from_bits)));
+        check(&[0.0_f32, -0.0, 1.5, f32::MIN_POSITIVE, 1e-45, f32::INFINITY, f32::NAN]);
     }
 }
