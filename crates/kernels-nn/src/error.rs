@@ -1,0 +1,127 @@
+use device_mem::{DType, MemError};
+use thiserror::Error;
+
+/// What can go wrong with a layer operation. Inputs and outputs are then as they were.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum NnError {
+    /// A dimension is zero.
+    #[error("{dimension} must be at least 1, but is 0; check the model's config")]
+    ZeroDimension {
+        /// The dimension's name.
+        dimension: &'static str,
+    },
+    /// A matrix does not hold what its shape says.
+    #[error(
+        "{matrix} [{rows}, {columns}] does not match {found} elements; check the config against the checkpoint"
+    )]
+    MatrixLength {
+        /// The matrix's name.
+        matrix: &'static str,
+        /// Rows.
+        rows: usize,
+        /// Elements of a row.
+        columns: usize,
+        /// Elements that were found.
+        found: usize,
+    },
+    /// A vector of parameters has the wrong length.
+    #[error(
+        "{vector} must hold {expected} elements but holds {found}; check the config against the checkpoint"
+    )]
+    VectorLength {
+        /// The vector's name.
+        vector: &'static str,
+        /// Elements that were expected.
+        expected: usize,
+        /// Elements that were found.
+        found: usize,
+    },
+    /// An operand does not hold whole rows, one per token.
+    #[error("{operand} must hold rows of {width} elements, but its {found} are no multiple of that")]
+    Ragged {
+        /// The operand's name.
+        operand: &'static str,
+        /// Elements of one row.
+        width: usize,
+        /// Elements that were found.
+        found: usize,
+    },
+    /// An operand's length does not follow from the other's.
+    #[error("{operand} must be [{tokens}, {width}] to go with the other operand, but holds {found} elements")]
+    OperandLength {
+        /// The operand's name.
+        operand: &'static str,
+        /// Rows that were expected.
+        tokens: usize,
+        /// Elements of one row.
+        width: usize,
+        /// Elements that were found.
+        found: usize,
+    },
+    /// A token id lies outside the vocabulary.
+    #[error(
+        "token id {id} at index {index} is outside the vocabulary of {vocab}; use this model's tokenizer"
+    )]
+    TokenId {
+        /// The id.
+        id: u32,
+        /// Its index among the ids.
+        index: usize,
+        /// Rows of the embedding.
+        vocab: usize,
+    },
+    /// The norm's epsilon cannot be used.
+    #[error("eps must be finite and at least 0, but is {found}; take rms_norm_eps from the model's config")]
+    Eps {
+        /// The value that was found.
+        found: f32,
+    },
+    /// A weight cannot be of this type.
+    #[error("a weight must be f32, f16 or bf16, but is {found}; convert the checkpoint")]
+    WeightDType {
+        /// The type that was found.
+        found: DType,
+    },
+    /// The sampling temperature cannot be used.
+    #[error("temperature must be finite and at least 0 (0 is greedy), but is {found}")]
+    Temperature {
+        /// The value that was found.
+        found: f32,
+    },
+    /// The nucleus cannot be used.
+    #[error("top_p must be above 0 and at most 1 (1 keeps all tokens), but is {found}")]
+    TopP {
+        /// The value that was found.
+        found: f32,
+    },
+    /// A logit is NaN or positive infinity, so that no distribution follows.
+    #[error("the logit of token {id} is {found}; the weights or an operation before are damaged")]
+    Logit {
+        /// The token.
+        id: usize,
+        /// The value that was found.
+        found: f32,
+    },
+    /// There is no token to choose: no logits, or all are negative infinity.
+    #[error("none of the {vocab} logits is above -inf, so there is no token to choose")]
+    NoCandidate {
+        /// Logits that were given.
+        vocab: usize,
+    },
+    /// More logits than token ids can name.
+    #[error("{vocab} logits are more than 32-bit token ids can name")]
+    VocabTooLarge {
+        /// Logits that were given.
+        vocab: usize,
+    },
+    /// The operation has no body for HIP devices.
+    #[error("{operation} has no HIP body; keep its operands on the CPU")]
+    NoHipBody {
+        /// The operation.
+        operation: &'static str,
+    },
+    /// Memory, transfer or launch failed.
+    #[error(transparent)]
+    Mem(#[from] MemError),
+}

@@ -1,0 +1,236 @@
+use std::ops::Range;
+
+use device_mem::{DType, Device, DeviceBuffer, Element, MappedFile, View};
+use half::{bf16, f16};
+
+use crate::NnError;
+
+/// A matrix of parameters in the type that the checkpoint stores; operations widen it to f32 as they read it.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Weight {
+    /// IEEE 754 binary32.
+    F32(DeviceBuffer<f32>),
+    /// IEEE 754 binary16.
+    F16(DeviceBuffer<f16>),
+    /// bfloat16.
+    BF16(DeviceBuffer<bf16>),
+}
+
+impl Weight {
+    /// The elements of type `dtype` in `bytes` of a mapped file; see [`DeviceBuffer::from_mapped`].
+    ///
+    /// # Errors
+    /// [`NnError::WeightDType`] for a type that no weight has, or the device's error.
+    pub fn from_mapped(
+        device: &Device,
+        file: &MappedFile,
+        bytes: Range<usize>,
+        dtype: DType,
+    ) -> Result<Weight, NnError> {
+        match dtype {
+            DType::F32 => Ok(Weight::F32(DeviceBuffer::from_mapped(device, file, bytes)?)),
+            DType::F16 => Ok(Weight::F16(DeviceBuffer::from_mapped(device, file, bytes)?)),
+            DType::BF16 => Ok(Weight::BF16(DeviceBuffer::from_mapped(device, file, bytes)?)),
+            found => Err(NnError::WeightDType { found }),
+        }
+    }
+
+    /// The elements' type.
+    pub fn dtype(&self) -> DType {
+        match self {
+            Weight::F32(_) => DType::F32,
+            Weight::F16(_) => DType::F16,
+            Weight::BF16(_) => DType::BF16,
+        }
+    }
+
+    /// Elements.
+    pub fn len(&self) -> usize {
+        match self {
+            Weight::F32(buffer) => buffer.len(),
+            Weight::F16(buffer) => buffer.len(),
+            Weight::BF16(buffer) => buffer.len(),
+        }
+    }
+
+    /// Whether there are no elements.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Size in bytes.
+    pub fn bytes(&self) -> usize {
+        self.len() * self.dtype().size()
+    }
+
+    /// The device that holds the elements.
+    pub fn device(&self) -> Device {
+        match self {
+            Weight::F32(buffer) => buffer.device(),
+            Weight::F16(buffer) => buffer.device(),
+            Weight::BF16(buffer) => buffer.device(),
+        }
+    }
+
+    /// The elements, when they live in host memory.
+    pub(crate) fn host(&self) -> Option<HostWeight<'_>> {
+        match self {
+            Weight::F32(buffer) => host_slice(buffer).map(HostWeight::F32),
+            Weight::F16(buffer) => host_slice(buffer).map(HostWeight::F16),
+            Weight::BF16(buffer) => host_slice(buffer).map(HostWeight::BF16),
+        }
+    }
+
+    /// Fails unless the elements are `[rows, columns]` and neither is zero.
+    fn expect_shape(&self, (rows_name, rows): Named, (columns_name, columns): Named) -> Result<(), NnError> {
+        for (dimension, size) in [(rows_name, rows), (columns_name, columns)] {
+            if size == 0 {
+                return Err(NnError::ZeroDimension { dimension });
+            }
+        }
+        let found = self.len();
+        if rows.checked_mul(columns) != Some(found) {
+            return Err(NnError::MatrixLength { matrix: "weight", rows, columns, found });
+        }
+        Ok(())
+    }
+}
+
+/// A [`Weight`] in host memory.
+#[derive(Clone, Copy)]
+pub(crate) enum HostWeight<'a> {
+    F32(&'a [f32]),
+    F16(&'a [f16]),
+    BF16(&'a [bf16]),
+}
+
+fn host_slice<T: Element>(buffer: &DeviceBuffer<T>) -> Option<&[T]> {
+    match buffer.as_view() {
+        View::Host(values) => Some(values),
+        View::Hip(_) => None,
+    }
+}
+
+/// A dimension and its name.
+type Named = (&'static str, usize);
+
+/// A linear map `y = W x + b`.
+#[derive(Debug)]
+pub struct Linear {
+    pub(crate) weight: Weight,
+    pub(crate) bias: Option<DeviceBuffer<f32>>,
+    pub(crate) out_features: usize,
+    pub(crate) in_features: usize,
+}
+
+impl Linear {
+    /// `weight` `[out_features, in_features]`, row-major, and `bias` `[out_features]` on the same device.
+    ///
+    /// # Errors
+    /// [`NnError::ZeroDimension`], [`NnError::MatrixLength`], [`NnError::VectorLength`], or
+    /// [`ForeignDevice`](device_mem::MemError::ForeignDevice).
+    pub fn new(
+        weight: Weight,
+        bias: Option<DeviceBuffer<f32>>,
+        out_features: usize,
+        in_features: usize,
+    ) -> Result<Linear, NnError> {
+        weight.expect_shape(("out_features", out_features), ("in_features", in_features))?;
+        if let Some(bias) = &bias {
+            weight.device().expect_same(&bias.device())?;
+            if bias.len() != out_features {
+                let (expected, found) = (out_features, bias.len());
+                return Err(NnError::VectorLength { vector: "bias", expected, found });
+            }
+        }
+        Ok(Linear { weight, bias, out_features, in_features })
+    }
+
+    /// Width of an output row.
+    pub fn out_features(&self) -> usize {
+        self.out_features
+    }
+
+    /// Width of an input row.
+    pub fn in_features(&self) -> usize {
+        self.in_features
+    }
+
+    /// The matrix.
+    pub fn weight(&self) -> &Weight {
+        &self.weight
+    }
+
+    /// The bias, where there is one.
+    pub fn bias(&self) -> Option<&DeviceBuffer<f32>> {
+        self.bias.as_ref()
+    }
+}
+
+/// A table of one row per token id.
+#[derive(Debug)]
+pub struct Embedding {
+    pub(crate) weight: Weight,
+    pub(crate) vocab: usize,
+    pub(crate) hidden: usize,
+}
+
+impl Embedding {
+    /// `weight` `[vocab, hidden]`, row-major.
+    ///
+    /// # Errors
+    /// [`NnError::ZeroDimension`], [`NnError::MatrixLength`].
+    pub fn new(weight: Weight, vocab: usize, hidden: usize) -> Result<Embedding, NnError> {
+        weight.expect_shape(("vocab", vocab), ("hidden", hidden))?;
+        Ok(Embedding { weight, vocab, hidden })
+    }
+
+    /// Rows: token ids are below this.
+    pub fn vocab(&self) -> usize {
+        self.vocab
+    }
+
+    /// Width of a row.
+    pub fn hidden(&self) -> usize {
+        self.hidden
+    }
+
+    /// The table.
+    pub fn weight(&self) -> &Weight {
+        &self.weight
+    }
+}
+
+/// The parameters of a root-mean-square norm.
+#[derive(Debug)]
+pub struct RmsNorm {
+    pub(crate) weight: DeviceBuffer<f32>,
+    pub(crate) eps: f32,
+}
+
+impl RmsNorm {
+    /// `weight` `[hidden]`; `eps` is added to the mean square.
+    ///
+    /// # Errors
+    /// [`NnError::ZeroDimension`], [`NnError::Eps`].
+    pub fn new(weight: DeviceBuffer<f32>, eps: f32) -> Result<RmsNorm, NnError> {
+        if weight.is_empty() {
+            return Err(NnError::ZeroDimension { dimension: "hidden" });
+        }
+        if !(eps.is_finite() && eps >= 0.0) {
+            return Err(NnError::Eps { found: eps });
+        }
+        Ok(RmsNorm { weight, eps })
+    }
+
+    /// Width of a row.
+    pub fn hidden(&self) -> usize {
+        self.weight.len()
+    }
+
+    /// What is added to the mean square.
+    pub fn eps(&self) -> f32 {
+        self.eps
+    }
+}
