@@ -1,0 +1,243 @@
+//! What stands beside the images, for build scripts and for the tool that compiles kernels.
+//!
+//! A crate keeps its images in `hsaco/<arch>/<family>_kernel.hsaco` and a [`Manifest`] in `hsaco/manifest.json`. Its
+//! build script is one call of [`embed`]; no compiler runs.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::{ArgInfo, CodeObject, KernelInfo, ValueKind};
+
+/// File name of the manifest in a crate's `hsaco` folder.
+pub const MANIFEST: &str = "manifest.json";
+
+/// What every image of a crate was made from and what is in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Sorted by family, then architecture.
+    pub images: Vec<ImageRow>,
+}
+
+/// One image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageRow {
+    /// The kernel's family: `rope`.
+    pub family: String,
+    /// Its target: `gfx1100`.
+    pub arch: String,
+    /// File name in `<arch>/`: `rope_kernel.hsaco`.
+    pub image: String,
+    /// SHA-256 of the image.
+    pub sha256: String,
+    /// SHA-256 of the source and its headers, see [`source_digest`].
+    pub source_sha256: String,
+    /// Version line of the compiler.
+    pub compiler: String,
+    /// Every flag but input and output.
+    pub flags: Vec<String>,
+    /// The kernels in it.
+    pub kernels: Vec<KernelRow>,
+}
+
+/// One kernel of an image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KernelRow {
+    /// Entry symbol.
+    pub name: String,
+    /// `offset+size kind name` of each argument that the source names.
+    pub args: Vec<String>,
+    /// Bytes of the argument block, hidden arguments included.
+    pub kernarg_size: u32,
+    /// Bytes of group memory of a block.
+    pub lds: u32,
+    /// Scalar registers.
+    pub sgprs: u32,
+    /// Vector registers.
+    pub vgprs: u32,
+    /// Accumulation registers.
+    pub agprs: u32,
+    /// Lanes of a wave.
+    pub wavefront_size: u32,
+    /// The most threads of a block.
+    pub max_block: u32,
+}
+
+impl KernelRow {
+    /// The kernels of an image, sorted by name.
+    pub fn of(object: &CodeObject<'_>) -> Vec<KernelRow> {
+        let mut rows: Vec<_> = object.kernels().iter().map(KernelRow::new).collect();
+        rows.sort_by(|a, b| a.name.cmp(&b.name));
+        rows
+    }
+
+    fn new(kernel: &KernelInfo) -> KernelRow {
+        KernelRow {
+            name: kernel.name.clone(),
+            args: kernel.explicit_args().map(arg_text).collect(),
+            kernarg_size: kernel.kernarg_size,
+            lds: kernel.lds,
+            sgprs: kernel.sgprs,
+            vgprs: kernel.vgprs,
+            agprs: kernel.agprs,
+            wavefront_size: kernel.wavefront_size,
+            max_block: kernel.max_block,
+        }
+    }
+}
+
+fn arg_text(arg: &ArgInfo) -> String {
+    let kind = match &arg.kind {
+        ValueKind::GlobalBuffer => "pointer",
+        ValueKind::ByValue => "value",
+        ValueKind::Hidden => "hidden",
+        ValueKind::Other(kind) => kind,
+    };
+    format!("{}+{} {kind} {}", arg.offset, arg.size, arg.name.as_deref().unwrap_or("?"))
+}
+
+/// Why images cannot be embedded.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// A file that cannot be read or written.
+    #[error("{}: {source}{}", path.display(), hint(path))]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A manifest that is not one.
+    #[error("{} is no manifest: {source}; restore it, or rebuild as its crate's README tells", path.display())]
+    Manifest {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A manifest row whose names would leave the folder.
+    #[error("manifest row `{arch}/{image}` is not a plain file name")]
+    RowName {
+        /// Folder.
+        arch: String,
+        /// File.
+        image: String,
+    },
+    /// An image that is not the one of the manifest.
+    #[error(
+        "{} has SHA-256 {found}, its manifest says {expected}; restore it, or write {{\"images\": []}} to the manifest \
+         and run `cargo xtask build-kernels`", path.display()
+    )]
+    Digest {
+        /// The image.
+        path: PathBuf,
+        /// From the manifest.
+        expected: String,
+        /// Of the file.
+        found: String,
+    },
+}
+
+fn hint(path: &Path) -> &'static str {
+    if path.ends_with(MANIFEST) {
+        "; a crate without images yet needs one with {\"images\": []}, which `cargo xtask build-kernels` fills"
+    } else {
+        ""
+    }
+}
+
+/// Reads the manifest of an `hsaco` folder.
+///
+/// # Errors
+/// [`BuildError::File`] and [`BuildError::Manifest`].
+pub fn read_manifest(folder: &Path) -> Result<Manifest, BuildError> {
+    let path = folder.join(MANIFEST);
+    let text = read(&path)?;
+    serde_json::from_slice(&text).map_err(|source| BuildError::Manifest { path, source })
+}
+
+/// SHA-256 in hexadecimal.
+pub fn sha256_hex(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+/// SHA-256 of named texts, in the order of their names: each name, a zero byte, the text's length (8 bytes, little
+/// endian) and the text.
+pub fn source_digest(files: &BTreeMap<String, Vec<u8>>) -> String {
+    let mut hasher = Sha256::new();
+    for (name, text) in files {
+        hasher.update(name.as_bytes());
+        hasher.update([0]);
+        hasher.update((text.len() as u64).to_le_bytes());
+        hasher.update(text);
+    }
+    hex(&hasher.finalize())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a String does not fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// Compares every image of `folder` with its manifest and writes `images.rs` to `out`: a `const IMAGES` for
+/// [`images_of`](crate::images_of). For build scripts, where `folder` is `hsaco` in the crate and `out` is `OUT_DIR`:
+///
+/// ```text
+/// println!("cargo::rerun-if-changed=hsaco");
+/// hsaco::build::embed(&manifest_dir.join("hsaco"), &out_dir)?;
+/// ```
+///
+/// # Errors
+/// [`BuildError`]; a digest that differs is an error, so an edited image never ships.
+pub fn embed(folder: &Path, out: &Path) -> Result<(), BuildError> {
+    let manifest = read_manifest(folder)?;
+    let mut families: BTreeMap<&str, String> = BTreeMap::new();
+    for row in &manifest.images {
+        let path = image_path(folder, row)?;
+        let found = sha256_hex(&read(&path)?);
+        if found != row.sha256 {
+            return Err(BuildError::Digest { path, expected: row.sha256.clone(), found });
+        }
+        families.entry(&row.family).or_default().push_str(&image_code(row, &path));
+    }
+    let families: String =
+        families.iter().map(|(family, images)| format!("    ({family:?}, &[\n{images}    ]),\n")).collect();
+    let code = format!("const IMAGES: &[(&str, &[::hsaco::Image])] = &[\n{families}];\n");
+    let path = out.join("images.rs");
+    fs::write(&path, code).map_err(|source| BuildError::File { path, source })
+}
+
+/// Path of a row's image. Names are plain, so that no manifest reaches outside its folder.
+fn image_path(folder: &Path, row: &ImageRow) -> Result<PathBuf, BuildError> {
+    let plain = |name: &str| {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:+".contains(&byte);
+        !name.is_empty() && !name.starts_with('.') && name.bytes().all(allowed)
+    };
+    if !(plain(&row.arch) && plain(&row.image)) {
+        return Err(BuildError::RowName { arch: row.arch.clone(), image: row.image.clone() });
+    }
+    Ok(folder.join(&row.arch).join(&row.image))
+}
+
+fn image_code(row: &ImageRow, path: &Path) -> String {
+    let ImageRow { arch, sha256, compiler, .. } = row;
+    format!(
+        "        ::hsaco::Image {{\n            arch: {arch:?},\n            \
+         bytes: &::hsaco::Aligned(*include_bytes!({path:?})).0,\n            \
+         sha256: {sha256:?},\n            compiler: {compiler:?},\n        }},\n"
+    )
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, BuildError> {
+    fs::read(path).map_err(|source| BuildError::File { path: path.to_owned(), source })
+}

@@ -1,0 +1,156 @@
+use std::borrow::Cow;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+use crate::{CodeObject, HsacoError, KernelDecl, TargetId};
+
+/// Bytes at a page boundary, where loaders want an image to start.
+#[derive(Debug)]
+#[repr(C, align(4096))]
+pub struct Aligned<B: ?Sized>(pub B);
+
+/// One embedded image.
+#[derive(Clone, Copy, Debug)]
+pub struct Image {
+    /// Its target: `gfx1100`, `gfx11-generic`, `gfx90a:xnack-`.
+    pub arch: &'static str,
+    /// The bare ELF, at a page boundary.
+    pub bytes: &'static [u8],
+    /// SHA-256 of the bytes, in hexadecimal.
+    pub sha256: &'static str,
+    /// Version line of the compiler that made it.
+    pub compiler: &'static str,
+}
+
+/// The images of one kernel, by target.
+#[derive(Clone, Copy, Debug)]
+pub struct ImageSet {
+    /// What each of them must look like.
+    pub decl: KernelDecl,
+    /// At most one per target.
+    pub images: &'static [Image],
+}
+
+/// An image that was chosen and checked.
+#[derive(Clone, Debug)]
+pub struct Selected {
+    /// The bare ELF.
+    pub bytes: Cow<'static, [u8]>,
+    /// The target it is for, which is the card's processor or its family.
+    pub target: TargetId,
+    /// Where it is from.
+    pub origin: Origin,
+}
+
+/// Where an image is from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// It was embedded at build time.
+    Embedded,
+    /// The file that the kernel's variable names.
+    File(PathBuf),
+}
+
+impl ImageSet {
+    /// The image to load on `card`, which is HIP's full `gcnArchName` (`gfx90a:sramecc+:xnack-`): the file that the
+    /// kernel's variable names, else [`ImageSet::select`].
+    ///
+    /// # Errors
+    /// As [`image_override`] and [`ImageSet::select`].
+    pub fn load(&self, card: &str) -> Result<Selected, HsacoError> {
+        match image_override(&self.decl, card)? {
+            Some(selected) => Ok(selected),
+            None => self.select(card),
+        }
+    }
+
+    /// The embedded image for `card`: one for its processor, with the settings (xnack, sramecc) it has, else one for
+    /// the generic family that contains it. It is checked against the declaration.
+    ///
+    /// # Errors
+    /// [`HsacoError::NoImage`] naming the card, what is embedded and the command that adds it;
+    /// [`HsacoError::BadTarget`] when `card` is no target; what [`CodeObject::check`] finds.
+    pub fn select(&self, card: &str) -> Result<Selected, HsacoError> {
+        let card_target: TargetId = card.parse()?;
+        let mut best: Option<(TargetId, &Image)> = None;
+        for image in self.images {
+            let target: TargetId = image.arch.parse()?;
+            let better = best.as_ref().is_none_or(|(chosen, _)| target.precedence() > chosen.precedence());
+            if target.runs_on(&card_target) && better {
+                best = Some((target, image));
+            }
+        }
+        let (target, image) = best.ok_or_else(|| HsacoError::NoImage {
+            family: self.decl.family,
+            card: card.to_owned(),
+            arch: card_target.processor.clone(),
+            embedded: self.images.iter().map(|image| image.arch).collect(),
+            variable: self.decl.variable,
+        })?;
+        CodeObject::parse(image.bytes)?.check(&self.decl, image.arch)?;
+        Ok(Selected { bytes: Cow::Borrowed(image.bytes), target, origin: Origin::Embedded })
+    }
+}
+
+/// The image that the kernel's variable (`ROPE_HSACO`) names, checked against the declaration and for `card`; `None`
+/// when the variable is not set or empty.
+///
+/// # Errors
+/// [`HsacoError::OverrideUnreadable`] when the file cannot be read, [`HsacoError::OverrideRefused`] with the cause
+/// when it is truncated, for another card, or of another kernel. Both name the variable and the path.
+pub fn image_override(decl: &KernelDecl, card: &str) -> Result<Option<Selected>, HsacoError> {
+    let path = env::var_os(decl.variable).filter(|path| path != OsStr::new(""));
+    path.map(|path| read_override(decl, Path::new(&path), card)).transpose()
+}
+
+fn read_override(decl: &KernelDecl, path: &Path, card: &str) -> Result<Selected, HsacoError> {
+    let variable = decl.variable;
+    let bytes = fs::read(path).map_err(|source| {
+        let path = path.to_owned();
+        HsacoError::OverrideUnreadable { variable, path, source }
+    })?;
+    checked_file(decl, &bytes, path, card).map_err(|source| {
+        let (path, source) = (path.to_owned(), Box::new(source));
+        HsacoError::OverrideRefused { variable, path, source }
+    })
+}
+
+fn checked_file(decl: &KernelDecl, bytes: &[u8], path: &Path, card: &str) -> Result<Selected, HsacoError> {
+    let card: TargetId = card.parse()?;
+    let object = CodeObject::parse_for(bytes, &card)?;
+    let target = object.target().clone();
+    if !target.runs_on(&card) {
+        return Err(HsacoError::WrongTarget { expected: card.to_string(), found: target.to_string() });
+    }
+    object.check(decl, &target.to_string())?;
+    Ok(Selected { bytes: Cow::Owned(object.elf().to_vec()), target, origin: Origin::File(path.to_owned()) })
+}
+
+/// The images of `family` among those that a build script embedded; none when it embedded none, which
+/// [`ImageSet::select`] then reports.
+pub const fn images_of(families: &[(&str, &'static [Image])], family: &str) -> &'static [Image] {
+    let mut at = 0;
+    while at < families.len() {
+        if same_text(families[at].0, family) {
+            return families[at].1;
+        }
+        at += 1;
+    }
+    &[]
+}
+
+const fn same_text(left: &str, right: &str) -> bool {
+    let (left, right) = (left.as_bytes(), right.as_bytes());
+    if left.len() != right.len() {
+        return false;
+    }
+    let mut at = 0;
+    while at < left.len() {
+        if left[at] != right[at] {
+            return false;
+        }
+        at += 1;
+    }
+    true
+}
