@@ -1,6 +1,6 @@
 use std::ops::Range;
 
-use crate::hip::HipAllocation;
+use crate::hip_memory::HipAllocation;
 use crate::{Device, Element, HipView, HipViewMut, MappedFile, MemError};
 
 /// `[len]` elements owned on one device. Not `Clone`: a copy costs a transfer, so it is asked for by
@@ -281,7 +281,7 @@ fn mapped_elements<T: Element>(file: &MappedFile, bytes: Range<usize>) -> &[T] {
     file.elements(bytes).ok().flatten().unwrap_or_default()
 }
 
-fn host_zeros<T: Element>(len: usize) -> Result<Vec<T>, MemError> {
+pub(crate) fn host_zeros<T: Element>(len: usize) -> Result<Vec<T>, MemError> {
     let bytes = len.saturating_mul(size_of::<T>());
     let mut values = Vec::new();
     values.try_reserve_exact(len).map_err(|_| MemError::HostOutOfMemory { bytes })?;

@@ -2,6 +2,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use hip_ffi::{HipApi, Search};
 use thiserror::Error;
 
 use crate::{HipDevice, MemError, Transfers};
@@ -16,6 +17,50 @@ pub enum Device {
 }
 
 impl Device {
+    /// Opens what the user asked for. [`DeviceChoice::Auto`] takes the CPU when no HIP device opens, logs one warning
+    /// with the reason, and returns the reason.
+    ///
+    /// # Errors
+    /// For [`DeviceChoice::Hip`], why that device cannot be had. `Auto` and `Cpu` always succeed.
+    pub fn open(choice: DeviceChoice) -> Result<Opened, MemError> {
+        let (device, fallback) = match choice {
+            DeviceChoice::Cpu => (Device::Cpu, None),
+            DeviceChoice::Hip { ordinal } => (Device::open_hip(ordinal)?, None),
+            DeviceChoice::Auto => match Device::open_hip(0) {
+                Ok(device) => (device, None),
+                Err(reason) => {
+                    tracing::warn!(reason = %crate::error::chain(&reason), "no HIP device: running on the CPU");
+                    (Device::Cpu, Some(reason))
+                }
+            },
+        };
+        Ok(Opened { device, fallback })
+    }
+
+    fn open_hip(ordinal: u32) -> Result<Device, MemError> {
+        let (api, _) = HipApi::load(&Search::from_env()).map_err(|source| MemError::Load { source })?;
+        Device::from_api(api, ordinal)
+    }
+
+    /// Device `ordinal` of whatever fills the function table.
+    ///
+    /// # Errors
+    /// [`MemError::Ordinal`] when fewer devices are visible, or the [`MemError::Hip`] of the call that failed.
+    pub fn from_api(api: HipApi, ordinal: u32) -> Result<Device, MemError> {
+        HipDevice::open(api, ordinal).map(Device::Hip)
+    }
+
+    /// Waits until everything launched so far is done; nothing on the CPU.
+    ///
+    /// # Errors
+    /// What the device reports, errors of earlier launches included.
+    pub fn synchronize(&self) -> Result<(), MemError> {
+        match self {
+            Device::Cpu => Ok(()),
+            Device::Hip(hip) => hip.synchronize(),
+        }
+    }
+
     /// Whether both name the same device.
     pub fn same(&self, other: &Device) -> bool {
         match (self, other) {

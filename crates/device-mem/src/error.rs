@@ -1,6 +1,8 @@
 use std::ops::Range;
 use std::path::PathBuf;
 
+use hip_ffi::{ErrorClass, HipError, LoadError};
+use hsaco::HsacoError;
 use thiserror::Error;
 
 use crate::DType;
@@ -67,4 +69,92 @@ pub enum MemError {
         /// The element type asked for.
         dtype: DType,
     },
+    /// No HIP library could be loaded.
+    #[error("HIP is not to be had")]
+    Load {
+        /// Where it was looked for, and what was found instead.
+        #[source]
+        source: LoadError,
+    },
+    /// HIP sees fewer devices.
+    #[error(
+        "HIP device {ordinal} was asked for, but {visible} devices are visible; list them with `glm doctor`"
+    )]
+    Ordinal {
+        /// The device asked for.
+        ordinal: u32,
+        /// Devices that HIP sees.
+        visible: u32,
+    },
+    /// A HIP call failed.
+    #[error("{device}: a HIP call failed ({})", source.class())]
+    Hip {
+        /// The device.
+        device: String,
+        /// The call and its code.
+        #[source]
+        source: HipError,
+    },
+    /// An earlier error ended the use of the device in this process.
+    #[error("{device} was lost to an earlier error; restart the process to use it again")]
+    Lost {
+        /// The device.
+        device: String,
+    },
+    /// There is no usable image of a kernel for this card.
+    #[error("the kernel cannot be loaded")]
+    Image {
+        /// What is wrong with the image, or which is missing.
+        #[from]
+        source: HsacoError,
+    },
+    /// A kernel's name is no C string, or the declaration does not list it.
+    #[error("no kernel {symbol:?} is declared with these arguments")]
+    Symbol {
+        /// The name.
+        symbol: &'static str,
+    },
+    /// A launch asks for more than the kernel or the device allows.
+    #[error(
+        "{symbol}: {blocks:?} blocks of {threads:?} threads cannot be launched; each count must be at least 1, a block at most {max_block} threads, and a dimension below 2^32 threads"
+    )]
+    Grid {
+        /// The kernel.
+        symbol: &'static str,
+        /// Blocks per dimension.
+        blocks: [u32; 3],
+        /// Threads of a block per dimension.
+        threads: [u32; 3],
+        /// The most threads of a block.
+        max_block: u32,
+    },
+    /// The bytes of a buffer cannot be counted.
+    #[error("{elements} elements of {dtype} are more bytes than an address can count")]
+    TooLarge {
+        /// Elements asked for.
+        elements: usize,
+        /// Their type.
+        dtype: DType,
+    },
+}
+
+impl MemError {
+    /// What the error means for the device: `None` when it is about arguments or host memory only.
+    pub fn class(&self) -> Option<ErrorClass> {
+        match self {
+            MemError::Load { .. } | MemError::Ordinal { .. } => Some(ErrorClass::Unavailable),
+            MemError::Hip { source, .. } => Some(source.class()),
+            MemError::Lost { .. } => Some(ErrorClass::Lost),
+            MemError::Image { .. } | MemError::Symbol { .. } | MemError::Grid { .. } => {
+                Some(ErrorClass::Refused)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// An error and its causes on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

@@ -1,3 +1,5 @@
+use std::sync::atomic::{AtomicU64, Ordering};
+
 /// What one device has done since it was opened. The CPU moves nothing, so its counts stay zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -16,4 +18,53 @@ pub struct Transfers {
     pub synchronisations: u64,
     /// Allocations of device memory.
     pub allocations: u64,
+}
+
+/// The live counts behind [`Transfers`].
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    uploads: AtomicU64,
+    uploaded_bytes: AtomicU64,
+    downloads: AtomicU64,
+    downloaded_bytes: AtomicU64,
+    launches: AtomicU64,
+    synchronisations: AtomicU64,
+    allocations: AtomicU64,
+}
+
+impl Counters {
+    pub(crate) fn uploaded(&self, bytes: usize) {
+        self.uploads.fetch_add(1, Ordering::Relaxed);
+        self.uploaded_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn downloaded(&self, bytes: usize) {
+        self.downloads.fetch_add(1, Ordering::Relaxed);
+        self.downloaded_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn launched(&self) {
+        self.launches.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn synchronised(&self) {
+        self.synchronisations.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn allocated(&self) {
+        self.allocations.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn read(&self) -> Transfers {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Transfers {
+            uploads: read(&self.uploads),
+            uploaded_bytes: read(&self.uploaded_bytes),
+            downloads: read(&self.downloads),
+            downloaded_bytes: read(&self.downloaded_bytes),
+            launches: read(&self.launches),
+            synchronisations: read(&self.synchronisations),
+            allocations: read(&self.allocations),
+        }
+    }
 }

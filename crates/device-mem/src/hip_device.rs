@@ -1,0 +1,206 @@
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use hip_ffi::sys::{hipDeviceAttribute_t, hipFunction_t, hipModule_t, hipStream_t};
+use hip_ffi::{ErrorClass, HipApi, HipError, result};
+use hsaco::ImageSet;
+
+use crate::transfers::Counters;
+use crate::{MemError, Transfers};
+
+/// A device behind HIP's C API, with the one stream that all its work goes through.
+///
+/// Program order is stream order. Every operation binds the device to the calling thread first. After an error of class
+/// [`ErrorClass::Lost`] no HIP call is made any more: operations return [`MemError::Lost`], and what was allocated is
+/// left to the end of the process.
+pub struct HipDevice {
+    api: HipApi,
+    ordinal: i32,
+    properties: HipProperties,
+    pub(crate) stream: hipStream_t,
+    pub(crate) counters: Counters,
+    lost: AtomicBool,
+    /// The first error of a `Drop`, which has no other way to tell.
+    deferred: Mutex<Option<HipError>>,
+    modules: Mutex<Vec<LoadedModule>>,
+}
+
+// SAFETY: HIP's functions may be called from any thread once the device is bound to it, which every operation does;
+// its stream, module and function handles are valid process-wide. The rest of the fields is Send.
+unsafe impl Send for HipDevice {}
+// SAFETY: as above; HIP serialises calls on one stream, and the mutable fields are atomics or behind a mutex.
+unsafe impl Sync for HipDevice {}
+
+/// What HIP says about a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HipProperties {
+    /// Marketing name.
+    pub name: String,
+    /// Full target, `gfx90a:sramecc+:xnack-`.
+    pub arch: String,
+    /// Lanes of a wavefront.
+    pub wavefront_size: u32,
+    /// Bytes of device memory.
+    pub total_memory: usize,
+    /// The most threads of a block.
+    pub max_block: u32,
+}
+
+#[derive(Debug)]
+struct LoadedModule {
+    family: &'static str,
+    handle: hipModule_t,
+}
+
+impl HipDevice {
+    /// Opens device `ordinal` of whatever fills `api`.
+    ///
+    /// # Errors
+    /// [`MemError::Ordinal`] when HIP sees fewer devices, or the [`MemError::Hip`] of the call that failed; without any
+    /// device that is of class [`ErrorClass::Unavailable`].
+    pub(crate) fn open(api: HipApi, ordinal: u32) -> Result<Arc<HipDevice>, MemError> {
+        let opening = |source| MemError::Hip { device: format!("hip:{ordinal}"), source };
+        let visible = result::device_count(&api).map_err(opening)?;
+        let index = i32::try_from(ordinal).ok().filter(|_| ordinal < visible);
+        let index = index.ok_or(MemError::Ordinal { ordinal, visible })?;
+        result::set_device(&api, index).map_err(opening)?;
+        let properties = read_properties(&api, index).map_err(opening)?;
+        let stream = result::stream_create(&api).map_err(opening)?;
+        Ok(Arc::new(HipDevice {
+            api,
+            ordinal: index,
+            properties,
+            stream,
+            counters: Counters::default(),
+            lost: AtomicBool::new(false),
+            deferred: Mutex::new(None),
+            modules: Mutex::new(Vec::new()),
+        }))
+    }
+
+    /// What HIP says about the device.
+    pub fn properties(&self) -> &HipProperties {
+        &self.properties
+    }
+
+    /// Whether an error of class [`ErrorClass::Lost`] has ended the device's use in this process.
+    pub fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Acquire)
+    }
+
+    /// What has been moved and launched since the device was opened.
+    pub fn transfers(&self) -> Transfers {
+        self.counters.read()
+    }
+
+    /// Waits until everything launched so far is done. Errors of earlier launches come out here.
+    ///
+    /// # Errors
+    /// What the device reports.
+    pub fn synchronize(&self) -> Result<(), MemError> {
+        self.counters.synchronised();
+        // SAFETY: the stream lives as long as the device.
+        self.call(|api| unsafe { result::stream_synchronize(api, self.stream) })
+    }
+
+    /// Runs HIP calls: refuses after a loss, tells what a `Drop` met, binds the device, notes a loss.
+    pub(crate) fn call<R>(&self, run: impl FnOnce(&HipApi) -> Result<R, HipError>) -> Result<R, MemError> {
+        if self.is_lost() {
+            return Err(MemError::Lost { device: self.to_string() });
+        }
+        if let Some(error) = self.deferred.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            return Err(self.failed(error));
+        }
+        let bound = result::set_device(&self.api, self.ordinal);
+        bound.and_then(|()| run(&self.api)).map_err(|error| self.failed(error))
+    }
+
+    /// As [`HipDevice::call`], for `Drop`: an error is kept for the next operation.
+    pub(crate) fn call_in_drop(&self, run: impl FnOnce(&HipApi) -> Result<(), HipError>) {
+        if self.is_lost() {
+            return;
+        }
+        let bound = result::set_device(&self.api, self.ordinal);
+        if let Err(error) = bound.and_then(|()| run(&self.api)) {
+            self.deferred.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        }
+    }
+
+    fn failed(&self, error: HipError) -> MemError {
+        if error.class() == ErrorClass::Lost {
+            self.lost.store(true, Ordering::Release);
+        }
+        MemError::Hip { device: self.to_string(), source: error }
+    }
+
+    /// The function of `symbol` in the image of this card, which is loaded once per device.
+    pub(crate) fn function(
+        &self,
+        images: &ImageSet,
+        symbol: &'static str,
+    ) -> Result<hipFunction_t, MemError> {
+        let module = self.module(images)?;
+        let name = std::ffi::CString::new(symbol).map_err(|_| MemError::Symbol { symbol })?;
+        // SAFETY: modules live as long as the device.
+        self.call(|api| unsafe { result::module_get_function(api, module, &name) })
+    }
+
+    fn module(&self, images: &ImageSet) -> Result<hipModule_t, MemError> {
+        let mut modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(loaded) = modules.iter().find(|module| module.family == images.decl.family) {
+            return Ok(loaded.handle);
+        }
+        let image = images.load(&self.properties.arch)?;
+        let bytes = image.bytes.as_ptr().cast();
+        // SAFETY: `load` parsed and checked the whole object, so its headers end inside these bytes.
+        let handle = self.call(|api| unsafe { result::module_load_data(api, bytes) })?;
+        modules.push(LoadedModule { family: images.decl.family, handle });
+        Ok(handle)
+    }
+}
+
+fn read_properties(api: &HipApi, ordinal: i32) -> Result<HipProperties, HipError> {
+    let names = result::device_names(api, ordinal)?;
+    let attribute = |attribute| {
+        let value = result::device_attribute(api, attribute, ordinal)?;
+        Ok(u32::try_from(value).unwrap_or(0))
+    };
+    let (_, total_memory) = result::memory_info(api)?;
+    Ok(HipProperties {
+        name: names.name,
+        arch: names.arch,
+        wavefront_size: attribute(hipDeviceAttribute_t::hipDeviceAttributeWarpSize)?,
+        total_memory,
+        max_block: attribute(hipDeviceAttribute_t::hipDeviceAttributeMaxThreadsPerBlock)?,
+    })
+}
+
+impl Drop for HipDevice {
+    fn drop(&mut self) {
+        let modules = std::mem::take(self.modules.get_mut().unwrap_or_else(PoisonError::into_inner));
+        for module in modules {
+            // SAFETY: this device loaded the module, and kernels of it hold the device, so none is left.
+            self.call_in_drop(|api| unsafe { result::module_unload(api, module.handle) });
+        }
+        // SAFETY: `open` made the stream, and whatever could use it holds the device, so none is left.
+        self.call_in_drop(|api| unsafe { result::stream_destroy(api, self.stream) });
+    }
+}
+
+impl fmt::Display for HipDevice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "hip:{} ({}, {})", self.ordinal, self.properties.name, self.properties.arch)
+    }
+}
+
+impl fmt::Debug for HipDevice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HipDevice")
+            .field("ordinal", &self.ordinal)
+            .field("properties", &self.properties)
+            .field("lost", &self.is_lost())
+            .finish_non_exhaustive()
+    }
+}
