@@ -59,6 +59,7 @@
 mod cpu;
 mod error;
 mod heads;
+pub mod kernels;
 mod positions;
 mod scaling;
 mod spec;

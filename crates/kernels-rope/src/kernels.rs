@@ -1,0 +1,81 @@
+//! The kernels of this crate, declared once: the arguments that a launch takes, what an image must look like, and the
+//! images that ship. The formula is in `kernels/include/rotate.h`.
+
+use hsaco::{ImageSet, KernelArgs, KernelPointer};
+
+include!(concat!(env!("OUT_DIR"), "/images.rs"));
+
+/// Images of `kernels/rope.hip`.
+pub static ROPE: ImageSet = ImageSet { decl: RopeArgs::DECL, images: hsaco::images_of(IMAGES, "rope") };
+
+/// Images of `kernels/position_embeddings.hip`.
+pub static POSITION_EMBEDDINGS: ImageSet =
+    ImageSet { decl: PositionEmbeddingsArgs::DECL, images: hsaco::images_of(IMAGES, "position_embeddings") };
+
+hsaco::kernel! {
+    /// Arguments of `kernels/rope.hip`, which rotates one tensor in place. Strides are in elements.
+    pub struct RopeArgs: "rope" => [rope_f32, rope_f16, rope_bf16],
+        variable "ROPE_HSACO", max_block 256 {
+        /// Heads `[tokens, heads, head_dim]`, of the symbol's data type.
+        x: KernelPointer,
+        /// `[length, rotary_dim / 2]` f32.
+        cos: KernelPointer,
+        /// `[length, rotary_dim / 2]` f32.
+        sin: KernelPointer,
+        /// Rows of `cos` and `sin`: `[axes, tokens]` u32.
+        positions: KernelPointer,
+        /// The axis of each pair: `[rotary_dim / 2]` u32.
+        pair_axis: KernelPointer,
+        /// From a head of one token to the same head of the next.
+        token_stride: u64,
+        /// From one head of a token to its next.
+        head_stride: u64,
+        /// Tokens.
+        tokens: u32,
+        /// Heads of a token.
+        heads: u32,
+        /// Rotated elements of a head; even, at least 2.
+        rotary_dim: u32,
+        /// Elements from the first of a pair to its second; at least 1.
+        pair_span: u32,
+    }
+}
+
+hsaco::kernel! {
+    /// Arguments of `kernels/position_embeddings.hip`, which rotates queries and keys in place in one launch. Strides
+    /// are in elements.
+    pub struct PositionEmbeddingsArgs: "position_embeddings" =>
+        [position_embeddings_f32, position_embeddings_f16, position_embeddings_bf16],
+        variable "POSITION_EMBEDDINGS_HSACO", max_block 256 {
+        /// Queries `[tokens, q_heads, head_dim]`, of the symbol's data type.
+        q: KernelPointer,
+        /// Keys `[tokens, kv_heads, head_dim]`, of the symbol's data type.
+        k: KernelPointer,
+        /// `[length, rotary_dim / 2]` f32.
+        cos: KernelPointer,
+        /// `[length, rotary_dim / 2]` f32.
+        sin: KernelPointer,
+        /// Rows of `cos` and `sin`: `[axes, tokens]` u32.
+        positions: KernelPointer,
+        /// The axis of each pair: `[rotary_dim / 2]` u32.
+        pair_axis: KernelPointer,
+        /// From a query head of one token to the same head of the next.
+        q_token_stride: u64,
+        /// From one query head of a token to its next.
+        q_head_stride: u64,
+        /// From a key head of one token to the same head of the next.
+        k_token_stride: u64,
+        /// From one key head of a token to its next.
+        k_head_stride: u64,
+        /// Tokens.
+        tokens: u32,
+        /// Query heads of a token.
+        q_heads: u32,
+        /// Key heads of a token.
+        kv_heads: u32,
+        /// Rotated elements of a head; even, at least 2.
+        rotary_dim: u32,
+        /// Elements from the first of a pair to its second; at least 1.
+        pair_span: u32,
+    }
+}

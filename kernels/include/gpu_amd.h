@@ -1,0 +1,33 @@
+// AMD: attributes and indices from clang's amdgcn builtins.
+#pragma once
+
+#define __global__ __attribute__((global))
+#define __device__ __attribute__((device))
+// The AMD back end ignores launch_bounds and would budget registers for 1024 threads.
+#define __launch_bounds__(threads) __attribute__((amdgpu_flat_work_group_size(1, threads)))
+
+typedef __UINT16_TYPE__ uint16_t;
+typedef __UINT32_TYPE__ uint32_t;
+typedef __UINT64_TYPE__ uint64_t;
+
+#define GPU_INDEX(NAME, X, Y, Z)                                                                                       \
+    static const __device__ struct NAME##_t {                                                                          \
+        __declspec(property(get = get_x)) uint32_t x;                                                                  \
+        __declspec(property(get = get_y)) uint32_t y;                                                                  \
+        __declspec(property(get = get_z)) uint32_t z;                                                                  \
+        __device__ uint32_t get_x() const { return X; }                                                                \
+        __device__ uint32_t get_y() const { return Y; }                                                                \
+        __device__ uint32_t get_z() const { return Z; }                                                                \
+    } NAME
+
+GPU_INDEX(threadIdx, __builtin_amdgcn_workitem_id_x(), __builtin_amdgcn_workitem_id_y(),
+          __builtin_amdgcn_workitem_id_z());
+GPU_INDEX(blockIdx, __builtin_amdgcn_workgroup_id_x(), __builtin_amdgcn_workgroup_id_y(),
+          __builtin_amdgcn_workgroup_id_z());
+GPU_INDEX(blockDim, __builtin_amdgcn_workgroup_size_x(), __builtin_amdgcn_workgroup_size_y(),
+          __builtin_amdgcn_workgroup_size_z());
+// The hardware counts a grid in threads.
+GPU_INDEX(gridDim, __builtin_amdgcn_grid_size_x() / __builtin_amdgcn_workgroup_size_x(),
+          __builtin_amdgcn_grid_size_y() / __builtin_amdgcn_workgroup_size_y(),
+          __builtin_amdgcn_grid_size_z() / __builtin_amdgcn_workgroup_size_z());
+#undef GPU_INDEX

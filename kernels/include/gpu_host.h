@@ -1,0 +1,84 @@
+// The host: a kernel is a plain function, run once per thread of the grid, one thread after another.
+//
+// Include the kernels in one C++17 file, compiled with -DGPU_HOST -ffp-contract=off and this folder on the include
+// path, and take launchers from it:
+//
+//     #include "../../kernels/rope.hip"
+//
+//     struct Entry { const char *symbol; gpu_host::Launcher launch; };
+//     static const Entry ENTRIES[] = {{"rope_f32", gpu_host::launch<rope_f32>}, {"rope_f16", gpu_host::launch<rope_f16>}};
+//
+//     uint32_t grid[3] = {blocks, 1, 1}, block[3] = {256, 1, 1};
+//     ENTRIES[0].launch(grid, block, kernel_params);
+//
+// kernel_params is the array of hipModuleLaunchKernel: for each parameter, the address of its value. Values are copied
+// byte by byte, so they need no alignment. Each launching thread has indices of its own: launches may run at the same
+// time.
+//
+// There is no __syncthreads, no __shared__ and no shuffle here: threads do not overlap, so a kernel that needs them does
+// not compile instead of running wrongly.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <tuple>
+#include <utility>
+
+#define __global__
+#define __device__
+#define __launch_bounds__(threads)
+
+namespace gpu_host {
+
+struct Index {
+    uint32_t x, y, z;
+};
+
+}  // namespace gpu_host
+
+inline thread_local gpu_host::Index threadIdx, blockIdx, blockDim, gridDim;
+
+namespace gpu_host {
+
+// Runs a kernel over a whole grid.
+using Launcher = void (*)(const uint32_t grid[3], const uint32_t block[3], void *const *kernel_params);
+
+template <typename Body>
+void for_each_index(const uint32_t size[3], Index &index, Body body) {
+    for (index.z = 0; index.z < size[2]; ++index.z) {
+        for (index.y = 0; index.y < size[1]; ++index.y) {
+            for (index.x = 0; index.x < size[0]; ++index.x) body();
+        }
+    }
+}
+
+template <typename T>
+T read_param(const void *address) {
+    T value;
+    memcpy(&value, address, sizeof value);
+    return value;
+}
+
+template <typename... Params, size_t... At>
+std::tuple<Params...> read_params(void (*)(Params...), void *const *kernel_params, std::index_sequence<At...>) {
+    return std::tuple<Params...>(read_param<Params>(kernel_params[At])...);
+}
+
+template <typename... Params>
+std::tuple<Params...> read_params(void (*kernel)(Params...), void *const *kernel_params) {
+    return read_params(kernel, kernel_params, std::index_sequence_for<Params...>());
+}
+
+template <auto kernel>
+void launch(const uint32_t grid[3], const uint32_t block[3], void *const *kernel_params) {
+    const auto params = read_params(kernel, kernel_params);
+    gridDim = {grid[0], grid[1], grid[2]};
+    blockDim = {block[0], block[1], block[2]};
+    for_each_index(grid, blockIdx, [&] {
+        for_each_index(block, threadIdx, [&] { std::apply(kernel, params); });
+    });
+}
+
+}  // namespace gpu_host

@@ -1,0 +1,26 @@
+// NVIDIA: attributes and indices from clang's nvvm builtins.
+#pragma once
+
+#define __global__ __attribute__((global))
+#define __device__ __attribute__((device))
+#define __launch_bounds__(threads) __attribute__((launch_bounds(threads)))
+
+typedef __UINT16_TYPE__ uint16_t;
+typedef __UINT32_TYPE__ uint32_t;
+typedef __UINT64_TYPE__ uint64_t;
+
+#define GPU_INDEX(NAME, REGISTER)                                                                                      \
+    static const __device__ struct NAME##_t {                                                                          \
+        __declspec(property(get = get_x)) uint32_t x;                                                                  \
+        __declspec(property(get = get_y)) uint32_t y;                                                                  \
+        __declspec(property(get = get_z)) uint32_t z;                                                                  \
+        __device__ uint32_t get_x() const { return __nvvm_read_ptx_sreg_##REGISTER##_x(); }                            \
+        __device__ uint32_t get_y() const { return __nvvm_read_ptx_sreg_##REGISTER##_y(); }                            \
+        __device__ uint32_t get_z() const { return __nvvm_read_ptx_sreg_##REGISTER##_z(); }                            \
+    } NAME
+
+GPU_INDEX(threadIdx, tid);
+GPU_INDEX(blockIdx, ctaid);
+GPU_INDEX(blockDim, ntid);
+GPU_INDEX(gridDim, nctaid);
+#undef GPU_INDEX
