@@ -1,0 +1,88 @@
+//! The workspace's own build system. `cargo xtask --help` lists the verbs.
+
+mod checks;
+mod compiler;
+mod images;
+mod kernels;
+mod process;
+mod verbs;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::process::workspace_root;
+
+/// Builds kernels, checks the house rules, runs what CI runs. Needs cargo alone; `setup` gets the kernel compiler.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Install the kernel compiler (Debian's clang and lld) when root, else print the line that does
+    Setup,
+    /// Say what this machine has: kernel compiler, committed images, HIP, devices; one line of advice for each gap
+    Doctor(verbs::doctor::Options),
+    /// Compile kernels/*.hip for every architecture, check each object, write images and manifest
+    BuildKernels(verbs::build_kernels::Options),
+    /// Regenerate hip-ffi's bindings from HIP's headers (needs libclang)
+    #[command(disable_help_flag = true)]
+    Bindgen {
+        /// Passed on; see `cargo xtask bindgen --help`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Run every test: `cargo test --workspace`
+    Test {
+        /// Passed on to `cargo test`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Check formatting and run clippy, warnings denied
+    Lint,
+    /// Check the house rules that no other tool checks
+    Tidy,
+    /// Run everything that CI runs, in order, and stop at the first failure
+    Ci,
+}
+
+fn main() -> ExitCode {
+    match execute(Cli::parse().verb) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn execute(verb: Verb) -> Result<()> {
+    match verb {
+        Verb::Setup => verbs::setup::execute(),
+        Verb::Doctor(options) => verbs::doctor::execute(&options),
+        Verb::BuildKernels(options) => verbs::build_kernels::execute(&options),
+        Verb::Bindgen { args } => bindgen(&args),
+        Verb::Test { args } => verbs::test::execute(&args),
+        Verb::Lint => verbs::lint::execute(),
+        Verb::Tidy => verbs::tidy::execute(&workspace_root()),
+        Verb::Ci => verbs::ci::execute(),
+    }
+}
+
+#[cfg(feature = "bindgen")]
+fn bindgen(args: &[String]) -> Result<()> {
+    verbs::bindgen::run(args)
+}
+
+/// Only the feature brings libclang's bindings in, so that every other verb builds without them.
+#[cfg(not(feature = "bindgen"))]
+fn bindgen(args: &[String]) -> Result<()> {
+    let mut command =
+        process::cargo(&["run", "--quiet", "--package", "xtask", "--features", "bindgen", "--", "bindgen"]);
+    process::run(command.args(args))
+}

@@ -1,0 +1,11 @@
+//! One module per verb.
+
+#[cfg(feature = "bindgen")]
+pub(crate) mod bindgen;
+pub(crate) mod build_kernels;
+pub(crate) mod ci;
+pub(crate) mod doctor;
+pub(crate) mod lint;
+pub(crate) mod setup;
+pub(crate) mod test;
+pub(crate) mod tidy;

@@ -1,0 +1,105 @@
+//! `--check`: the committed images are what the sources give.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use hsaco::build::{ImageRow, MANIFEST, Manifest, read_manifest};
+
+use crate::compiler::{self, Compiler};
+use crate::images::compile;
+use crate::kernels::{self, Family, Kernels};
+use crate::process::workspace_root;
+
+/// Rebuilds every image that `kernels.toml` lists and compares bytes and manifests with the committed ones.
+///
+/// # Errors
+/// Names each difference, extra and missing file, and the remedy.
+pub(crate) fn check_all() -> Result<()> {
+    let root = workspace_root();
+    let kernels = kernels::read(&root)?;
+    let folders: BTreeSet<_> = kernels.families.iter().map(|family| family.images(&root)).collect();
+    let mut differences = Vec::new();
+    let mut count = 0;
+    for folder in folders {
+        let manifest = read_manifest(&folder)?;
+        differences.extend(strays(&folder, &manifest)?);
+        let mut rows: BTreeMap<_, _> =
+            manifest.images.iter().map(|row| ((row.family.as_str(), row.arch.as_str()), row)).collect();
+        for family in kernels.families.iter().filter(|family| family.images(&root) == folder) {
+            for arch in &kernels.archs {
+                count += 1;
+                match rows.remove(&(family.decl.family, arch.as_str())) {
+                    Some(row) => differences.extend(difference(&kernels, family, &folder, row)?),
+                    None => differences.push(format!("{} for {arch}: no row in the manifest", family.source)),
+                }
+            }
+        }
+        let unlisted = rows.keys().map(|(family, arch)| format!("{family} for {arch}: not in kernels.toml"));
+        differences.extend(unlisted);
+    }
+    if !differences.is_empty() {
+        bail!(
+            "{} differences:\n  {}\nRun `cargo xtask build-kernels` and commit the images with their sources",
+            differences.len(),
+            differences.join("\n  ")
+        );
+    }
+    println!("{count} images are what their sources give, byte for byte");
+    Ok(())
+}
+
+/// How the committed image of `row` differs from a new one, if it does.
+fn difference(kernels: &Kernels, family: &Family, folder: &Path, row: &ImageRow) -> Result<Option<String>> {
+    let compiler = compiler_of(row)?;
+    let new = compile(&compiler, kernels, family, &row.arch)?;
+    let path = folder.join(&row.arch).join(&row.image);
+    let what = match fs::read(&path) {
+        Err(error) => format!("cannot be read: {error}"),
+        Ok(bytes) if bytes != new.bytes => "differs from what its source gives".to_owned(),
+        Ok(_) if *row != new.row => "its manifest row is not what the build writes".to_owned(),
+        Ok(_) => return Ok(None),
+    };
+    Ok(Some(format!("{}: {what}", path.display())))
+}
+
+/// The installed compiler of the version that made `row`.
+fn compiler_of(row: &ImageRow) -> Result<Compiler> {
+    let places = compiler::search();
+    let found: Vec<_> = places.iter().filter_map(|place| place.found.as_ref().ok()).collect();
+    let exact = found.iter().find(|compiler| compiler.version == row.compiler);
+    exact.map(|compiler| (*compiler).clone()).with_context(|| {
+        let installed: Vec<_> = found.iter().map(|compiler| compiler.version.as_str()).collect();
+        format!(
+            "the manifest names `{}`, and installed is [{}]. Run `cargo xtask setup`; if Debian has moved on, rebuild \
+             every image with `cargo xtask build-kernels`",
+            row.compiler,
+            installed.join(", ")
+        )
+    })
+}
+
+/// Files under `folder` that no row of the manifest names.
+fn strays(folder: &Path, manifest: &Manifest) -> Result<Vec<String>> {
+    let named: BTreeSet<_> = manifest
+        .images
+        .iter()
+        .map(|row| folder.join(&row.arch).join(&row.image))
+        .chain([folder.join(MANIFEST)])
+        .collect();
+    let mut strays = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).with_context(|| format!("reading {}", folder.display()))? {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if !named.contains(&path) {
+                strays.push(format!("{}: not in the manifest", path.display()));
+            }
+        }
+    }
+    strays.sort();
+    Ok(strays)
+}

@@ -1,0 +1,61 @@
+//! `cargo xtask ci`: exactly what CI runs.
+
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+
+use crate::process::{cargo, run, workspace_root};
+use crate::verbs;
+
+/// Examples that every crate's front page promises to run on a CPU.
+const EXAMPLES: &[(&str, &str)] = &[
+    ("hip-ffi", "find_hip"),
+    ("hsaco", "inspect"),
+    ("device-mem", "buffers"),
+    ("kernels-rope", "rotate"),
+    ("kernels-nn", "layer"),
+    ("attention", "attend"),
+    ("model-glm", "forward"),
+];
+
+/// A name and what to run.
+type Step = (&'static str, fn() -> Result<()>);
+
+/// Runs every step in order and stops at the first that fails.
+///
+/// # Errors
+/// The failing step's error, with its name.
+pub(crate) fn execute() -> Result<()> {
+    let steps: &[Step] = &[
+        ("setup", || verbs::setup::execute()),
+        ("lint", verbs::lint::execute),
+        ("tidy", || verbs::tidy::execute(&workspace_root())),
+        ("test", || verbs::test::execute(&[])),
+        ("build-kernels --check", verbs::build_kernels::check_all),
+        ("docs", docs),
+        ("examples", examples),
+        ("demo", || run(&mut cargo(&["run", "--package", "glm", "--", "demo"]))),
+    ];
+    let mut times = Vec::new();
+    for (name, step) in steps {
+        eprintln!("==> {name}");
+        let start = Instant::now();
+        step().with_context(|| format!("ci stopped at `{name}`"))?;
+        times.push((name, start.elapsed()));
+    }
+    for (name, time) in times {
+        eprintln!("{:>7.1} s  {name}", time.as_secs_f64());
+    }
+    Ok(())
+}
+
+fn docs() -> Result<()> {
+    run(cargo(&["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+fn examples() -> Result<()> {
+    for (package, example) in EXAMPLES {
+        run(&mut cargo(&["run", "--package", package, "--example", example]))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,14 @@
+//! `cargo xtask lint`: formatting and clippy, warnings denied.
+
+use anyhow::Result;
+
+use crate::process::{cargo, run};
+
+/// Runs `cargo fmt --check` and clippy over every target.
+///
+/// # Errors
+/// When either finds something.
+pub(crate) fn execute() -> Result<()> {
+    run(&mut cargo(&["fmt", "--all", "--check"]))?;
+    run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+}

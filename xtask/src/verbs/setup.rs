@@ -1,0 +1,60 @@
+//! `cargo xtask setup`: a compiler for the kernels.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use crate::compiler::{self, INSTALL};
+use crate::process::run;
+
+/// Package pairs to try, the preferred first.
+const PACKAGES: &[[&str; 2]] = &[["clang-22", "lld-22"], ["clang-19", "lld-19"]];
+
+/// Any architecture that every supported compiler builds.
+const PROBE: &str = "gfx1100";
+
+/// Installs a compiler unless one works already.
+///
+/// # Errors
+/// When there is none and it cannot be installed; says what to run.
+pub(crate) fn execute() -> Result<()> {
+    if let Some(compiler) = working_compiler() {
+        println!("{} ({}) compiles kernels; nothing to install", compiler.path.display(), compiler.version);
+        return Ok(());
+    }
+    if !is_root() {
+        bail!("no kernel compiler. As root, run\n  {INSTALL}");
+    }
+    apt_get(&["update"])?;
+    for packages in PACKAGES {
+        let mut install = vec!["install", "-y", "--no-install-recommends"];
+        install.extend(packages);
+        let Err(error) = apt_get(&install) else { break };
+        eprintln!("warning: {error:#}");
+    }
+    match working_compiler() {
+        Some(compiler) => {
+            println!("installed {} ({})", compiler.path.display(), compiler.version);
+            Ok(())
+        }
+        None => bail!("no kernel compiler could be installed; run\n  {INSTALL}"),
+    }
+}
+
+fn working_compiler() -> Option<compiler::Compiler> {
+    let found = compiler::search().into_iter().filter_map(|place| place.found.ok());
+    found.into_iter().find(|compiler| compiler.builds(PROBE).is_ok())
+}
+
+fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
+}
+
+/// Runs apt-get, waiting for others that hold its lock, and once more when it fails: two at once can lose archives.
+fn apt_get(args: &[&str]) -> Result<()> {
+    let mut command = Command::new("apt-get");
+    command.args(["-o", "DPkg::Lock::Timeout=300"]).args(args).env("DEBIAN_FRONTEND", "noninteractive");
+    run(&mut command).or_else(|_| run(&mut command))
+}
