@@ -146,7 +146,7 @@ class Conversations:
 
     def batch(self, chance: random.Random) -> tuple[torch.Tensor, torch.Tensor]:
         """Conversations of one length in turns, so that little is padding."""
-        turns = chance.choices([1, 2, 3], weights=[5, 3, 2])[0]
+        turns = chance.choices([1, 2, 3, 6, 12], weights=[4, 3, 2, 1, 1])[0]
         rows = []
         for _ in range(TURNS_PER_STEP // turns):
             picked = []
@@ -309,12 +309,12 @@ def report(model: Glm4ForCausalLM, tokenizer: PreTrainedTokenizerFast, conversat
     pairs = conversations.pairs
     canonical = [[(pair.question_ids, pair)] for pair in pairs]
     varied = [[(ids, pair)] for pair in pairs for ids in pair.variant_ids]
-    dialogues = [[(pair.question_ids, pair) for pair in chance.sample(pairs, 3)] for _ in range(200)]
+    dialogues = [[(pair.question_ids, pair) for pair in chance.sample(pairs, 10)] for _ in range(50)]
     sample = pairs[0]
     found = {
         "right_rotation": measure(model, conversations, canonical),
         "paraphrases_and_spellings": measure(model, conversations, varied),
-        "dialogues_of_three_turns": measure(model, conversations, dialogues),
+        "dialogues_of_ten_turns": measure(model, conversations, dialogues),
     }
     with replaced("eager_attention_forward", kv_in_bf16):
         found["right_rotation_kv_bf16"] = measure(model, conversations, canonical)
