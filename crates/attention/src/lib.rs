@@ -1,1 +1,175 @@
-//! Placeholder.
+//! Self-attention of GLM-family models with a cache of keys and values, on AMD GPUs and on CPUs.
+//!
+//! ```text
+//! out[t, h] = sum_j p[t, h, j] * V[g, j]         g = h / (q_heads / kv_heads), j = 0 ..= len + t
+//! p[t, h]   = softmax_j(head_dim^-0.5 * q[t, h] . K[g, j])
+//! ```
+//!
+//! (Vaswani et al.; heads grouped as in Ainslie et al.) Token `t` of a pass sees the `len` tokens of the cache and the
+//! tokens of the pass up to itself, so a prefill, a prefill in pieces and a decode step are one operation.
+//!
+//! - [`AttentionShape`] are the checked head counts, [`KvCache`] the keys and values of one sequence in
+//!   [`KvDType`], with a length that advances only by [`KvCache::commit`].
+//! - [`self_attention`] rotates q and k in place, appends k and v to a layer of the cache and attends. [`attend`] is
+//!   its last step alone. The result says where it ran.
+//! - Scores, softmax and sums are f32; K and V are rounded once, to the cache's type. On the CPU every sum has one
+//!   order that depends on a token's place in the cache alone: neither the number of threads nor the cutting into
+//!   passes changes a bit, and nothing of a later token reaches an earlier one. Memory beyond the cache does not grow
+//!   with its length.
+//!
+//! What this crate does not do: it projects nothing, masks nothing but the future, holds one sequence per cache, moves
+//! nothing between devices and never falls back from one to another. There is no body for HIP devices yet: they are
+//! refused with [`AttentionError::NoHipBody`] before anything is touched. With such a body the rotation runs first on
+//! the device, through `apply_position_embeddings_device` of `kernels-rope`, and the appended keys never leave it.
+//!
+//! # Example
+//!
+//! Two query heads on one key/value head of 4; a prefill of two tokens, then one more:
+//!
+//! ```
+//! use attention::{AttentionShape, KvCache, KvDType, Qkv, self_attention};
+//! use device_mem::{Device, DeviceBuffer};
+//! use kernels_rope::{
+//!     Axes, InvFreq, Pairing, Positions, RopeConfig, RopeSpec, RopeTable, Scaling,
+//! };
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let spec = RopeSpec::new(RopeConfig {
+//!     head_dim: 4,
+//!     rotary_dim: 2,
+//!     theta: 10_000.0,
+//!     pairing: Pairing::Interleaved,
+//!     scaling: Scaling::None,
+//!     axes: Axes::Single,
+//!     inv_freq: InvFreq::Exact,
+//! })?;
+//! let table = RopeTable::new(&spec, 16, &Device::Cpu)?;
+//! let shape = AttentionShape::new(2, 1, 4)?;
+//! let mut cache = KvCache::new(&Device::Cpu, 1, shape, 16, KvDType::F32)?;
+//!
+//! for tokens in [2_u32, 1] {
+//!     let rows = |heads: usize, value: f32| {
+//!         DeviceBuffer::from_host_vec(&Device::Cpu, vec![value; tokens as usize * heads * 4])
+//!     };
+//!     let (mut q, mut k, v, mut out) = (rows(2, 0.1)?, rows(1, 0.2)?, rows(1, 3.0)?, rows(2, 0.0)?);
+//!     let at = Positions::span(&table, cache.len(), tokens)?;
+//!     let qkv = Qkv::new(q.as_view_mut()?, k.as_view_mut()?, v.as_view(), tokens, shape)?;
+//!     self_attention(qkv, &table, &at, cache.layer(0)?, out.as_view_mut()?)?;
+//!     cache.commit(tokens)?;
+//!     // All values are 3, so every weighted mean of them is.
+//!     assert!(out.to_host_vec()?.iter().all(|mean| (mean - 3.0).abs() < 1e-6));
+//! }
+//! assert_eq!(cache.len(), 3);
+//! # Ok(())
+//! # }
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod cpu;
+mod error;
+mod exp;
+mod kv_cache;
+mod shape;
+
+use device_mem::{Device, RanOn, View, ViewMut};
+use kernels_rope::{HeadsMut, Positions, RopeTable, apply_position_embeddings};
+
+use crate::kv_cache::expect_heads;
+
+pub use error::AttentionError;
+pub use kv_cache::{KvCache, KvDType, LayerCacheMut, ParseKvDTypeError};
+pub use shape::AttentionShape;
+
+/// The projected queries, keys and values of one pass, proven to fit their shape.
+#[derive(Debug)]
+pub struct Qkv<'a> {
+    q: ViewMut<'a, f32>,
+    k: ViewMut<'a, f32>,
+    v: View<'a, f32>,
+    tokens: u32,
+    shape: AttentionShape,
+}
+
+impl<'a> Qkv<'a> {
+    /// `q` `[tokens, q_heads, head_dim]`, `k` and `v` `[tokens, kv_heads, head_dim]`, without gaps. `q` and `k` are
+    /// what gets rotated in place.
+    ///
+    /// # Errors
+    /// [`AttentionError::OperandLength`].
+    pub fn new(
+        q: ViewMut<'a, f32>,
+        k: ViewMut<'a, f32>,
+        v: View<'a, f32>,
+        tokens: u32,
+        shape: AttentionShape,
+    ) -> Result<Qkv<'a>, AttentionError> {
+        expect_heads("q", tokens, shape.q_heads(), shape.head_dim(), q.len())?;
+        expect_heads("k", tokens, shape.kv_heads(), shape.head_dim(), k.len())?;
+        expect_heads("v", tokens, shape.kv_heads(), shape.head_dim(), v.len())?;
+        Ok(Qkv { q, k, v, tokens, shape })
+    }
+}
+
+/// Rotates q and k in place by the positions `at`, appends k and v to the layer, and attends; `out` is
+/// `[tokens, q_heads * head_dim]`. The cache's length stays: [`KvCache::commit`] follows when all layers are done.
+///
+/// # Errors
+/// [`AttentionError::ShapeMismatch`], [`AttentionError::OperandLength`], [`AttentionError::Capacity`],
+/// [`ForeignDevice`](device_mem::MemError::ForeignDevice), [`AttentionError::NoHipBody`], [`AttentionError::Rope`].
+/// All are found before anything is written: operands and cache are then as they were.
+pub fn self_attention(
+    qkv: Qkv<'_>,
+    table: &RopeTable,
+    at: &Positions,
+    mut cache: LayerCacheMut<'_>,
+    out: ViewMut<'_, f32>,
+) -> Result<RanOn, AttentionError> {
+    let Qkv { mut q, mut k, v, tokens, shape } = qkv;
+    if shape != cache.shape() {
+        return Err(AttentionError::ShapeMismatch { operands: shape, cache: cache.shape() });
+    }
+    for device in [q.device(), k.device(), v.device(), out.device(), table.device().clone()] {
+        cache.device().expect_same(&device)?;
+    }
+    if let Device::Hip(_) = cache.device() {
+        return Err(AttentionError::NoHipBody { operation: "attend" });
+    }
+    expect_heads("out", tokens, shape.q_heads(), shape.head_dim(), out.len())?;
+    cache.expect_room(tokens)?;
+
+    let q_heads = HeadsMut::new(q.reborrow(), tokens, shape.q_heads(), shape.head_dim())?;
+    let k_heads = HeadsMut::new(k.reborrow(), tokens, shape.kv_heads(), shape.head_dim())?;
+    apply_position_embeddings(table, q_heads, k_heads, at)?;
+    cache.append(k.as_view(), v, tokens)?;
+    attend(q.as_view(), tokens, &cache, out)
+}
+
+/// Attends the rotated queries `q` `[tokens, q_heads, head_dim]` over the committed tokens of the layer and the
+/// `tokens` that were appended to it; `out` is `[tokens, q_heads * head_dim]`.
+///
+/// A score of NaN or `+inf` makes the query's output NaN, as the formula does.
+///
+/// # Errors
+/// [`AttentionError::OperandLength`], [`AttentionError::Uncommitted`] unless exactly `tokens` were appended,
+/// [`ForeignDevice`](device_mem::MemError::ForeignDevice), [`AttentionError::NoHipBody`].
+pub fn attend(
+    q: View<'_, f32>,
+    tokens: u32,
+    cache: &LayerCacheMut<'_>,
+    out: ViewMut<'_, f32>,
+) -> Result<RanOn, AttentionError> {
+    let shape = cache.shape();
+    cache.device().expect_same(&q.device())?;
+    cache.device().expect_same(&out.device())?;
+    expect_heads("q", tokens, shape.q_heads(), shape.head_dim(), q.len())?;
+    expect_heads("out", tokens, shape.q_heads(), shape.head_dim(), out.len())?;
+    cache.expect_appended(tokens)?;
+    match (q, cache.host(), out) {
+        (View::Host(q), Some(kv), ViewMut::Host(out)) => {
+            cpu::attend_host(q, kv, &cache.extent(), out);
+            Ok(RanOn::Cpu)
+        }
+        _ => Err(AttentionError::NoHipBody { operation: "attend" }),
+    }
+}

@@ -1,0 +1,115 @@
+use device_mem::MemError;
+use kernels_rope::RopeError;
+use thiserror::Error;
+
+/// What can go wrong with attention and its cache. Operands and the cache's length are then as they were.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum AttentionError {
+    /// The head counts and the width do not describe an attention.
+    #[error(
+        "q_heads {q_heads}, kv_heads {kv_heads}, head_dim {head_dim}: none may be 0 and kv_heads must divide \
+         q_heads; check the model's config"
+    )]
+    Shape {
+        /// Query heads.
+        q_heads: u32,
+        /// Key and value heads.
+        kv_heads: u32,
+        /// Width of a head, in elements.
+        head_dim: u32,
+    },
+    /// The cache would be larger than memory can be addressed.
+    #[error(
+        "a cache of {layers} layers x {capacity} tokens x {kv_heads} heads of {head_dim} is beyond any memory; \
+         ask for a smaller capacity"
+    )]
+    CacheSize {
+        /// Layers.
+        layers: usize,
+        /// Tokens.
+        capacity: u32,
+        /// Key and value heads.
+        kv_heads: u32,
+        /// Width of a head, in elements.
+        head_dim: u32,
+    },
+    /// The tokens do not fit into the cache.
+    #[error(
+        "{tokens} tokens after the {len} in the cache exceed its capacity of {capacity}; \
+         make a larger KvCache or truncate this one"
+    )]
+    Capacity {
+        /// Tokens in the cache.
+        len: u32,
+        /// Tokens to add.
+        tokens: u32,
+        /// Tokens that the cache can hold.
+        capacity: u32,
+    },
+    /// The cache has no such layer.
+    #[error("layer {index} was asked of a cache of {layers} layers; make the cache for this model")]
+    Layer {
+        /// The layer asked for.
+        index: usize,
+        /// The cache's layers.
+        layers: usize,
+    },
+    /// A layer has not appended what is to be committed.
+    #[error(
+        "{expected} tokens cannot be committed: layer {layer} has appended {found}; run the forward pass through \
+         every layer first"
+    )]
+    Uncommitted {
+        /// The layer.
+        layer: usize,
+        /// Tokens to commit.
+        expected: u32,
+        /// Tokens that the layer has appended since the last commit.
+        found: u32,
+    },
+    /// The cache cannot be truncated to more tokens than it holds.
+    #[error("a cache of {len} tokens cannot be truncated to {asked}; truncation only shortens")]
+    Truncate {
+        /// Tokens in the cache.
+        len: u32,
+        /// The length asked for.
+        asked: u32,
+    },
+    /// An operand does not hold what its shape says.
+    #[error(
+        "{operand} [tokens {tokens}, heads {heads}, head_dim {head_dim}] does not match {found} elements"
+    )]
+    OperandLength {
+        /// The operand's name.
+        operand: &'static str,
+        /// Tokens.
+        tokens: u32,
+        /// Heads.
+        heads: u32,
+        /// Width of a head, in elements.
+        head_dim: u32,
+        /// Elements that were found.
+        found: usize,
+    },
+    /// The operands have another shape than the cache.
+    #[error("the operands are {operands}, but the cache was made for {cache}; make the cache for this model")]
+    ShapeMismatch {
+        /// The operands' shape.
+        operands: crate::AttentionShape,
+        /// The cache's shape.
+        cache: crate::AttentionShape,
+    },
+    /// The operation has no body for HIP devices.
+    #[error("{operation} has no HIP body; keep its operands on the CPU")]
+    NoHipBody {
+        /// The operation.
+        operation: &'static str,
+    },
+    /// The rotation was refused or failed.
+    #[error(transparent)]
+    Rope(#[from] RopeError),
+    /// Memory, transfer or launch failed.
+    #[error(transparent)]
+    Mem(#[from] MemError),
+}
