@@ -1,0 +1,10 @@
+//! Cache and attention, held to their documents from outside.
+
+#![expect(clippy::unwrap_used, reason = "a call that fails fails its test")]
+
+mod bounds;
+mod cache;
+mod causality;
+mod common;
+mod errors;
+mod rotation;
