@@ -114,7 +114,7 @@ pub enum BuildError {
         source: io::Error,
     },
     /// A manifest that is not one.
-    #[error("{} is no manifest: {source}; restore it, or rebuild as its crate's README tells", path.display())]
+    #[error("{} is no manifest: {source}; restore it with git", path.display())]
     Manifest {
         /// The file.
         path: PathBuf,
@@ -240,4 +240,92 @@ fn image_code(row: &ImageRow, path: &Path) -> String {
 
 fn read(path: &Path) -> Result<Vec<u8>, BuildError> {
     fs::read(path).map_err(|source| BuildError::File { path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const IMAGE: &[u8] = include_bytes!("../tests/images/scale.gfx1100.elf");
+
+    fn row(arch: &str, image: &str) -> ImageRow {
+        ImageRow {
+            family: "scale".to_owned(),
+            arch: arch.to_owned(),
+            image: image.to_owned(),
+            sha256: sha256_hex(IMAGE),
+            source_sha256: String::new(),
+            compiler: "clang version 22".to_owned(),
+            flags: vec!["-O3".to_owned()],
+            kernels: KernelRow::of(&CodeObject::parse(IMAGE).unwrap()),
+        }
+    }
+
+    /// Embeds a folder with one image and this manifest row.
+    fn embed_one(row: &ImageRow) -> Result<String, BuildError> {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("gfx1100")).unwrap();
+        fs::write(folder.path().join("gfx1100/scale_kernel.hsaco"), IMAGE).unwrap();
+        let manifest = serde_json::to_string(&Manifest { images: vec![row.clone()] }).unwrap();
+        fs::write(folder.path().join(MANIFEST), manifest).unwrap();
+        assert_eq!(read_manifest(folder.path()).unwrap().images, std::slice::from_ref(row));
+        embed(folder.path(), folder.path())?;
+        Ok(fs::read_to_string(folder.path().join("images.rs")).unwrap())
+    }
+
+    #[test]
+    fn images_are_embedded_with_what_the_manifest_says() {
+        let code = embed_one(&row("gfx1100", "scale_kernel.hsaco")).unwrap();
+        for part in ["\"scale\"", "\"gfx1100\"", "clang version 22", &sha256_hex(IMAGE)] {
+            assert!(code.contains(part), "{part} is not in {code}");
+        }
+    }
+
+    #[test]
+    fn an_image_that_is_not_the_manifests_is_refused() {
+        let mut other = row("gfx1100", "scale_kernel.hsaco");
+        other.sha256 = sha256_hex(b"other");
+        assert!(matches!(embed_one(&other), Err(BuildError::Digest { .. })));
+        assert!(matches!(embed_one(&row("gfx942", "scale_kernel.hsaco")), Err(BuildError::File { .. })));
+        for (arch, image) in
+            [("..", "a"), ("gfx1100", "../a"), ("", "a"), ("gfx1100", "/a"), ("gfx1100", "a\"b")]
+        {
+            assert!(
+                matches!(embed_one(&row(arch, image)), Err(BuildError::RowName { .. })),
+                "{arch}/{image}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_missing_or_broken_manifest_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let missing = embed(folder.path(), folder.path()).unwrap_err().to_string();
+        assert!(missing.contains(MANIFEST) && missing.contains("build-kernels"), "{missing}");
+        fs::write(folder.path().join(MANIFEST), "{").unwrap();
+        assert!(matches!(embed(folder.path(), folder.path()), Err(BuildError::Manifest { .. })));
+    }
+
+    #[test]
+    fn rows_list_kernels_by_name_with_their_arguments() {
+        let kernels = row("gfx1100", "").kernels;
+        assert_eq!(kernels[0].name, "reverse");
+        assert_eq!(
+            kernels[1].args,
+            ["0+8 pointer y", "8+8 pointer x", "16+4 value factor", "24+8 value length"]
+        );
+    }
+
+    #[test]
+    fn digests_are_sha256_and_see_every_part() {
+        let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        assert_eq!(sha256_hex(b""), empty);
+        let digest = |files: &[(&str, &str)]| {
+            let files = files.iter().map(|(name, text)| ((*name).to_owned(), text.as_bytes().to_vec()));
+            source_digest(&files.collect())
+        };
+        let one = digest(&[("a.hip", "x"), ("b.h", "y")]);
+        assert_ne!(one, digest(&[("a.hip", "xy"), ("b.h", "")]));
+        assert_ne!(one, digest(&[("a.hip", "x"), ("c.h", "y")]));
+    }
 }

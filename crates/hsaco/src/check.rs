@@ -84,3 +84,122 @@ fn check_resources(decl: &KernelDecl, symbol: &'static str, kernel: &KernelInfo)
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GFX1100: &[u8] = include_bytes!("../tests/images/scale.gfx1100.elf");
+    const GFX90A: &[u8] = include_bytes!("../tests/images/scale.gfx90a.elf");
+    const SCRATCH: &[u8] = include_bytes!("../tests/images/scratch.gfx1100.elf");
+    const UNNAMED: &[u8] = include_bytes!("../tests/images/unnamed.gfx1100.elf");
+
+    const fn arg(name: &'static str, offset: u32, size: u32, kind: ArgKind) -> ArgDecl {
+        ArgDecl { name, offset, size, kind }
+    }
+
+    const DECL: KernelDecl = KernelDecl {
+        family: "scale",
+        source: "scale.hip",
+        image: "scale_kernel.hsaco",
+        variable: "SCALE_HSACO",
+        symbols: &["scale"],
+        args: &[
+            arg("y", 0, 8, ArgKind::Pointer),
+            arg("x", 8, 8, ArgKind::Pointer),
+            arg("factor", 16, 4, ArgKind::Value),
+            arg("length", 24, 8, ArgKind::Value),
+        ],
+        max_block: 256,
+    };
+
+    fn check(bytes: &[u8], decl: &KernelDecl) -> Result<(), HsacoError> {
+        CodeObject::parse(bytes).unwrap().check(decl, "gfx1100")
+    }
+
+    /// The result for the sample whose kernel `scale` was changed.
+    fn changed(change: impl Fn(&mut KernelInfo)) -> Result<(), HsacoError> {
+        let mut object = CodeObject::parse(GFX1100).unwrap();
+        change(object.kernels.iter_mut().find(|kernel| kernel.name == "scale").unwrap());
+        object.check(&DECL, "gfx1100")
+    }
+
+    #[test]
+    fn the_declared_kernel_passes() {
+        check(GFX1100, &DECL).unwrap();
+        CodeObject::parse(GFX90A).unwrap().check(&DECL, "gfx90a:xnack-").unwrap();
+    }
+
+    #[test]
+    fn another_target_is_refused() {
+        let object = CodeObject::parse(GFX1100).unwrap();
+        assert!(
+            matches!(object.check(&DECL, "gfx1101"), Err(HsacoError::WrongTarget { found, .. }) if found == "gfx1100")
+        );
+        assert!(matches!(object.check(&DECL, "sm_90"), Err(HsacoError::BadTarget { .. })));
+    }
+
+    #[test]
+    fn kernels_and_their_symbols_must_be_there() {
+        let decl = KernelDecl { symbols: &["scale", "shift"], ..DECL };
+        assert!(matches!(
+            check(GFX1100, &decl),
+            Err(HsacoError::MissingKernel { symbol: "shift", found }) if found == ["scale", "reverse"]
+        ));
+        for missing in ["scale", "scale.kd"] {
+            let mut object = CodeObject::parse(GFX1100).unwrap();
+            assert!(object.symbols.remove(missing));
+            let result = object.check(&DECL, "gfx1100");
+            assert!(
+                matches!(result, Err(HsacoError::MissingSymbol { missing: found, .. }) if found == missing)
+            );
+        }
+    }
+
+    #[test]
+    fn each_difference_of_an_argument_is_refused() {
+        let differs = |at: usize, change: fn(&mut ArgDecl)| {
+            let mut args = DECL.args.to_vec();
+            change(&mut args[at]);
+            let args: &'static [ArgDecl] = args.leak();
+            matches!(check(GFX1100, &KernelDecl { args, ..DECL }), Err(HsacoError::ArgMismatch { index, .. }) if index == at)
+        };
+        assert!(differs(0, |arg| arg.name = "z"));
+        assert!(differs(1, |arg| arg.offset = 16));
+        assert!(differs(2, |arg| arg.size = 8));
+        assert!(differs(3, |arg| arg.kind = ArgKind::Pointer));
+        assert!(differs(0, |arg| arg.kind = ArgKind::Value));
+        let swapped = [DECL.args[1], DECL.args[0], DECL.args[2], DECL.args[3]].to_vec().leak();
+        assert!(matches!(
+            check(GFX1100, &KernelDecl { args: swapped, ..DECL }),
+            Err(HsacoError::ArgMismatch { index: 0, .. })
+        ));
+        let fewer = KernelDecl { args: &DECL.args[..3], ..DECL };
+        assert!(matches!(check(GFX1100, &fewer), Err(HsacoError::ArgCount { expected: 3, found: 4, .. })));
+        assert!(matches!(check(UNNAMED, &DECL), Err(HsacoError::ArgMismatch { index: 0, .. })));
+    }
+
+    #[test]
+    fn resources_must_fit() {
+        let larger = KernelDecl { max_block: 257, ..DECL };
+        assert!(matches!(
+            check(GFX1100, &larger),
+            Err(HsacoError::BlockLimit { expected: 257, found: 256, .. })
+        ));
+        assert!(matches!(check(SCRATCH, &DECL), Err(HsacoError::Spills { scratch: 272, .. })));
+        assert!(matches!(
+            changed(|kernel| kernel.vgpr_spills = 1),
+            Err(HsacoError::Spills { vgpr_spills: 1, .. })
+        ));
+        assert!(matches!(
+            changed(|kernel| kernel.sgpr_spills = 1),
+            Err(HsacoError::Spills { sgpr_spills: 1, .. })
+        ));
+        assert!(matches!(changed(|kernel| kernel.lds = 65_537), Err(HsacoError::Lds { found: 65_537, .. })));
+        changed(|kernel| kernel.lds = 65_536).unwrap();
+        assert!(matches!(
+            changed(|kernel| kernel.wavefront_size = 64),
+            Err(HsacoError::WavefrontSize { expected: Some(32), found: 64, .. })
+        ));
+    }
+}

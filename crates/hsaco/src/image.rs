@@ -154,3 +154,117 @@ const fn same_text(left: &str, right: &str) -> bool {
     }
     true
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ArgDecl, ArgKind};
+
+    const GFX1100: &[u8] = include_bytes!("../tests/images/scale.gfx1100.elf");
+    const GFX11_GENERIC: &[u8] = include_bytes!("../tests/images/scale.gfx11-generic.elf");
+    const GFX90A: &[u8] = include_bytes!("../tests/images/scale.gfx90a.elf");
+
+    const fn image(arch: &'static str, bytes: &'static [u8]) -> Image {
+        Image { arch, bytes, sha256: "", compiler: "" }
+    }
+
+    const SET: ImageSet = ImageSet {
+        decl: KernelDecl {
+            family: "scale",
+            source: "scale.hip",
+            image: "scale_kernel.hsaco",
+            variable: "SCALE_HSACO",
+            symbols: &["reverse"],
+            args: &[ArgDecl { name: "x", offset: 0, size: 8, kind: ArgKind::Pointer }],
+            max_block: 64,
+        },
+        images: &[
+            image("gfx11-generic", GFX11_GENERIC),
+            image("gfx1100", GFX1100),
+            image("gfx90a:xnack-", GFX90A),
+        ],
+    };
+
+    fn chosen(card: &str) -> String {
+        SET.select(card).unwrap().target.to_string()
+    }
+
+    #[test]
+    fn the_card_itself_comes_before_its_family() {
+        assert_eq!(chosen("gfx1100"), "gfx1100");
+        assert_eq!(chosen("gfx1103"), "gfx11-generic");
+        assert_eq!(chosen("gfx90a:sramecc+:xnack-"), "gfx90a:xnack-");
+        let reversed: Vec<_> = SET.images.iter().rev().copied().collect();
+        let reversed = ImageSet { images: reversed.leak(), ..SET };
+        assert_eq!(reversed.select("gfx1100").unwrap().target.to_string(), "gfx1100");
+    }
+
+    #[test]
+    fn a_card_without_an_image_is_told_what_to_do() {
+        let error = SET.select("gfx90a:sramecc+:xnack+").unwrap_err();
+        assert!(matches!(error, HsacoError::NoImage { .. }));
+        let text = error.to_string();
+        for part in [
+            "gfx90a:sramecc+:xnack+",
+            "[gfx11-generic, gfx1100, gfx90a:xnack-]",
+            "cargo xtask build-kernels --arch gfx90a",
+            "SCALE_HSACO",
+        ] {
+            assert!(text.contains(part), "{part} is not in: {text}");
+        }
+        assert!(matches!(SET.select("AMD Radeon"), Err(HsacoError::BadTarget { .. })));
+        assert!(matches!(ImageSet { images: &[], ..SET }.select("gfx1100"), Err(HsacoError::NoImage { .. })));
+    }
+
+    #[test]
+    fn an_embedded_image_is_checked_before_use() {
+        const MISLABELLED: &[Image] = &[image("gfx1100", GFX90A)];
+        let mislabelled = ImageSet { images: MISLABELLED, ..SET };
+        assert!(matches!(mislabelled.select("gfx1100"), Err(HsacoError::WrongTarget { .. })));
+        let large = ImageSet { decl: KernelDecl { max_block: 256, ..SET.decl }, ..SET };
+        assert!(matches!(large.select("gfx1100"), Err(HsacoError::BlockLimit { .. })));
+    }
+
+    /// Uses `bytes` as the file that the variable names.
+    fn override_with(bytes: &[u8], card: &str) -> Result<Selected, HsacoError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mine.hsaco");
+        fs::write(&path, bytes).unwrap();
+        read_override(&SET.decl, &path, card)
+    }
+
+    #[test]
+    fn a_file_takes_the_embedded_images_place_if_it_fits() {
+        let selected = override_with(GFX11_GENERIC, "gfx1151").unwrap();
+        assert_eq!(&*selected.bytes, GFX11_GENERIC);
+        assert!(matches!(selected.origin, Origin::File(path) if path.ends_with("mine.hsaco")));
+    }
+
+    #[test]
+    fn a_file_that_does_not_fit_is_refused_by_name() {
+        let missing = read_override(&SET.decl, Path::new("nowhere/mine.hsaco"), "gfx1100").unwrap_err();
+        assert!(matches!(missing, HsacoError::OverrideUnreadable { .. }));
+        assert!(missing.to_string().starts_with("SCALE_HSACO=nowhere/mine.hsaco"), "{missing}");
+
+        let cause = |bytes: &[u8], card: &str| match override_with(bytes, card).unwrap_err() {
+            HsacoError::OverrideRefused { variable: "SCALE_HSACO", path, source }
+                if path.ends_with("mine.hsaco") =>
+            {
+                *source
+            }
+            other => panic!("{other}"),
+        };
+        assert!(matches!(cause(&GFX1100[..4000], "gfx1100"), HsacoError::BadElf { .. }));
+        assert!(matches!(cause(GFX1100, "gfx1201"), HsacoError::WrongTarget { .. }));
+        assert!(matches!(cause(GFX90A, "gfx90a:sramecc+:xnack+"), HsacoError::WrongTarget { .. }));
+        assert!(matches!(cause(b"", "gfx1100"), HsacoError::NotACodeObject { .. }));
+    }
+
+    #[test]
+    fn families_are_found_by_name() {
+        const FAMILIES: &[(&str, &[Image])] = &[("rope", &[]), ("scale", &[image("gfx1100", GFX1100)])];
+        const FOUND: &[Image] = images_of(FAMILIES, "scale");
+        assert_eq!(FOUND.len(), 1);
+        assert!(images_of(FAMILIES, "rope").is_empty() && images_of(FAMILIES, "scalf").is_empty());
+    }
+}

@@ -15,8 +15,8 @@ pub struct CodeObject<'a> {
     elf: &'a [u8],
     target: TargetId,
     version: u32,
-    kernels: Vec<KernelInfo>,
-    symbols: BTreeSet<String>,
+    pub(crate) kernels: Vec<KernelInfo>,
+    pub(crate) symbols: BTreeSet<String>,
 }
 
 /// `NT_AMDGPU_METADATA`, of the owner `AMDGPU`.
