@@ -100,12 +100,9 @@ fn generated(text: &str) -> bool {
 }
 
 fn unfinished(path: &str, text: &str) -> Vec<Finding> {
-    let words = ["todo!(", "unimplemented!(", "dbg!(", "#[ignore", concat!("TO", "DO"), concat!("FIX", "ME")];
+    let words = ["todo!(", "unimplemented!(", "dbg!(", "#[ignore", "TODO", "FIXME"];
     let what = "unfinished work does not land";
     lines_with(path, text, &words, what)
-        .into_iter()
-        .filter(|_| !path.starts_with("xtask/src/checks"))
-        .collect()
 }
 
 fn machine_paths(path: &str, text: &str) -> Vec<Finding> {

@@ -1,5 +1,6 @@
 //! Running other programs: say what runs, fail when it fails.
 
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -30,6 +31,14 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
         bail!("`{shown}` failed ({status})");
     }
     Ok(())
+}
+
+/// Prints to stdout; a reader that went away is an error, not a panic.
+///
+/// # Errors
+/// When stdout takes no more.
+pub(crate) fn print(text: &str) -> Result<()> {
+    io::stdout().write_all(text.as_bytes()).context("writing to stdout")
 }
 
 fn shown(command: &Command) -> String {

@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::compiler::{self, Compiler};
 use crate::images::{Built, compile, write_manifest};
 use crate::kernels::{self, Kernels};
-use crate::process::workspace_root;
+use crate::process::{print, workspace_root};
 use crate::verbs::setup;
 
 pub(crate) use check::check_all;
@@ -86,32 +86,42 @@ fn build(root: &Path, kernels: &Kernels, archs: &[String], prune: bool, json: bo
     let compiler = compiler::find()?;
     eprintln!("compiler: {} ({})", compiler.path.display(), compiler.version);
     expect_archs(&compiler, archs)?;
-    let mut built: BTreeMap<PathBuf, Vec<Built>> = BTreeMap::new();
-    let mut report = Vec::new();
+    // Nothing is written before everything compiled: an image without its manifest row would stop every build.
+    let mut built = Vec::new();
     for family in &kernels.families {
         for arch in archs {
-            let object = compile(&compiler, kernels, family, arch)?;
-            let path = family.images(root).join(arch).join(family.decl.image);
-            fs::create_dir_all(path.parent().unwrap_or(root))?;
-            fs::write(&path, &object.bytes).with_context(|| format!("writing {}", path.display()))?;
-            let shown = path.strip_prefix(root).unwrap_or(&path).display();
-            if !json {
-                println!("Compiled {} -> {shown}", family.source);
-                println!("{}={}", family.decl.variable, path.display());
-            }
-            report.push(json!({
-                "source": family.source, "path": path, "variable": family.decl.variable, "image": object.row,
-            }));
-            built.entry(family.images(root)).or_default().push(object);
+            built.push((family, compile(&compiler, kernels, family, arch)?));
         }
     }
-    for (folder, objects) in built {
+    let mut report = Vec::new();
+    let mut folders: BTreeMap<PathBuf, Vec<Built>> = BTreeMap::new();
+    for (family, object) in built {
+        let path = family.images(root).join(&object.row.arch).join(family.decl.image);
+        write_image(&path, &object.bytes)?;
+        let variable = family.decl.variable;
+        if !json {
+            let shown = path.strip_prefix(root).unwrap_or(&path).display();
+            print(&format!("Compiled {} -> {shown}\n{variable}={}\n", family.source, path.display()))?;
+        }
+        report
+            .push(json!({"source": family.source, "path": path, "variable": variable, "image": object.row}));
+        folders.entry(family.images(root)).or_default().push(object);
+    }
+    for (folder, objects) in folders {
         write_manifest(&folder, objects, prune)?;
     }
     if json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        print(&(serde_json::to_string_pretty(&report)? + "\n"))?;
     }
     Ok(())
+}
+
+fn write_image(path: &Path, bytes: &[u8]) -> Result<()> {
+    let what = || format!("writing {}", path.display());
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).with_context(what)?;
+    }
+    fs::write(path, bytes).with_context(what)
 }
 
 /// Fails before anything is written when the compiler is too old for an architecture.

@@ -7,15 +7,15 @@ use anyhow::{Context, Result};
 use crate::process::{cargo, run, workspace_root};
 use crate::verbs;
 
-/// Examples that every crate's front page promises to run on a CPU.
-const EXAMPLES: &[(&str, &str)] = &[
-    ("hip-ffi", "find_hip"),
-    ("hsaco", "inspect"),
-    ("device-mem", "buffers"),
-    ("kernels-rope", "rotate"),
-    ("kernels-nn", "layer"),
-    ("attention", "attend"),
-    ("model-glm", "forward"),
+/// The example of every crate, which runs on a CPU, and its arguments.
+const EXAMPLES: &[(&str, &str, &[&str])] = &[
+    ("hip-ffi", "find_hip", &[]),
+    ("hsaco", "inspect", &["crates/kernels-rope/hsaco/gfx1100/rope_kernel.hsaco"]),
+    ("device-mem", "buffers", &[]),
+    ("kernels-rope", "rotate", &[]),
+    ("kernels-nn", "layer", &[]),
+    ("attention", "attend", &[]),
+    ("model-glm", "forward", &[]),
 ];
 
 /// A name and what to run.
@@ -54,8 +54,8 @@ fn docs() -> Result<()> {
 }
 
 fn examples() -> Result<()> {
-    for (package, example) in EXAMPLES {
-        run(&mut cargo(&["run", "--package", package, "--example", example]))?;
+    for (package, example, args) in EXAMPLES {
+        run(cargo(&["run", "--package", package, "--example", example, "--"]).args(*args))?;
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::compiler::{self, INSTALL, Place};
 use crate::kernels::{self, Kernels};
-use crate::process::workspace_root;
+use crate::process::{print, workspace_root};
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -50,13 +50,12 @@ pub(crate) fn execute(options: &Options) -> Result<()> {
     let kernels = kernels::read(&root)?;
     let mut findings = compilers(&kernels);
     findings.extend(images(&root, &kernels));
-    if options.json {
-        println!("{}", serde_json::to_string_pretty(&findings)?);
+    let text = if options.json {
+        serde_json::to_string_pretty(&findings)? + "\n"
     } else {
-        for finding in &findings {
-            print(finding);
-        }
-    }
+        findings.iter().map(line).collect()
+    };
+    print(&text)?;
     let broken = findings.iter().filter(|finding| finding.state == State::Bad).count();
     if broken > 0 {
         bail!("{broken} things that building needs are broken");
@@ -64,17 +63,15 @@ pub(crate) fn execute(options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn print(finding: &Finding) {
+fn line(finding: &Finding) -> String {
     let mark = match finding.state {
         State::Good => "ok  ",
         State::Absent => "-   ",
         State::Note => "note",
         State::Bad => "BAD ",
     };
-    println!("{mark}  {}", finding.what);
-    if let Some(advice) = &finding.advice {
-        println!("      -> {advice}");
-    }
+    let advice = finding.advice.iter().map(|advice| format!("      -> {advice}\n"));
+    format!("{mark}  {}\n{}", finding.what, advice.collect::<String>())
 }
 
 fn good(what: String) -> Finding {
