@@ -58,7 +58,7 @@ pub(crate) fn execute(options: &Options) -> Result<()> {
     print(&text)?;
     let broken = findings.iter().filter(|finding| finding.state == State::Bad).count();
     if broken > 0 {
-        bail!("{broken} things that building needs are broken");
+        bail!("building is broken: see the {broken} lines marked BAD");
     }
     Ok(())
 }
