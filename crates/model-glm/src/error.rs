@@ -1,0 +1,194 @@
+use std::path::PathBuf;
+
+use attention::AttentionError;
+use device_mem::{DType, MemError};
+use kernels_nn::NnError;
+use kernels_rope::RopeError;
+use thiserror::Error;
+
+/// What can go wrong with a model: its files, its prompt, or a step of the forward pass.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum GlmError {
+    /// A file of the checkpoint cannot be read.
+    #[error("{} cannot be read; a checkpoint folder holds config.json, safetensors and tokenizer.json", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's reason.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A file is no JSON, or repeats a key.
+    #[error("{file} is not valid JSON; download it again")]
+    Json {
+        /// The file's name.
+        file: String,
+        /// Where and why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A key of `config.json` is missing.
+    #[error("config.json lacks {key}; expected {expected}")]
+    MissingKey {
+        /// The key, or the keys that could stand for it.
+        key: String,
+        /// What it should hold.
+        expected: &'static str,
+    },
+    /// A key of `config.json` holds something else than it should.
+    #[error("config.json: {key} must be {expected}, found {found}")]
+    BadKey {
+        /// The key.
+        key: String,
+        /// What it should hold.
+        expected: &'static str,
+        /// What it holds.
+        found: String,
+    },
+    /// The architecture is not one that runs.
+    #[error("architecture {found:?} is not supported; supported are glm4, glm and chatglm (ChatGLM2, ChatGLM3, glm-4-9b){}", hint.map(|hint| format!(". {hint}")).unwrap_or_default())]
+    Unsupported {
+        /// `model_type` as found.
+        found: String,
+        /// What is special about it.
+        hint: Option<&'static str>,
+    },
+    /// The rotary embedding that the config describes is impossible.
+    #[error("the rotary embedding of the model is refused")]
+    Rope(#[from] RopeError),
+    /// A safetensors header is damaged.
+    #[error("{file}: the safetensors header is damaged; download the file again")]
+    Safetensors {
+        /// The file's name.
+        file: String,
+        /// What is wrong with it.
+        #[source]
+        source: safetensors::SafeTensorError,
+    },
+    /// The shard index names a file that is not there.
+    #[error("shard {shard:?} is named by model.safetensors.index.json but is not in the folder; download it")]
+    MissingShard {
+        /// The shard's file name.
+        shard: String,
+    },
+    /// The shard index names something else than a file in its folder.
+    #[error(
+        "model.safetensors.index.json names {shard:?}, which is not a plain file name; the index is not trusted"
+    )]
+    ShardEscapes {
+        /// The name.
+        shard: String,
+    },
+    /// One tensor is in two shards.
+    #[error("tensor {tensor} is in {first} and in {second}; remove one of the files")]
+    DuplicateTensor {
+        /// The tensor.
+        tensor: String,
+        /// A file that holds it.
+        first: String,
+        /// Another file that holds it.
+        second: String,
+    },
+    /// The checkpoint lacks a tensor.
+    #[error("tensor {tensor} is missing{}; is the checkpoint complete and of the architecture that config.json names?", if alike.is_empty() { String::new() } else { format!(" (there is {})", alike.join(", ")) })]
+    MissingTensor {
+        /// The tensor's name.
+        tensor: String,
+        /// Names that end alike.
+        alike: Vec<String>,
+    },
+    /// A tensor has another shape than the config asks for.
+    #[error("tensor {tensor} has shape {found:?}, but config.json asks for {expected:?}")]
+    Shape {
+        /// The tensor.
+        tensor: String,
+        /// The shape that the config asks for.
+        expected: Vec<usize>,
+        /// The shape in the file.
+        found: Vec<usize>,
+    },
+    /// A tensor is stored in a type that is not read.
+    #[error("tensor {tensor} is stored as {found}; F32, F16 and BF16 can be read")]
+    TensorDType {
+        /// The tensor.
+        tensor: String,
+        /// Its type in the file.
+        found: String,
+    },
+    /// Weights cannot be held in the type asked for.
+    #[error("weights cannot be held as {found}; choose f32, f16 or bf16")]
+    WeightDType {
+        /// The type asked for.
+        found: DType,
+    },
+    /// A weight is NaN or infinite.
+    #[error("tensor {tensor} holds {value} at element {index}; the checkpoint is damaged")]
+    NotFinite {
+        /// The tensor.
+        tensor: String,
+        /// Index of the first such element.
+        index: usize,
+        /// The element.
+        value: f32,
+    },
+    /// The tokenizer cannot be read or does not take the text.
+    #[error("the tokenizer failed: {reason}; tokenizer.json must be of the model's own release")]
+    Tokenizer {
+        /// The library's reason.
+        reason: String,
+    },
+    /// The chat template cannot be rendered.
+    #[error("the chat template failed")]
+    Template {
+        /// Where and why.
+        #[source]
+        source: minijinja::Error,
+    },
+    /// The chat template writes more than it may.
+    #[error("the chat template wrote more than {limit} bytes; shorten the messages")]
+    TemplateOutput {
+        /// The most bytes that it may write.
+        limit: usize,
+    },
+    /// There is nothing to compute.
+    #[error("a forward pass needs at least one token in each sequence")]
+    NoTokens,
+    /// The prompt does not fit.
+    #[error(
+        "{tokens} tokens after {used} do not fit a context of {capacity}; shorten the prompt or open a longer context"
+    )]
+    ContextFull {
+        /// Tokens that were to be added.
+        tokens: usize,
+        /// Tokens in the cache.
+        used: u32,
+        /// Tokens that the cache holds at most.
+        capacity: u32,
+    },
+    /// A position cannot be counted.
+    #[error(
+        "an offset of {offset} after {used} tokens is beyond what a position can count; use a smaller offset"
+    )]
+    PositionOverflow {
+        /// The offset of the sequence.
+        offset: u32,
+        /// Tokens before.
+        used: u32,
+    },
+    /// The forward pass cannot run on this device yet.
+    #[error("the forward pass has no HIP body yet for {}; use --device cpu or --device auto", operations.join(", "))]
+    NoHipBody {
+        /// The operations that have none.
+        operations: &'static [&'static str],
+    },
+    /// A layer operation failed.
+    #[error("a layer operation failed")]
+    Nn(#[from] NnError),
+    /// Attention failed.
+    #[error("attention failed")]
+    Attention(#[from] AttentionError),
+    /// Memory or a device failed.
+    #[error("memory or the device failed")]
+    Mem(#[from] MemError),
+}

@@ -1,0 +1,102 @@
+use std::time::{Duration, Instant};
+
+use attention::KvCache;
+use device_mem::RanOn;
+use kernels_nn::Sampler;
+
+use crate::{GlmError, GlmModel, TokenId};
+
+/// How an answer is generated.
+#[derive(Debug)]
+pub struct GenerateOptions<'a> {
+    /// The most tokens to generate.
+    pub max_tokens: usize,
+    /// Chooses each token.
+    pub sampler: Sampler,
+    /// Tokens that end the answer; they are not part of it.
+    pub stop_ids: &'a [TokenId],
+}
+
+/// Why an answer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StopReason {
+    /// The model gave this stop token.
+    StopToken(TokenId),
+    /// As many tokens as were asked for.
+    MaxTokens,
+    /// The cache is full.
+    ContextFull,
+    /// The callback asked to end.
+    Callback,
+}
+
+/// An answer, and what it took.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Generated {
+    /// The answer's tokens, without the stop token.
+    pub tokens: Vec<TokenId>,
+    /// Why it ended.
+    pub stop_reason: StopReason,
+    /// Where it ran.
+    pub ran_on: RanOn,
+    /// Time for the prompt, the first token included.
+    pub prompt_time: Duration,
+    /// Time for the tokens after the first.
+    pub decode_time: Duration,
+    /// Forward passes after the prompt's.
+    pub decode_steps: usize,
+}
+
+/// What a callback wants after a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Another token.
+    Continue,
+    /// The answer to end here.
+    Stop,
+}
+
+/// Continues `prompt` token by token until a stop token, the limit, or the end of the cache. `on_token` sees each
+/// token of the answer as it comes.
+///
+/// # Errors
+/// As [`GlmModel::forward`], and [`GlmError::Nn`] when logits cannot be sampled.
+pub fn generate(
+    model: &GlmModel,
+    cache: &mut KvCache,
+    prompt: &[TokenId],
+    options: GenerateOptions<'_>,
+    mut on_token: impl FnMut(TokenId) -> Result<Next, GlmError>,
+) -> Result<Generated, GlmError> {
+    let GenerateOptions { max_tokens, mut sampler, stop_ids } = options;
+    let start = Instant::now();
+    let mut tokens = Vec::new();
+    let mut next = sampler.sample(&model.forward(prompt, cache)?.to_host_vec()?)?;
+    let prompt_time = start.elapsed();
+    let start = Instant::now();
+    let mut decode_steps = 0;
+    let stop_reason = loop {
+        if stop_ids.contains(&next) {
+            break StopReason::StopToken(next);
+        }
+        if tokens.len() >= max_tokens {
+            break StopReason::MaxTokens;
+        }
+        tokens.push(next);
+        if on_token(next)? == Next::Stop {
+            break StopReason::Callback;
+        }
+        if tokens.len() == max_tokens {
+            break StopReason::MaxTokens;
+        }
+        if cache.len() == cache.capacity() {
+            break StopReason::ContextFull;
+        }
+        next = sampler.sample(&model.forward(&[next], cache)?.to_host_vec()?)?;
+        decode_steps += 1;
+    };
+    let decode_time = start.elapsed();
+    Ok(Generated { tokens, stop_reason, ran_on: model.ran_on(), prompt_time, decode_time, decode_steps })
+}
