@@ -129,18 +129,19 @@ impl Compiler {
         String::from_utf8(output.stdout).context("the assembly is not UTF-8")
     }
 
-    /// Whether an empty kernel compiles and links for `arch`; else the first line of the reason.
-    pub(crate) fn builds(&self, arch: &str) -> Result<(), String> {
-        let flags = self.flags(arch, &["-nogpuinc".to_owned(), "-nogpulib".to_owned()]);
+    /// Whether an empty file compiles and links for `arch` with the `common` flags; else the reason. A warning of the
+    /// compiler that the target is unfinished is a refusal too, where `common` has -Werror.
+    pub(crate) fn builds(&self, arch: &str, common: &[String]) -> Result<(), String> {
+        let flags = self.flags(arch, common);
         let mut command = Command::new(&self.path);
         command.args(&flags).args(["-o", "/dev/null", "-x", "hip", "/dev/null"]);
         let output = command.output().map_err(|error| error.to_string())?;
-        let words = String::from_utf8_lossy(&output.stderr);
         if output.status.success() {
-            Ok(())
-        } else {
-            Err(words.lines().next().unwrap_or_default().to_owned())
+            return Ok(());
         }
+        let words = String::from_utf8_lossy(&output.stderr);
+        let reason = words.lines().find(|line| line.contains("error")).or(words.lines().next());
+        Err(reason.unwrap_or("no reason given").to_owned())
     }
 
     fn call(&self, flags: &[String], rest: &[OsString]) -> Result<Output> {

@@ -85,7 +85,7 @@ pub(crate) fn execute(options: &Options) -> Result<()> {
 fn build(root: &Path, kernels: &Kernels, archs: &[String], prune: bool, json: bool) -> Result<()> {
     let compiler = compiler::find()?;
     eprintln!("compiler: {} ({})", compiler.path.display(), compiler.version);
-    expect_archs(&compiler, archs)?;
+    expect_archs(&compiler, kernels, archs)?;
     // Nothing is written before everything compiled: an image without its manifest row would stop every build.
     let mut built = Vec::new();
     for family in &kernels.families {
@@ -125,9 +125,9 @@ fn write_image(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 /// Fails before anything is written when the compiler is too old for an architecture.
-fn expect_archs(compiler: &Compiler, archs: &[String]) -> Result<()> {
+fn expect_archs(compiler: &Compiler, kernels: &Kernels, archs: &[String]) -> Result<()> {
     let refused: Vec<_> =
-        archs.iter().filter_map(|arch| Some((arch, compiler.builds(arch).err()?))).collect();
+        archs.iter().filter_map(|arch| Some((arch, compiler.builds(arch, &kernels.flags).err()?))).collect();
     if refused.is_empty() {
         return Ok(());
     }

@@ -112,7 +112,7 @@ fn compilers(kernels: &Kernels) -> Vec<Finding> {
     };
     let (mut builds, mut refuses) = (Vec::new(), Vec::new());
     for arch in &kernels.archs {
-        match compiler.builds(arch) {
+        match compiler.builds(arch, &kernels.flags) {
             Ok(()) => builds.push(arch.as_str()),
             Err(reason) => refuses.push(format!("{arch} ({reason})")),
         }

@@ -7,7 +7,8 @@ use std::process::Command;
 use anyhow::{Result, bail};
 
 use crate::compiler::{self, INSTALL};
-use crate::process::run;
+use crate::kernels::{self, Kernels};
+use crate::process::{run, workspace_root};
 
 /// Package pairs to try, the preferred first.
 const PACKAGES: &[[&str; 2]] = &[["clang-22", "lld-22"], ["clang-19", "lld-19"]];
@@ -20,7 +21,8 @@ const PROBE: &str = "gfx1100";
 /// # Errors
 /// When there is none and it cannot be installed; says what to run.
 pub(crate) fn execute() -> Result<()> {
-    if let Some(compiler) = working_compiler() {
+    let kernels = kernels::read(&workspace_root())?;
+    if let Some(compiler) = working_compiler(&kernels) {
         println!("{} ({}) compiles kernels; nothing to install", compiler.path.display(), compiler.version);
         return Ok(());
     }
@@ -34,7 +36,7 @@ pub(crate) fn execute() -> Result<()> {
         let Err(error) = apt_get(&install) else { break };
         eprintln!("warning: {error:#}");
     }
-    match working_compiler() {
+    match working_compiler(&kernels) {
         Some(compiler) => {
             println!("installed {} ({})", compiler.path.display(), compiler.version);
             Ok(())
@@ -43,9 +45,9 @@ pub(crate) fn execute() -> Result<()> {
     }
 }
 
-fn working_compiler() -> Option<compiler::Compiler> {
-    let found = compiler::search().into_iter().filter_map(|place| place.found.ok());
-    found.into_iter().find(|compiler| compiler.builds(PROBE).is_ok())
+fn working_compiler(kernels: &Kernels) -> Option<compiler::Compiler> {
+    let mut found = compiler::search().into_iter().filter_map(|place| place.found.ok());
+    found.find(|compiler| compiler.builds(PROBE, &kernels.flags).is_ok())
 }
 
 fn is_root() -> bool {
