@@ -114,12 +114,13 @@ fn compilers(kernels: &Kernels) -> Vec<Finding> {
     for arch in &kernels.archs {
         match compiler.builds(arch, &kernels.flags) {
             Ok(()) => builds.push(arch.as_str()),
-            Err(reason) => refuses.push(format!("{arch} ({reason})")),
+            Err(reason) => refuses.push((arch.as_str(), reason)),
         }
     }
     findings.push(good(format!("{} builds {}", compiler.version, builds.join(" "))));
-    if !refuses.is_empty() {
-        let what = format!("{} refuses {}", compiler.version, refuses.join(", "));
+    if let Some((_, reason)) = refuses.first() {
+        let archs: Vec<_> = refuses.iter().map(|(arch, _)| *arch).collect();
+        let what = format!("{} refuses {}: {reason}", compiler.version, archs.join(" "));
         findings.push(note(what, format!("for all of them: {INSTALL}")));
     }
     findings
