@@ -281,12 +281,10 @@ fn mapped_elements<T: Element>(file: &MappedFile, bytes: Range<usize>) -> &[T] {
     file.elements(bytes).ok().flatten().unwrap_or_default()
 }
 
+/// Zeros that the operating system gives on first touch.
 pub(crate) fn host_zeros<T: Element>(len: usize) -> Result<Vec<T>, MemError> {
     let bytes = len.saturating_mul(size_of::<T>());
-    let mut values = Vec::new();
-    values.try_reserve_exact(len).map_err(|_| MemError::HostOutOfMemory { bytes })?;
-    values.resize(len, T::zeroed());
-    Ok(values)
+    bytemuck::allocation::try_zeroed_vec(len).map_err(|()| MemError::HostOutOfMemory { bytes })
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ impl Device {
             DeviceChoice::Auto => match Device::open_hip(0) {
                 Ok(device) => (device, None),
                 Err(reason) => {
-                    tracing::warn!(reason = %crate::error::chain(&reason), "no HIP device: running on the CPU");
+                    tracing::warn!(reason = %crate::error::one_line(&reason), "no HIP device: running on the CPU");
                     (Device::Cpu, Some(reason))
                 }
             },

@@ -21,6 +21,7 @@
 
 mod buffer;
 mod device;
+pub mod doctor;
 mod element;
 mod error;
 mod hip_device;

@@ -1,2 +1,38 @@
-//! The glm command.
-fn main() {}
+//! `glm`: run, chat with, inspect and check GLM models.
+
+#![forbid(unsafe_code)]
+
+mod args;
+mod chat;
+mod demo;
+mod doctor;
+mod dump;
+mod embedded;
+mod exit;
+mod inspect;
+mod run;
+mod session;
+mod ui;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Cli, Verb};
+
+fn main() -> ExitCode {
+    let Cli { verbose, verb } = Cli::parse();
+    ui::log_to_stderr(verbose);
+    let done = match verb {
+        Verb::Run(args) => run::execute(&args),
+        Verb::Chat(args) => chat::execute(&args),
+        Verb::Demo(args) => demo::execute(&args),
+        Verb::Inspect(args) => inspect::execute(&args),
+        Verb::Dump(args) => dump::execute(&args),
+        Verb::Doctor(args) => doctor::execute(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => exit::report(&error),
+    }
+}

@@ -65,7 +65,9 @@ struct Misses<'a>(&'a [Miss]);
 
 impl fmt::Display for Misses<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|Miss { place, reason }| write!(f, "\n  {}: {reason}", place.display()))
+        self.0
+            .iter()
+            .try_for_each(|Miss { place, reason }| write!(f, "\nlooked for {}: {reason}", place.display()))
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{GlmConfig, GlmError};
 pub type TokenId = u32;
 
 /// Is told how far loading is: bytes so far, bytes in all, and the tensor that came last.
-pub type Progress = dyn FnMut(usize, usize, &str);
+pub type Progress<'a> = dyn FnMut(usize, usize, &str) + 'a;
 
 /// How a model is loaded.
 #[derive(Default)]
@@ -27,7 +27,7 @@ pub struct LoadOptions<'a> {
     /// Refuse NaN and infinite weights by name. It reads every weight once.
     pub check_finite: bool,
     /// Called after each tensor.
-    pub progress: Option<&'a mut Progress>,
+    pub progress: Option<&'a mut Progress<'a>>,
 }
 
 impl fmt::Debug for LoadOptions<'_> {

@@ -1,0 +1,189 @@
+use std::path::PathBuf;
+
+use attention::KvDType;
+use clap::{Args, Parser, Subcommand};
+use device_mem::{DType, DeviceChoice};
+
+/// Runs GLM language models on AMD GPUs, or on the CPU.
+#[derive(Debug, Parser)]
+#[command(name = "glm", version, after_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    /// Say more on stderr: once for what is done, twice for details.
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    pub(crate) verbose: u8,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 success, 1 failure, 2 wrong usage, 3 the device asked for is not to be had, \
+4 the model's files cannot be used.\n\nTry `glm demo` first: it needs no files.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Answer one prompt.
+    Run(RunArgs),
+    /// Talk with a model, turn by turn; without --model, with the embedded toy.
+    Chat(ChatArgs),
+    /// Ask the embedded toy model: a GLM-4 of 1.7 million parameters that knows some answers about Gyre.
+    Demo(DemoArgs),
+    /// Show a checkpoint: shapes, rotary layout, tensors, the memory it will take.
+    Inspect(InspectArgs),
+    /// Write logits and per-layer tensors as safetensors, to compare a port with transformers.
+    Dump(DumpArgs),
+    /// Examine this machine: HIP library, devices, permissions, kernel images; one line of advice for each gap.
+    Doctor(DoctorArgs),
+}
+
+/// Where and in which types a model runs.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct DeviceArgs {
+    /// auto: HIP if it can run the model, else the CPU, saying why. cpu: never loads HIP. hip[:N]: that device, or an
+    /// error.
+    #[arg(long, env = "GLM_DEVICE", default_value = "auto", value_name = "auto|cpu|hip[:N]")]
+    pub(crate) device: DeviceChoice,
+    /// Type to hold weights in; as stored if not given.
+    #[arg(long, env = "GLM_DTYPE", value_name = "f32|bf16|f16", value_parser = weight_dtype)]
+    pub(crate) dtype: Option<DType>,
+}
+
+/// How an answer is made.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct AnswerArgs {
+    /// Type to hold keys and values in.
+    #[arg(long, env = "GLM_KV_DTYPE", default_value = "bf16", value_name = "bf16|f16|f32")]
+    pub(crate) kv_dtype: KvDType,
+    /// The most tokens of an answer.
+    #[arg(long, env = "GLM_MAX_TOKENS", default_value_t = 512, value_name = "N")]
+    pub(crate) max_tokens: usize,
+    /// 0 takes the most likely token each time; the model's own default if not given.
+    #[arg(long, env = "GLM_TEMPERATURE", value_name = "T")]
+    pub(crate) temperature: Option<f32>,
+    /// Keep the fewest tokens whose probabilities reach this sum.
+    #[arg(long, env = "GLM_TOP_P", value_name = "P")]
+    pub(crate) top_p: Option<f32>,
+    /// Keep this many of the most likely tokens; 0 keeps all.
+    #[arg(long, env = "GLM_TOP_K", value_name = "K")]
+    pub(crate) top_k: Option<u32>,
+    /// The same seed gives the same answer.
+    #[arg(long, env = "GLM_SEED", default_value_t = 0, value_name = "N")]
+    pub(crate) seed: u64,
+    /// Tokens of context to prepare; at most what the model was trained for, 8192 if not given.
+    #[arg(long, env = "GLM_CONTEXT", value_name = "N")]
+    pub(crate) context: Option<u32>,
+    /// Instruction before the conversation.
+    #[arg(long, env = "GLM_SYSTEM", value_name = "TEXT")]
+    pub(crate) system: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RunArgs {
+    /// Folder of the checkpoint: config.json, safetensors, tokenizer.json.
+    #[arg(long, env = "GLM_MODEL", value_name = "DIR")]
+    pub(crate) model: PathBuf,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
+    #[command(flatten)]
+    pub(crate) answer: AnswerArgs,
+    /// Print one JSON object at the end instead of streaming.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The prompt; `-` reads it from stdin.
+    pub(crate) prompt: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ChatArgs {
+    /// Folder of the checkpoint; the embedded toy if not given.
+    #[arg(long, env = "GLM_MODEL", value_name = "DIR")]
+    pub(crate) model: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
+    #[command(flatten)]
+    pub(crate) answer: AnswerArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DemoArgs {
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
+    /// Print the questions that the toy knows.
+    #[arg(long, conflicts_with = "question")]
+    pub(crate) list: bool,
+    /// A question; three of those it knows if not given.
+    pub(crate) question: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct InspectArgs {
+    /// Folder of the checkpoint.
+    pub(crate) model: PathBuf,
+    /// List every tensor.
+    #[arg(long)]
+    pub(crate) tensors: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = DUMP_NAMES)]
+pub(crate) struct DumpArgs {
+    /// Folder of the checkpoint.
+    #[arg(long, env = "GLM_MODEL", value_name = "DIR")]
+    pub(crate) model: PathBuf,
+    /// Token ids of a sequence; given again, further sequences of one batch.
+    #[arg(long, required = true, value_name = "1,2,3", value_parser = ids)]
+    pub(crate) ids: Vec<Ids>,
+    /// File to write.
+    #[arg(long, value_name = "FILE.safetensors")]
+    pub(crate) out: PathBuf,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
+    /// Type to hold keys and values in; f32 compares best.
+    #[arg(long, default_value = "f32", value_name = "bf16|f16|f32")]
+    pub(crate) kv_dtype: KvDType,
+    /// Position of each sequence's first token.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub(crate) first_position: u32,
+    /// Also continue each sequence by this many most likely tokens, stop tokens ignored.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub(crate) greedy: usize,
+    /// Also write the tensors of every layer; one sequence only.
+    #[arg(long)]
+    pub(crate) layers: bool,
+}
+
+const DUMP_NAMES: &str = "\
+Tensors of one sequence, F32 unless said; T tokens, V vocabulary, H hidden, R rotary width:
+  logits [T, V]                                  of every token
+  greedy [N] (I64), greedy_logits [N, V]         with --greedy N
+  embed [T, H], cos, sin [T, R/2], final_norm [T, H]                      with --layers, and for each layer i
+  layer{i}.q_pre, k_pre, q_post, k_post [heads, T, head_dim]              before and after the rotation
+  layer{i}.attn_out, mlp_out, out [T, H]
+With several --ids the names begin with s0., s1., ... and logits [1, V] are those of each last token, from one batch
+packed without padding.";
+
+#[derive(Args, Debug)]
+pub(crate) struct DoctorArgs {
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Token ids of one sequence.
+#[derive(Clone, Debug)]
+pub(crate) struct Ids(pub(crate) Vec<u32>);
+
+fn ids(text: &str) -> Result<Ids, String> {
+    let id = |part: &str| {
+        part.trim().parse().map_err(|_| format!("expected token ids like 1,2,3, found {part:?}"))
+    };
+    text.split(',').map(id).collect::<Result<_, _>>().map(Ids)
+}
+
+fn weight_dtype(text: &str) -> Result<DType, String> {
+    match text.parse()? {
+        DType::U32 => Err(String::from("expected f32, f16 or bf16")),
+        dtype => Ok(dtype),
+    }
+}

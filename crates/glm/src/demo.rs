@@ -1,0 +1,51 @@
+use anyhow::Result;
+use attention::KvDType;
+use model_glm::Message;
+
+use crate::args::{AnswerArgs, DemoArgs};
+use crate::session::Session;
+use crate::{embedded, run};
+
+/// Questions of the toy to show unasked.
+const SHOWN: usize = 3;
+
+pub(crate) fn execute(args: &DemoArgs) -> Result<()> {
+    let known = embedded::questions()?;
+    if args.list {
+        known.iter().for_each(|(question, _)| println!("{question}"));
+        return Ok(());
+    }
+    let questions: Vec<String> = match &args.question {
+        Some(question) => vec![question.clone()],
+        None => known.into_iter().map(|(question, _)| question).take(SHOWN).collect(),
+    };
+    eprintln!(
+        "A toy with GLM-4's architecture and 1.7 million parameters. It knows {} answers about Gyre and nothing else.",
+        embedded::questions()?.len()
+    );
+    let mut session = Session::open(None, args.device, &greedy())?;
+    let mut last = None;
+    for question in questions {
+        run::say(&format!("\n> {question}\n"))?;
+        let (_, generated) = session.answer(&[Message::new("user", question)], run::say)?;
+        run::say("\n")?;
+        last = Some(generated);
+    }
+    if let Some(generated) = last {
+        run::tell(&session, &generated);
+    }
+    Ok(())
+}
+
+fn greedy() -> AnswerArgs {
+    AnswerArgs {
+        kv_dtype: KvDType::BF16,
+        max_tokens: 128,
+        temperature: None,
+        top_p: None,
+        top_k: None,
+        seed: 0,
+        context: None,
+        system: None,
+    }
+}

@@ -1,0 +1,213 @@
+//! A model ready to answer: opened on a device, with tokenizer, template and defaults.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use attention::KvCache;
+use device_mem::{Device, DeviceChoice, Opened};
+use kernels_nn::{Sampler, SamplerConfig};
+use model_glm::{
+    ChatTemplate, Detokenizer, GenerateOptions, Generated, GlmConfig, GlmError, GlmModel, GlmWeights,
+    LoadOptions, Message, Next, Tokenizer, generate,
+};
+use serde_json::Value;
+
+use crate::args::{AnswerArgs, DeviceArgs};
+use crate::{embedded, ui};
+
+/// Tokens of context prepared unasked.
+const DEFAULT_CONTEXT: u32 = 8192;
+
+/// A loaded model and why it runs where it runs.
+pub(crate) struct Loaded {
+    pub(crate) model: GlmModel,
+    /// Why `auto` took the CPU.
+    pub(crate) fallback: Option<String>,
+}
+
+pub(crate) struct Session {
+    pub(crate) loaded: Loaded,
+    tokenizer: Tokenizer,
+    template: ChatTemplate,
+    /// From generation_config.json.
+    defaults: SamplerConfig,
+    cache: KvCache,
+    /// The ids whose keys and values the cache holds.
+    cached: Vec<u32>,
+    max_tokens: usize,
+    sampling: Sampling,
+}
+
+/// What the flags say about sampling.
+#[derive(Clone, Copy)]
+struct Sampling {
+    temperature: Option<f32>,
+    top_p: Option<f32>,
+    top_k: Option<u32>,
+    seed: u64,
+}
+
+impl Session {
+    /// Opens a checkpoint folder, or the embedded toy.
+    pub(crate) fn open(folder: Option<&Path>, device: DeviceArgs, answer: &AnswerArgs) -> Result<Session> {
+        let (config, weights, tokenizer, template, defaults) = match folder {
+            Some(folder) => (
+                GlmConfig::open(folder)?,
+                GlmWeights::open(folder)?,
+                Tokenizer::open(folder)?,
+                ChatTemplate::open(folder)?,
+                sampling_defaults(folder),
+            ),
+            None => (
+                embedded::config()?,
+                embedded::weights()?,
+                embedded::tokenizer()?,
+                embedded::template()?,
+                SamplerConfig::default(),
+            ),
+        };
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
+        let context = answer.context.unwrap_or(DEFAULT_CONTEXT).min(config.max_positions);
+        let loaded = load(config, &weights, device, Some(context))?;
+        let cache = loaded.model.new_cache(context, answer.kv_dtype)?;
+        let &AnswerArgs { temperature, top_p, top_k, seed, max_tokens, .. } = answer;
+        let sampling = Sampling { temperature, top_p, top_k, seed };
+        Ok(Session { loaded, tokenizer, template, defaults, cache, cached: Vec::new(), max_tokens, sampling })
+    }
+
+    /// Answers a conversation; `on_text` sees the answer as it comes.
+    pub(crate) fn answer(
+        &mut self,
+        messages: &[Message],
+        mut on_text: impl FnMut(&str) -> Result<()>,
+    ) -> Result<(String, Generated)> {
+        let prompt = self
+            .tokenizer
+            .encode_prompt(&self.template.render(messages, &self.tokenizer.control_tokens())?)?;
+        let fresh = self.reuse_cache(&prompt)?;
+        let sampler = Sampler::new(self.sampler_config()).map_err(GlmError::from)?;
+        let stop_ids = self.loaded.model.config().stop_ids.clone();
+        let options = GenerateOptions { max_tokens: self.max_tokens, sampler, stop_ids: &stop_ids };
+        let (mut detokenizer, mut text) = (Detokenizer::new(&self.tokenizer), String::new());
+        // A failing reader ends the generation; its error is told afterwards.
+        let mut told = Ok(());
+        let mut tell = |piece: &str, text: &mut String| {
+            // GLM-4 begins an answer with a line break, which belongs to the template.
+            let piece = if text.is_empty() { piece.trim_start_matches('\n') } else { piece };
+            text.push_str(piece);
+            if piece.is_empty() { Ok(()) } else { on_text(piece) }
+        };
+        let generated = generate(&self.loaded.model, &mut self.cache, fresh, options, |token| {
+            let piece = detokenizer.push(token)?;
+            told = tell(&piece, &mut text);
+            Ok(if told.is_ok() { Next::Continue } else { Next::Stop })
+        })?;
+        told?;
+        tell(&detokenizer.finish()?, &mut text)?;
+        self.cached = prompt;
+        // The last token is given but not run, so the cache may lack it.
+        self.cached.extend(&generated.tokens);
+        self.cached.truncate(self.cache.len() as usize);
+        Ok((text, generated))
+    }
+
+    /// Tokens of the context.
+    pub(crate) fn context(&self) -> u32 {
+        self.cache.capacity()
+    }
+
+    /// Keeps what the cache shares with `prompt` and gives the rest of it, which is never empty.
+    fn reuse_cache<'p>(&mut self, prompt: &'p [u32]) -> Result<&'p [u32]> {
+        let shared = self.cached.iter().zip(prompt).take_while(|(cached, id)| cached == id).count();
+        let shared = shared.min(prompt.len().saturating_sub(1));
+        self.cache.truncate(u32::try_from(shared)?).map_err(GlmError::from)?;
+        self.cached.truncate(shared);
+        Ok(prompt.get(shared..).unwrap_or_default())
+    }
+
+    fn sampler_config(&self) -> SamplerConfig {
+        let Sampling { temperature, top_p, top_k, seed } = self.sampling;
+        SamplerConfig {
+            temperature: temperature.unwrap_or(self.defaults.temperature),
+            top_p: top_p.unwrap_or(self.defaults.top_p),
+            top_k: top_k.unwrap_or(self.defaults.top_k),
+            seed,
+        }
+    }
+}
+
+/// Loads weights on the device that the flags ask for, with a bar. Where `auto` gets a device that cannot run the
+/// whole model, it takes the CPU and says so.
+pub(crate) fn load(
+    config: GlmConfig,
+    weights: &GlmWeights,
+    args: DeviceArgs,
+    context: Option<u32>,
+) -> Result<Loaded> {
+    let Opened { device, fallback } = Device::open(args.device).with_context(|| {
+        format!("--device {} is not to be had; --device auto would use the CPU", args.device)
+    })?;
+    let fallback = fallback.map(|reason| ui::one_line(&reason));
+    match load_on(config.clone(), weights, &device, args, context) {
+        Err(reason @ GlmError::NoHipBody { .. }) if args.device == DeviceChoice::Auto => {
+            let reason = format!("{device}: {}", ui::one_line(&reason));
+            tracing::warn!(reason, "running on the CPU");
+            let model = load_on(config, weights, &Device::Cpu, args, context)?;
+            Ok(Loaded { model, fallback: Some(reason) })
+        }
+        Err(reason @ GlmError::NoHipBody { .. }) => {
+            Err(reason).with_context(|| format!("--device {} cannot run this model", args.device))
+        }
+        loaded => Ok(Loaded { model: loaded?, fallback }),
+    }
+}
+
+fn load_on(
+    config: GlmConfig,
+    weights: &GlmWeights,
+    device: &Device,
+    args: DeviceArgs,
+    context: Option<u32>,
+) -> Result<GlmModel, GlmError> {
+    let mut loading = ui::Loading::new();
+    let mut progress = |loaded: usize, total: usize, tensor: &str| loading.advance(loaded, total, tensor);
+    let options =
+        LoadOptions { dtype: args.dtype, context, progress: Some(&mut progress), ..LoadOptions::default() };
+    let model = GlmModel::load(config, weights, device, options);
+    loading.finish();
+    model
+}
+
+impl Loaded {
+    /// One line that says where it ran and, for `auto`, why not on the GPU.
+    pub(crate) fn where_it_ran(&self) -> String {
+        let ran_on = self.model.ran_on();
+        match &self.fallback {
+            Some(reason) => format!("ran on {ran_on}, not on a GPU: {reason}"),
+            None => format!("ran on {ran_on}"),
+        }
+    }
+}
+
+/// Temperature, top-p and top-k of generation_config.json when it samples, else greedy.
+fn sampling_defaults(folder: &Path) -> SamplerConfig {
+    let greedy = SamplerConfig::default();
+    let text = std::fs::read_to_string(folder.join("generation_config.json"));
+    let Some(config) = text.ok().and_then(|text| serde_json::from_str::<Value>(&text).ok()) else {
+        return greedy;
+    };
+    if config.get("do_sample") != Some(&Value::Bool(true)) {
+        return greedy;
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "a setting that people write with two digits")]
+    let number = |key: &str| config.get(key).and_then(Value::as_f64).map(|number| number as f32);
+    let top_k = config.get("top_k").and_then(Value::as_u64).and_then(|top_k| u32::try_from(top_k).ok());
+    SamplerConfig {
+        temperature: number("temperature").unwrap_or(1.0),
+        top_p: number("top_p").unwrap_or(greedy.top_p),
+        top_k: top_k.unwrap_or(greedy.top_k),
+        ..greedy
+    }
+}

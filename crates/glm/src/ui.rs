@@ -1,0 +1,107 @@
+//! What goes to stderr: bars, lines, warnings.
+
+use std::error::Error;
+use std::io::{IsTerminal, stderr};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use tracing_subscriber::filter::LevelFilter;
+
+/// Sends warnings to stderr, and more with `-v`.
+pub(crate) fn log_to_stderr(verbose: u8) {
+    let level = match verbose {
+        0 => LevelFilter::WARN,
+        1 => LevelFilter::INFO,
+        _ => LevelFilter::DEBUG,
+    };
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(stderr)
+        .with_ansi(stderr().is_terminal())
+        .without_time()
+        .with_target(false)
+        .init();
+}
+
+/// How far loading is: a bar on a terminal, a line per quarter elsewhere.
+pub(crate) struct Loading {
+    bar: Option<ProgressBar>,
+    quarters: usize,
+}
+
+impl Loading {
+    pub(crate) fn new() -> Loading {
+        let style = ProgressStyle::with_template("loading {bar:30} {bytes}/{total_bytes} {wide_msg}");
+        let bar = stderr().is_terminal().then(|| {
+            let bar = ProgressBar::new(0);
+            style.map(|style| bar.set_style(style)).unwrap_or_default();
+            bar
+        });
+        Loading { bar, quarters: 0 }
+    }
+
+    pub(crate) fn advance(&mut self, loaded: usize, total: usize, tensor: &str) {
+        match &self.bar {
+            Some(bar) => {
+                bar.set_length(total as u64);
+                bar.set_position(loaded as u64);
+                bar.set_message(tensor.to_owned());
+            }
+            None => {
+                let quarters = loaded.saturating_mul(4).checked_div(total).unwrap_or(4);
+                // Small models load at once: nothing to tell.
+                const WORTH_TELLING: usize = 256 << 20;
+                if quarters > self.quarters && total >= WORTH_TELLING {
+                    eprintln!("loading: {} of {}", bytes(loaded), bytes(total));
+                }
+                self.quarters = quarters;
+            }
+        }
+    }
+
+    pub(crate) fn finish(self) {
+        if let Some(bar) = self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// An error and its causes on one line: the first line of each.
+pub(crate) fn one_line(error: &(dyn Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |cause| cause.source());
+    let lines = causes.map(|cause| cause.to_string().lines().next().unwrap_or_default().to_owned());
+    lines.collect::<Vec<_>>().join(": ")
+}
+
+/// Bytes in the unit that reads best, to three digits.
+pub(crate) fn bytes(count: usize) -> String {
+    let mut value = count as f64;
+    for unit in ["B", "KiB", "MiB", "GiB"] {
+        if value < 1024.0 {
+            let digits = if unit == "B" || value >= 100.0 { 0 } else { 1 };
+            return format!("{value:.digits$} {unit}");
+        }
+        value /= 1024.0;
+    }
+    format!("{value:.1} TiB")
+}
+
+/// Things per second; 0 when no time was measured.
+pub(crate) fn rate(count: usize, time: Duration) -> f64 {
+    let seconds = time.as_secs_f64();
+    if seconds > 0.0 { count as f64 / seconds } else { 0.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bytes;
+
+    #[test]
+    fn bytes_read_well() {
+        let cases =
+            [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (3_353_728, "3.2 MiB"), (18 << 30, "18.0 GiB")];
+        for (count, text) in cases {
+            assert_eq!(bytes(count), text);
+        }
+    }
+}
