@@ -68,7 +68,7 @@ impl Loading {
 
 /// An error and its causes on one line: the first line of each.
 pub(crate) fn one_line(error: &(dyn Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |cause| cause.source());
+    let causes = std::iter::successors(Some(error), |cause: &&(dyn Error + 'static)| (*cause).source());
     let lines = causes.map(|cause| cause.to_string().lines().next().unwrap_or_default().to_owned());
     lines.collect::<Vec<_>>().join(": ")
 }
