@@ -37,8 +37,8 @@ pub(crate) enum Verb {
 /// Where and in which types a model runs.
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct DeviceArgs {
-    /// auto: HIP if it can run the model, else the CPU, saying why. cpu: never loads HIP. hip[:N]: that device, or an
-    /// error.
+    /// auto: HIP if it can run the model, else the CPU, saying why. cpu: never loads HIP. hip, hip:N: that device,
+    /// or an error.
     #[arg(long, env = "GLM_DEVICE", default_value = "auto", value_name = "auto|cpu|hip[:N]")]
     pub(crate) device: DeviceChoice,
     /// Type to hold weights in; as stored if not given.

@@ -44,7 +44,7 @@ pub struct Found {
 pub enum LoadError {
     /// There is no library to load.
     #[error(
-        "no HIP library was found; install ROCm's runtime (Debian: libamdhip64-5) or set HIP_FFI_LIB to libamdhip64.so. Looked at:{}",
+        "no HIP library was found; install ROCm's runtime (Debian: libamdhip64-5) or set HIP_FFI_LIB to libamdhip64.so{}",
         Misses(tried)
     )]
     NotFound {

@@ -1,4 +1,4 @@
-use device_mem::MemError;
+use device_mem::{DType, MemError};
 use thiserror::Error;
 
 /// What can go wrong with a rotary embedding. Inputs survive every error.
@@ -215,6 +215,12 @@ pub enum RopeError {
         needed: u64,
         /// Elements of the data.
         found: usize,
+    },
+    /// There is no kernel for a data type.
+    #[error("no kernel rotates {found}; use f32, f16 or bf16")]
+    DType {
+        /// The data type.
+        found: DType,
     },
     /// Memory, transfer or launch failed.
     #[error(transparent)]

@@ -59,18 +59,21 @@
 mod cpu;
 mod error;
 mod heads;
+#[expect(unsafe_code, reason = "launches, each with its proof")]
+mod hip;
 pub mod kernels;
 mod positions;
 mod scaling;
 mod spec;
 mod table;
 
-use device_mem::{Float, MemError, RanOn, View, ViewMut};
+use device_mem::{Float, RanOn, View, ViewMut};
 
 use crate::cpu::HostRotation;
 
 pub use error::RopeError;
 pub use heads::{HeadsMut, Layout};
+pub use hip::apply_position_embeddings_device;
 pub use positions::Positions;
 pub use scaling::Scaling;
 pub use spec::{Axes, InvFreq, Pairing, RopeConfig, RopeSpec, theta_from_ratio};
@@ -84,27 +87,26 @@ pub use table::RopeTable;
 ///
 /// # Errors
 /// [`RopeError::HeadDim`], [`RopeError::Tokens`], [`RopeError::OtherTable`], [`RopeError::AxisCount`],
-/// [`MemError::ForeignDevice`] unless all operands live on the table's device, or what the device reports. `x` is then
+/// [`MemError::ForeignDevice`](device_mem::MemError::ForeignDevice) unless all operands live on the table's device, or what the device reports. `x` is then
 /// as it was.
 pub fn apply_rope<T: Float>(
     table: &RopeTable,
     x: HeadsMut<'_, T>,
     at: &Positions,
 ) -> Result<RanOn, RopeError> {
-    at.check_against(table)?;
-    check_operand("x", table, &x, at)?;
-    match (host_rotation(table, at), x.data) {
-        (Some(rotation), ViewMut::Host(data)) => {
-            cpu::apply_rope_host(rotation, data, &x.layout);
+    check_operands(table, &[("x", &x)], at)?;
+    match (host_rotation(table, at), x) {
+        (Some(rotation), HeadsMut { data: ViewMut::Host(data), layout }) => {
+            cpu::apply_rope_host(rotation, data, &layout);
             Ok(RanOn::Cpu)
         }
-        (_, data) => Err(foreign_device(table, &data)),
+        (_, x) => hip::apply_rope_device(table, x, at).map(|()| RanOn::Hip),
     }
 }
 
 /// Rotates the queries `q` `[tokens, q_heads, head_dim]` and the keys `k` `[tokens, kv_heads, head_dim]` in place, in
 /// one pass, and says where it ran. The head counts are independent (GLM-4-9B: 32 and 2). Otherwise as
-/// [`apply_rope`].
+/// [`apply_rope`]. On a HIP device this is [`apply_position_embeddings_device`], which tells the whole flow.
 ///
 /// # Errors
 /// As [`apply_rope`]; `q` and `k` are then both as they were.
@@ -114,34 +116,37 @@ pub fn apply_position_embeddings<T: Float>(
     k: HeadsMut<'_, T>,
     at: &Positions,
 ) -> Result<RanOn, RopeError> {
-    at.check_against(table)?;
-    check_operand("q", table, &q, at)?;
-    check_operand("k", table, &k, at)?;
-    match (host_rotation(table, at), q.data, k.data) {
-        (Some(rotation), ViewMut::Host(q_data), ViewMut::Host(k_data)) => {
-            let (q, k) = ((q_data, &q.layout), (k_data, &k.layout));
-            cpu::apply_position_embeddings_host(rotation, q, k);
+    check_operands(table, &[("q", &q), ("k", &k)], at)?;
+    match (host_rotation(table, at), q, k) {
+        (
+            Some(rotation),
+            HeadsMut { data: ViewMut::Host(q), layout: q_layout },
+            HeadsMut { data: ViewMut::Host(k), layout: k_layout },
+        ) => {
+            cpu::apply_position_embeddings_host(rotation, (q, &q_layout), (k, &k_layout));
             Ok(RanOn::Cpu)
         }
-        (_, data, _) => Err(foreign_device(table, &data)),
+        (_, q, k) => apply_position_embeddings_device(table, q, k, at).map(|()| RanOn::Hip),
     }
 }
 
-/// Fails unless `x` fits the table and the positions.
-fn check_operand<T: Float>(
-    operand: &'static str,
+/// Fails unless every operand fits the table and the positions, on one device.
+fn check_operands<T: Float>(
     table: &RopeTable,
-    x: &HeadsMut<'_, T>,
+    operands: &[(&'static str, &HeadsMut<'_, T>)],
     at: &Positions,
 ) -> Result<(), RopeError> {
-    table.device().expect_same(&x.data.device())?;
+    at.check_against(table)?;
     table.device().expect_same(&at.indices.device())?;
-    let expected = table.spec().head_dim();
-    if x.layout.head_dim != expected {
-        return Err(RopeError::HeadDim { operand, expected, found: x.layout.head_dim });
-    }
-    if x.layout.tokens != at.tokens {
-        return Err(RopeError::Tokens { operand, expected: at.tokens, found: x.layout.tokens });
+    for &(operand, x) in operands {
+        table.device().expect_same(&x.data.device())?;
+        let expected = table.spec().head_dim();
+        if x.layout.head_dim != expected {
+            return Err(RopeError::HeadDim { operand, expected, found: x.layout.head_dim });
+        }
+        if x.layout.tokens != at.tokens {
+            return Err(RopeError::Tokens { operand, expected: at.tokens, found: x.layout.tokens });
+        }
     }
     Ok(())
 }
@@ -156,9 +161,4 @@ fn host_rotation<'a>(table: &'a RopeTable, at: &'a Positions) -> Option<HostRota
     };
     let pair_span = table.spec().pair_span() as usize;
     Some(HostRotation { cos, sin, pair_axis, positions, pair_span, tokens: at.tokens as usize })
-}
-
-fn foreign_device<T: Float>(table: &RopeTable, data: &ViewMut<'_, T>) -> RopeError {
-    let (left, right) = (table.device().to_string(), data.device().to_string());
-    RopeError::Mem(MemError::ForeignDevice { left, right })
 }

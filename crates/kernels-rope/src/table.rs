@@ -1,6 +1,7 @@
 use device_mem::{Device, DeviceBuffer, MemError};
 use rayon::prelude::*;
 
+use crate::hip::RopeKernels;
 use crate::{RopeError, RopeSpec};
 
 /// cos and sin of every position, `[length, rotary_dim / 2]` each, on one device.
@@ -16,6 +17,8 @@ pub struct RopeTable {
     pub(crate) sin: DeviceBuffer<f32>,
     /// The position axis of each pair, `[rotary_dim / 2]`.
     pub(crate) pair_axis: DeviceBuffer<u32>,
+    /// On a HIP device, its kernels.
+    pub(crate) kernels: Option<RopeKernels>,
 }
 
 impl RopeTable {
@@ -29,6 +32,10 @@ impl RopeTable {
     pub fn new(spec: &RopeSpec, length: u32, device: &Device) -> Result<RopeTable, RopeError> {
         let inv_freq = spec.inv_freq(length);
         spec.check_frequencies(&inv_freq)?;
+        let kernels = match device {
+            Device::Cpu => None,
+            Device::Hip(hip) => Some(RopeKernels::load(hip)?),
+        };
         let (cos, sin) = cos_sin(&inv_freq, spec.attention_factor(), length)?;
         Ok(RopeTable {
             spec: spec.clone(),
@@ -37,6 +44,7 @@ impl RopeTable {
             cos: DeviceBuffer::from_host_vec(device, cos)?,
             sin: DeviceBuffer::from_host_vec(device, sin)?,
             pair_axis: DeviceBuffer::from_host_vec(device, spec.pair_axis())?,
+            kernels,
         })
     }
 

@@ -3,6 +3,8 @@
 //! - [`compare`] is the one comparison, with [`Tolerance`] from bit-equal to a derived bound per element. NaN or an
 //!   infinity on one side only is always a failure.
 //! - [`SplitMix64`] and the functions beside it make seeded data that is the same on every platform.
+//! - [`host_hip`] fills HIP's function table with the kernels' sources compiled for the host, so that the whole HIP path
+//!   but the machine code of the images runs on any machine.
 //! - [`Golden`] reads the committed golden data in [`golden_dir`].
 //!
 //! What this crate does not do: it holds no model code and no expected results of its own, and nothing but tests
@@ -22,9 +24,12 @@
 mod compare;
 mod data;
 mod golden;
+#[expect(unsafe_code, reason = "a C interface, filled by functions of this process")]
+mod host_hip;
 mod number;
 
 pub use compare::{Element, Mismatch, Report, Tolerance, compare};
 pub use data::{SPECIAL, SplitMix64, positions, uniform, uniform_with_special};
 pub use golden::{Golden, GoldenError, golden_dir};
+pub use host_hip::{HOST_HIP_ARCH, host_hip, host_hip_allocations, host_hip_has};
 pub use number::{Number, half_ulp, ulp};

@@ -1,0 +1,272 @@
+//! The GPU path against the CPU's, bit for bit: through HIP's function table, with the kernels' sources compiled for the
+//! host. Every test asserts that kernels were launched; nothing here passes on the CPU body.
+
+#![expect(clippy::unwrap_used, reason = "a call that fails fails its test")]
+
+use std::ffi::CString;
+
+use device_mem::{Device, DeviceBuffer, Float, MemError, RanOn, Transfers};
+use half::{bf16, f16};
+use kernels_rope::kernels::{POSITION_EMBEDDINGS, ROPE};
+use kernels_rope::{
+    Axes, HeadsMut, InvFreq, Layout, Pairing, Positions, RopeConfig, RopeError, RopeSpec, RopeTable, Scaling,
+    apply_position_embeddings, apply_rope,
+};
+use parity::{host_hip, host_hip_has, uniform_with_special};
+use proptest::prelude::*;
+
+fn gpu() -> Device {
+    Device::from_api(host_hip(), 0).unwrap()
+}
+
+fn spec(head_dim: u32, rotary_dim: u32, pairing: Pairing) -> RopeSpec {
+    spec_with(head_dim, rotary_dim, pairing, Axes::Single)
+}
+
+fn spec_with(head_dim: u32, rotary_dim: u32, pairing: Pairing, axes: Axes) -> RopeSpec {
+    let scaling = Scaling::None;
+    RopeSpec::new(RopeConfig {
+        head_dim,
+        rotary_dim,
+        theta: 10_000.0,
+        pairing,
+        scaling,
+        axes,
+        inv_freq: InvFreq::Exact,
+    })
+    .unwrap()
+}
+
+/// What one launch may cost: itself.
+fn one_launch(before: Transfers, after: Transfers) {
+    let mut expected = before;
+    expected.launches += 1;
+    assert_eq!(after, expected, "a rotation is one launch: no copy, no allocation, no wait");
+}
+
+fn bits<T: Float>(values: &[T]) -> Vec<u64> {
+    // NaN payloads are not specified, everything else is.
+    values
+        .iter()
+        .map(|value| if value.to_f32().is_nan() { u64::MAX } else { u64::from(value.to_f32().to_bits()) })
+        .collect()
+}
+
+fn data<T: Float>(seed: u64, len: usize) -> Vec<T> {
+    uniform_with_special(seed, len)
+}
+
+/// Rotates the same q and k on both devices and compares all bits, the untouched tail included.
+fn both_agree<T: Float>(spec: &RopeSpec, heads: (u32, u32), axes: &[&[u32]], length: u32, seed: u64) {
+    let (tokens, head_dim) = (u32::try_from(axes[0].len()).unwrap(), spec.head_dim());
+    let (q_heads, kv_heads) = heads;
+    let len = |heads: u32| (tokens * heads * head_dim) as usize;
+    let (q, k) = (data::<T>(seed, len(q_heads)), data::<T>(seed + 1, len(kv_heads)));
+    let rotate = |device: &Device| {
+        let table = RopeTable::new(spec, length, device).unwrap();
+        let at = Positions::with_axes(&table, axes).unwrap();
+        let mut q = DeviceBuffer::from_host_vec(device, q.clone()).unwrap();
+        let mut k = DeviceBuffer::from_host_vec(device, k.clone()).unwrap();
+        let before = device.transfers();
+        let q_view = HeadsMut::new(q.as_view_mut().unwrap(), tokens, q_heads, head_dim).unwrap();
+        let k_view = HeadsMut::new(k.as_view_mut().unwrap(), tokens, kv_heads, head_dim).unwrap();
+        let ran_on = apply_position_embeddings(&table, q_view, k_view, &at).unwrap();
+        let after = device.transfers();
+        if let Device::Hip(_) = device {
+            assert_eq!(ran_on, RanOn::Hip);
+            one_launch(before, after);
+        } else {
+            assert_eq!(ran_on, RanOn::Cpu);
+        }
+        (q.to_host_vec().unwrap(), k.to_host_vec().unwrap())
+    };
+    let (cpu, gpu) = (rotate(&Device::Cpu), rotate(&gpu()));
+    assert_eq!(bits(&cpu.0), bits(&gpu.0), "q");
+    assert_eq!(bits(&cpu.1), bits(&gpu.1), "k");
+}
+
+#[test]
+fn rope_01_device_tensors_are_rotated_on_the_device() {
+    let device = gpu();
+    let table = RopeTable::new(&spec(8, 8, Pairing::Interleaved), 64, &device).unwrap();
+    let at = Positions::span(&table, 5, 3).unwrap();
+    let before = data::<f32>(1, 3 * 2 * 8);
+    let mut x = DeviceBuffer::from_host_vec(&device, before.clone()).unwrap();
+    let launches = device.transfers().launches;
+    let ran_on = apply_rope(&table, HeadsMut::new(x.as_view_mut().unwrap(), 3, 2, 8).unwrap(), &at).unwrap();
+    assert_eq!((ran_on, device.transfers().launches), (RanOn::Hip, launches + 1));
+    assert_ne!(bits(&x.to_host_vec().unwrap()), bits(&before));
+}
+
+#[test]
+fn rope_01_the_flow_is_documented() {
+    let source = include_str!("../src/hip.rs");
+    assert!(source.contains("/// # GPU RoPE execution flow"));
+    for name in [
+        "apply_position_embeddings_device",
+        "position_embeddings_gpu_kernel",
+        "apply_rope_device",
+        "rope_gpu_kernel",
+    ] {
+        assert!(source.contains(&format!("fn {name}")), "{name}");
+    }
+}
+
+#[test]
+fn rope_02_queries_and_keys_have_head_counts_of_their_own() {
+    for heads in [(32, 2), (48, 2), (1, 1), (96, 8), (3, 0), (0, 2)] {
+        both_agree::<f32>(&spec(128, 64, Pairing::Interleaved), heads, &[&[0, 1, 2, 77]], 128, 7);
+    }
+}
+
+#[test]
+fn rope_03_positions_far_beyond_2048() {
+    let far = [2047, 2048, 4095, 32_767, 131_071, 202_751, 1_048_575];
+    for pairing in [Pairing::Interleaved, Pairing::Halves] {
+        both_agree::<f32>(&spec(128, 64, pairing), (4, 2), &[&far], 1 << 20, 11);
+    }
+}
+
+#[test]
+fn rope_04_every_declared_kernel_has_a_host_twin() {
+    for set in [&ROPE, &POSITION_EMBEDDINGS] {
+        for symbol in set.decl.symbols {
+            assert!(host_hip_has(&CString::new(*symbol).unwrap()), "{symbol} is not in host_kernels.cpp");
+        }
+    }
+}
+
+#[test]
+fn rope_05_every_type_layout_and_width_is_equal_bit_for_bit() {
+    let positions = [0, 1, 5, 4000, 3];
+    for (head_dim, rotary_dim) in [(2, 2), (64, 16), (80, 40), (128, 64), (256, 256), (1024, 6), (1024, 1024)]
+    {
+        for pairing in [Pairing::Interleaved, Pairing::Halves] {
+            let spec = spec(head_dim, rotary_dim, pairing);
+            both_agree::<f32>(&spec, (4, 2), &[&positions], 4096, 3);
+            both_agree::<f16>(&spec, (4, 2), &[&positions], 4096, 4);
+            both_agree::<bf16>(&spec, (4, 2), &[&positions], 4096, 5);
+        }
+    }
+}
+
+#[test]
+fn rope_05_several_axes_are_equal_bit_for_bit() {
+    let (time, height, width) = (&[0, 7, 7, 9][..], &[0, 1, 2, 900][..], &[0, 3, 4, 65][..]);
+    for pairing in [Pairing::Interleaved, Pairing::Halves] {
+        let sections = spec_with(128, 64, pairing, Axes::Sections(vec![8, 12, 12]));
+        both_agree::<f32>(&sections, (4, 1), &[time, height, width], 1024, 21);
+        both_agree::<bf16>(&sections, (4, 1), &[time, height, width], 1024, 22);
+    }
+    let blocks = spec_with(128, 128, Pairing::Halves, Axes::TwoBlocks);
+    both_agree::<f32>(&blocks, (32, 32), &[time, height], 1024, 23);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+
+    #[test]
+    fn rope_05_random_shapes_are_equal_bit_for_bit(
+        half_dim in 1..96_u32,
+        part in 1..=96_u32,
+        odd: bool,
+        halves: bool,
+        q_heads in 0..9_u32,
+        kv_heads in 0..5_u32,
+        positions in prop::collection::vec(0..3000_u32, 0..9),
+        seed: u64,
+    ) {
+        let pairing = if halves { Pairing::Halves } else { Pairing::Interleaved };
+        let spec = spec(2 * half_dim + u32::from(odd), 2 * part.min(half_dim), pairing);
+        both_agree_or_nothing(&spec, (q_heads, kv_heads), &positions, seed);
+    }
+
+    #[test]
+    fn rope_05_strided_views_are_equal_bit_for_bit_and_leave_the_gaps(
+        tokens in 1..6_u32, heads in 1..5_u32, gap in 0..9_u64, head_major: bool, seed: u64,
+    ) {
+        let (head_dim, spec) = (16_u32, spec(16, 8, Pairing::Interleaved));
+        let inner = u64::from(head_dim) + gap;
+        let (token_stride, head_stride) = match head_major {
+            true => (inner, inner * u64::from(tokens) + gap),
+            false => (inner * u64::from(heads) + gap, inner),
+        };
+        let layout = Layout { tokens, heads, head_dim, token_stride, head_stride };
+        let len = usize::try_from(u64::from(tokens) * token_stride + u64::from(heads) * head_stride).unwrap();
+        let before = data::<f32>(seed, len);
+        let rotate = |device: &Device| {
+            let table = RopeTable::new(&spec, 64, device).unwrap();
+            let at = Positions::span(&table, 3, tokens).unwrap();
+            let mut x = DeviceBuffer::from_host_vec(device, before.clone()).unwrap();
+            let ran_on = apply_rope(&table, HeadsMut::strided(x.as_view_mut().unwrap(), layout).unwrap(), &at).unwrap();
+            (ran_on, bits(&x.to_host_vec().unwrap()))
+        };
+        let (cpu, gpu) = (rotate(&Device::Cpu), rotate(&gpu()));
+        prop_assert_eq!((cpu.0, gpu.0), (RanOn::Cpu, RanOn::Hip));
+        prop_assert_eq!(cpu.1, gpu.1);
+    }
+}
+
+/// As `both_agree` where there is something to launch; else nothing may be launched.
+fn both_agree_or_nothing(spec: &RopeSpec, heads: (u32, u32), positions: &[u32], seed: u64) {
+    if !positions.is_empty() && heads != (0, 0) {
+        return both_agree::<f32>(spec, heads, &[positions], 4096, seed);
+    }
+    let device = gpu();
+    let table = RopeTable::new(spec, 4096, &device).unwrap();
+    let at = Positions::new(&table, positions).unwrap();
+    let mut x = DeviceBuffer::from_host_vec(&device, Vec::<f32>::new()).unwrap();
+    let tokens = u32::try_from(positions.len()).unwrap();
+    let before = device.transfers();
+    let heads = HeadsMut::new(x.as_view_mut().unwrap(), tokens, 0, spec.head_dim()).unwrap();
+    assert_eq!(apply_rope(&table, heads, &at).unwrap(), RanOn::Hip);
+    assert_eq!(device.transfers(), before);
+}
+
+#[test]
+fn rope_06_nothing_crosses_the_bus_but_tables_and_positions() {
+    let device = gpu();
+    let start = device.transfers();
+    let table = RopeTable::new(&spec(128, 64, Pairing::Interleaved), 100, &device).unwrap();
+    let built = device.transfers();
+    assert_eq!(built.uploads - start.uploads, 3, "cos, sin and the pairs' axes, once per model");
+    assert_eq!(built.uploaded_bytes - start.uploaded_bytes, (2 * 100 * 32 + 32) * 4);
+    let at = Positions::span(&table, 0, 4).unwrap();
+    assert_eq!(device.transfers().uploads - built.uploads, 1, "positions, once per forward pass");
+
+    let mut q = DeviceBuffer::<f32>::zeroed(&device, 4 * 32 * 128).unwrap();
+    let mut k = DeviceBuffer::<f32>::zeroed(&device, 4 * 2 * 128).unwrap();
+    let before = device.transfers();
+    const LAYERS: u64 = 40;
+    for _ in 0..LAYERS {
+        let q = HeadsMut::new(q.as_view_mut().unwrap(), 4, 32, 128).unwrap();
+        let k = HeadsMut::new(k.as_view_mut().unwrap(), 4, 2, 128).unwrap();
+        apply_position_embeddings(&table, q, k, &at).unwrap();
+    }
+    let mut expected = before;
+    expected.launches += LAYERS;
+    assert_eq!(device.transfers(), expected);
+}
+
+#[test]
+fn rope_06_the_path_names_no_download() {
+    for source in [include_str!("../src/hip.rs"), include_str!("../src/lib.rs")] {
+        let code = source.lines().filter(|line| !line.trim_start().starts_with("//"));
+        assert!(code.clone().all(|line| !line.contains("to_host_vec") && !line.contains("synchronize")));
+        assert!(code.count() > 50, "the source was read");
+    }
+}
+
+#[test]
+fn operands_of_two_devices_are_refused_and_left_alone() {
+    let (first, second) = (gpu(), gpu());
+    let table = RopeTable::new(&spec(8, 8, Pairing::Halves), 16, &first).unwrap();
+    let at = Positions::span(&table, 0, 1).unwrap();
+    for device in [second, Device::Cpu] {
+        let mut x = DeviceBuffer::from_host_vec(&device, vec![1.0_f32; 8]).unwrap();
+        let heads = HeadsMut::new(x.as_view_mut().unwrap(), 1, 1, 8).unwrap();
+        let error = apply_rope(&table, heads, &at).unwrap_err();
+        assert!(matches!(error, RopeError::Mem(MemError::ForeignDevice { .. })), "{error}");
+        assert_eq!(x.to_host_vec().unwrap(), [1.0; 8]);
+    }
+}

@@ -1,0 +1,22 @@
+//! Compiles the kernels' sources for the host, with the rounding of the images.
+
+use std::path::Path;
+
+fn main() {
+    let kernels = Path::new("../../kernels");
+    println!("cargo::rerun-if-changed={}", kernels.display());
+    println!("cargo::rerun-if-changed=src/host_kernels.cpp");
+    cc::Build::new()
+        .cpp(true)
+        .std("c++17")
+        .file("src/host_kernels.cpp")
+        .include(kernels)
+        .include(kernels.join("include"))
+        .define("GPU_HOST", None)
+        // One rounding per operation, as the images have it: no fused multiply-add, no reassociation.
+        .flag("-ffp-contract=off")
+        .flag("-fno-fast-math")
+        .opt_level(2)
+        .warnings(true)
+        .compile("gyre_host_kernels");
+}

@@ -1,0 +1,356 @@
+//! A stand-in HIP runtime in this process: host memory, and kernels compiled for the host from the sources that the
+//! images are compiled from.
+//!
+//! It checks what a runtime would get wrong silently: every copy and every pointer argument must lie inside one live
+//! allocation, images are parsed and symbols looked up in them, launches keep their kernels' limits.
+
+use std::collections::BTreeMap;
+use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
+use std::ptr::{self, NonNull};
+use std::slice;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use hip_ffi::sys::{
+    hipDeviceAttribute_t, hipDeviceProp_tR0600, hipError_t, hipFunction_t, hipMemcpyKind, hipModule_t,
+    hipStream_t,
+};
+use hip_ffi::{HipApi, PropertiesFn};
+use hsaco::{CodeObject, KernelInfo, ValueKind};
+
+/// The card that the stand-in says it is.
+pub const HOST_HIP_ARCH: &str = "gfx1100";
+
+const NAME: &[u8] = b"kernels compiled for the host";
+const SUCCESS: hipError_t = hipError_t::hipSuccess;
+const INVALID_VALUE: hipError_t = hipError_t::hipErrorInvalidValue;
+
+/// The function table of the stand-in. All tables share one set of allocations.
+pub fn host_hip() -> HipApi {
+    HipApi {
+        hip_init,
+        hip_runtime_get_version,
+        hip_driver_get_version: hip_runtime_get_version,
+        hip_get_error_name,
+        hip_get_error_string: hip_get_error_name,
+        hip_get_last_error,
+        hip_get_device_count,
+        hip_set_device,
+        hip_device_get_attribute,
+        hip_mem_get_info,
+        hip_malloc,
+        hip_free,
+        hip_memcpy_async,
+        hip_memset_async,
+        hip_stream_create_with_flags,
+        hip_stream_destroy,
+        hip_stream_synchronize,
+        hip_stream_query: hip_stream_synchronize,
+        hip_module_load_data,
+        hip_module_unload,
+        hip_module_get_function,
+        hip_module_launch_kernel,
+        hip_get_device_properties: PropertiesFn::R0600(hip_get_device_properties),
+        library: None,
+    }
+}
+
+/// Allocations of the stand-in that are live, over the whole process.
+pub fn host_hip_allocations() -> usize {
+    allocations().len()
+}
+
+/// Whether the stand-in can run a kernel of this name.
+pub fn host_hip_has(symbol: &CStr) -> bool {
+    launcher(symbol).is_some()
+}
+
+type Launcher = unsafe extern "C" fn(*const u32, *const u32, *const *mut c_void);
+
+unsafe extern "C" {
+    fn gyre_host_kernel(symbol: *const c_char) -> Option<Launcher>;
+}
+
+fn launcher(symbol: &CStr) -> Option<Launcher> {
+    // SAFETY: the function reads a NUL-terminated string and returns a function of `host_kernels.cpp`.
+    unsafe { gyre_host_kernel(symbol.as_ptr()) }
+}
+
+/// Memory handed out, by address. Words, so that every element type is aligned.
+static ALLOCATIONS: Mutex<BTreeMap<usize, Box<[u64]>>> = Mutex::new(BTreeMap::new());
+
+fn allocations() -> MutexGuard<'static, BTreeMap<usize, Box<[u64]>>> {
+    ALLOCATIONS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether `bytes` bytes at `address` lie inside one live allocation.
+fn is_allocated(address: usize, bytes: usize) -> bool {
+    let allocations = allocations();
+    let Some((start, memory)) = allocations.range(..=address).next_back() else { return false };
+    let end = start + size_of_val::<[u64]>(memory);
+    address.checked_add(bytes).is_some_and(|last| last <= end)
+}
+
+/// A loaded image: its kernels by name.
+struct Module {
+    kernels: Vec<Function>,
+}
+
+struct Function {
+    info: KernelInfo,
+    launch: Launcher,
+}
+
+unsafe extern "C" fn hip_init(_: c_uint) -> hipError_t {
+    SUCCESS
+}
+
+unsafe extern "C" fn hip_runtime_get_version(version: *mut c_int) -> hipError_t {
+    // SAFETY: the caller gives room for an int.
+    unsafe { version.write(50_200_000) };
+    SUCCESS
+}
+
+unsafe extern "C" fn hip_get_error_name(code: hipError_t) -> *const c_char {
+    let name = match code {
+        SUCCESS => c"hipSuccess",
+        INVALID_VALUE => c"hipErrorInvalidValue",
+        hipError_t::hipErrorOutOfMemory => c"hipErrorOutOfMemory",
+        hipError_t::hipErrorInvalidConfiguration => c"hipErrorInvalidConfiguration",
+        hipError_t::hipErrorInvalidImage => c"hipErrorInvalidImage",
+        hipError_t::hipErrorNotFound => c"hipErrorNotFound",
+        hipError_t::hipErrorIllegalAddress => c"hipErrorIllegalAddress",
+        _ => c"hipErrorUnknown",
+    };
+    name.as_ptr()
+}
+
+unsafe extern "C" fn hip_get_last_error() -> hipError_t {
+    SUCCESS
+}
+
+unsafe extern "C" fn hip_get_device_count(count: *mut c_int) -> hipError_t {
+    // SAFETY: the caller gives room for an int.
+    unsafe { count.write(1) };
+    SUCCESS
+}
+
+unsafe extern "C" fn hip_set_device(ordinal: c_int) -> hipError_t {
+    if ordinal == 0 { SUCCESS } else { hipError_t::hipErrorInvalidDevice }
+}
+
+unsafe extern "C" fn hip_device_get_attribute(
+    value: *mut c_int,
+    attribute: hipDeviceAttribute_t,
+    _: c_int,
+) -> hipError_t {
+    let found = match attribute {
+        hipDeviceAttribute_t::hipDeviceAttributeWarpSize => 32,
+        hipDeviceAttribute_t::hipDeviceAttributeMaxThreadsPerBlock => 1024,
+        _ => return INVALID_VALUE,
+    };
+    // SAFETY: the caller gives room for an int.
+    unsafe { value.write(found) };
+    SUCCESS
+}
+
+unsafe extern "C" fn hip_get_device_properties(
+    properties: *mut hipDeviceProp_tR0600,
+    _: c_int,
+) -> hipError_t {
+    // SAFETY: the caller gives a whole structure, zeroed.
+    let properties = unsafe { &mut *properties };
+    let fill = |field: &mut [c_char; 256], text: &[u8]| {
+        field.iter_mut().zip(text).for_each(|(to, from)| *to = from.cast_signed());
+    };
+    fill(&mut properties.name, NAME);
+    fill(&mut properties.gcnArchName, HOST_HIP_ARCH.as_bytes());
+    SUCCESS
+}
+
+unsafe extern "C" fn hip_mem_get_info(free: *mut usize, total: *mut usize) -> hipError_t {
+    const TOTAL: usize = 8 << 30;
+    // SAFETY: the caller gives room for the free bytes.
+    unsafe { free.write(TOTAL) };
+    // SAFETY: the caller gives room for the total.
+    unsafe { total.write(TOTAL) };
+    SUCCESS
+}
+
+unsafe extern "C" fn hip_malloc(pointer: *mut *mut c_void, bytes: usize) -> hipError_t {
+    let words = bytes.div_ceil(size_of::<u64>());
+    let mut memory = Vec::new();
+    if bytes == 0 || memory.try_reserve_exact(words).is_err() {
+        return hipError_t::hipErrorOutOfMemory;
+    }
+    // What a runtime hands out is not zero: a pattern that is NaN in every float type shows unwritten elements.
+    memory.resize(words, u64::MAX);
+    let mut memory = memory.into_boxed_slice();
+    let address = memory.as_mut_ptr();
+    allocations().insert(address.expose_provenance(), memory);
+    // SAFETY: the caller gives room for a pointer.
+    unsafe { pointer.write(address.cast()) };
+    SUCCESS
+}
+
+unsafe extern "C" fn hip_free(pointer: *mut c_void) -> hipError_t {
+    match allocations().remove(&pointer.addr()) {
+        Some(_) => SUCCESS,
+        None => INVALID_VALUE,
+    }
+}
+
+unsafe extern "C" fn hip_memcpy_async(
+    target: *mut c_void,
+    source: *const c_void,
+    bytes: usize,
+    kind: hipMemcpyKind,
+    _: hipStream_t,
+) -> hipError_t {
+    let (to_device, from_device) = match kind {
+        hipMemcpyKind::hipMemcpyHostToDevice => (true, false),
+        hipMemcpyKind::hipMemcpyDeviceToHost => (false, true),
+        hipMemcpyKind::hipMemcpyDeviceToDevice => (true, true),
+        _ => return hipError_t::hipErrorInvalidMemcpyDirection,
+    };
+    if (to_device && !is_allocated(target.addr(), bytes))
+        || (from_device && !is_allocated(source.addr(), bytes))
+    {
+        return INVALID_VALUE;
+    }
+    let target = on_host(target.addr(), to_device).unwrap_or(target);
+    let source = on_host(source.addr(), from_device).unwrap_or(source.cast_mut());
+    // SAFETY: the device sides were found inside allocations; the caller vouches for the host side. `copy` allows both
+    // to overlap.
+    unsafe { ptr::copy(source.cast::<u8>(), target.cast::<u8>(), bytes) };
+    SUCCESS
+}
+
+/// The pointer of a device address, which is a host address here.
+fn on_host(address: usize, device: bool) -> Option<*mut c_void> {
+    device.then(|| ptr::with_exposed_provenance_mut(address))
+}
+
+unsafe extern "C" fn hip_memset_async(
+    target: *mut c_void,
+    value: c_int,
+    bytes: usize,
+    _: hipStream_t,
+) -> hipError_t {
+    let (true, Ok(value)) = (is_allocated(target.addr(), bytes), u8::try_from(value)) else {
+        return INVALID_VALUE;
+    };
+    let target = on_host(target.addr(), true).unwrap_or(target);
+    // SAFETY: the bytes were found inside an allocation.
+    unsafe { ptr::write_bytes(target.cast::<u8>(), value, bytes) };
+    SUCCESS
+}
+
+unsafe extern "C" fn hip_stream_create_with_flags(stream: *mut hipStream_t, _: c_uint) -> hipError_t {
+    // SAFETY: the caller gives room for a handle; nothing is read through it.
+    unsafe { stream.write(NonNull::dangling().as_ptr()) };
+    SUCCESS
+}
+
+unsafe extern "C" fn hip_stream_destroy(_: hipStream_t) -> hipError_t {
+    SUCCESS
+}
+
+unsafe extern "C" fn hip_stream_synchronize(_: hipStream_t) -> hipError_t {
+    SUCCESS
+}
+
+unsafe extern "C" fn hip_module_load_data(module: *mut hipModule_t, image: *const c_void) -> hipError_t {
+    let image = image.cast::<u8>();
+    // SAFETY: the caller gives a whole ELF, whose header is 64 bytes.
+    let header = unsafe { slice::from_raw_parts(image, 64) };
+    let Some(len) = elf_len(header) else { return hipError_t::hipErrorInvalidImage };
+    // SAFETY: section headers end a linked ELF, so the whole object has this length.
+    let bytes = unsafe { slice::from_raw_parts(image, len) };
+    let Ok(object) = CodeObject::parse(bytes) else { return hipError_t::hipErrorInvalidImage };
+    let runs_here = HOST_HIP_ARCH.parse().is_ok_and(|card| object.target().runs_on(&card));
+    if !runs_here {
+        return hipError_t::hipErrorNoBinaryForGpu;
+    }
+    let function = |info: &KernelInfo| {
+        let symbol = std::ffi::CString::new(info.name.as_str()).ok()?;
+        Some(Function { info: info.clone(), launch: launcher(&symbol)? })
+    };
+    let kernels = object.kernels().iter().filter_map(function).collect();
+    let loaded = Box::into_raw(Box::new(Module { kernels }));
+    // SAFETY: the caller gives room for a handle.
+    unsafe { module.write(loaded.cast()) };
+    SUCCESS
+}
+
+/// Length of an ELF from its header: the section headers' offset (at 40), entry size (at 58) and count (at 60).
+fn elf_len(header: &[u8]) -> Option<usize> {
+    let offset = u64::from_le_bytes(header.get(40..48)?.try_into().ok()?);
+    let short = |at: usize| Some(u64::from(u16::from_le_bytes(header.get(at..at + 2)?.try_into().ok()?)));
+    let len = offset.checked_add(short(58)?.checked_mul(short(60)?)?)?;
+    header.starts_with(b"\x7fELF").then(|| usize::try_from(len).ok()).flatten()
+}
+
+unsafe extern "C" fn hip_module_unload(module: hipModule_t) -> hipError_t {
+    // SAFETY: the handle is from `hip_module_load_data`, and the caller gives it back once.
+    drop(unsafe { Box::from_raw(module.cast::<Module>()) });
+    SUCCESS
+}
+
+unsafe extern "C" fn hip_module_get_function(
+    function: *mut hipFunction_t,
+    module: hipModule_t,
+    name: *const c_char,
+) -> hipError_t {
+    // SAFETY: the handle is from `hip_module_load_data` and live.
+    let module = unsafe { &*module.cast::<Module>() };
+    // SAFETY: the caller gives a NUL-terminated string.
+    let name = unsafe { CStr::from_ptr(name) };
+    let Some(found) = module.kernels.iter().find(|kernel| kernel.info.name.as_bytes() == name.to_bytes())
+    else {
+        return hipError_t::hipErrorNotFound;
+    };
+    // SAFETY: the caller gives room for a handle. It lives as long as the module.
+    unsafe { function.write(ptr::from_ref(found).cast_mut().cast()) };
+    SUCCESS
+}
+
+unsafe extern "C" fn hip_module_launch_kernel(
+    function: hipFunction_t,
+    grid_x: c_uint,
+    grid_y: c_uint,
+    grid_z: c_uint,
+    block_x: c_uint,
+    block_y: c_uint,
+    block_z: c_uint,
+    _: c_uint,
+    _: hipStream_t,
+    parameters: *mut *mut c_void,
+    _: *mut *mut c_void,
+) -> hipError_t {
+    // SAFETY: the handle is from `hip_module_get_function` and live.
+    let Function { info, launch } = unsafe { &*function.cast::<Function>() };
+    let (grid, block) = ([grid_x, grid_y, grid_z], [block_x, block_y, block_z]);
+    let threads = block.iter().map(|&count| u64::from(count)).product::<u64>();
+    if grid.contains(&0) || threads == 0 || threads > u64::from(info.max_block) {
+        return hipError_t::hipErrorInvalidConfiguration;
+    }
+    let explicit = info.args.iter().take_while(|arg| arg.kind != ValueKind::Hidden);
+    for (index, arg) in explicit.enumerate() {
+        // SAFETY: the caller gives an array of a pointer per explicit argument, so this is inside it.
+        let parameter = unsafe { parameters.add(index) };
+        // SAFETY: as above; the array is initialised.
+        let value = unsafe { *parameter };
+        if arg.kind != ValueKind::GlobalBuffer {
+            continue;
+        }
+        // SAFETY: this argument is an address, eight bytes.
+        let address = unsafe { value.cast::<usize>().read_unaligned() };
+        if address != 0 && !is_allocated(address, 1) {
+            return hipError_t::hipErrorIllegalAddress;
+        }
+    }
+    // SAFETY: the launcher is of this symbol, whose parameters the caller gives; the caller vouches for what the kernel
+    // does with them, and its buffers are host memory.
+    unsafe { launch(grid.as_ptr(), block.as_ptr(), parameters) };
+    SUCCESS
+}
