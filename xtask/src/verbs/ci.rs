@@ -32,6 +32,8 @@ pub(crate) fn execute() -> Result<()> {
         ("tidy", || verbs::tidy::execute(&workspace_root())),
         ("test", || verbs::test::execute(&[])),
         ("build-kernels --check", verbs::build_kernels::check_all),
+        ("bindgen --check", || run(&mut cargo(&["xtask", "bindgen", "--install", "--check"]))),
+        ("a HIP library without a card", hip_library_without_a_card),
         ("docs", docs),
         ("examples", examples),
         ("demo", || run(&mut cargo(&["run", "--package", "glm", "--", "demo"]))),
@@ -47,6 +49,12 @@ pub(crate) fn execute() -> Result<()> {
         eprintln!("{:>7.1} s  {name}", time.as_secs_f64());
     }
     Ok(())
+}
+
+/// The step before installed Debian's HIP with its headers; no CI machine has a card.
+fn hip_library_without_a_card() -> Result<()> {
+    let test = ["test", "--package", "glm", "--features", "debian-hip-test", "--test", "debian_hip"];
+    run(&mut cargo(&test))
 }
 
 fn docs() -> Result<()> {

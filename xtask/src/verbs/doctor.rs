@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 use clap::Args;
+use device_mem::doctor::{Check, DoctorEnv, Status, examine};
 use hsaco::build::{Manifest, read_manifest, sha256_hex};
 use serde::Serialize;
 
@@ -50,6 +51,7 @@ pub(crate) fn execute(options: &Options) -> Result<()> {
     let kernels = kernels::read(&root)?;
     let mut findings = compilers(&kernels);
     findings.extend(images(&root, &kernels));
+    findings.extend(examine(&DoctorEnv::of_this_process()).into_iter().map(runtime));
     let text = if options.json {
         serde_json::to_string_pretty(&findings)? + "\n"
     } else {
@@ -72,6 +74,20 @@ fn line(finding: &Finding) -> String {
     };
     let advice = finding.advice.iter().map(|advice| format!("      -> {advice}\n"));
     format!("{mark}  {}\n{}", finding.what, advice.collect::<String>())
+}
+
+/// What the run time will meet; a machine without a card still builds everything.
+fn runtime(check: Check) -> Finding {
+    let state = match check.status {
+        Status::Ok => State::Good,
+        Status::Warn => State::Note,
+        Status::Fail => State::Absent,
+    };
+    Finding {
+        state,
+        what: format!("{}: {}", check.name, check.found.replace('\n', "\n      ")),
+        advice: check.advice,
+    }
 }
 
 fn good(what: String) -> Finding {

@@ -1,14 +1,10 @@
 //! `cargo xtask setup`: a compiler for the kernels.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::process::Command;
-
 use anyhow::{Result, bail};
 
 use crate::compiler::{self, INSTALL};
 use crate::kernels::{self, Kernels};
-use crate::process::{run, workspace_root};
+use crate::process::{apt_get, is_root, workspace_root};
 
 /// Package pairs to try, the preferred first.
 const PACKAGES: &[[&str; 2]] = &[["clang-22", "lld-22"], ["clang-19", "lld-19"]];
@@ -48,15 +44,4 @@ pub(crate) fn execute() -> Result<()> {
 fn working_compiler(kernels: &Kernels) -> Option<compiler::Compiler> {
     let mut found = compiler::search().into_iter().filter_map(|place| place.found.ok());
     found.find(|compiler| compiler.builds(PROBE, &kernels.flags).is_ok())
-}
-
-fn is_root() -> bool {
-    fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
-}
-
-/// Runs apt-get, waiting for others that hold its lock, and once more when it fails: two at once can lose archives.
-fn apt_get(args: &[&str]) -> Result<()> {
-    let mut command = Command::new("apt-get");
-    command.args(["-o", "DPkg::Lock::Timeout=300"]).args(args).env("DEBIAN_FRONTEND", "noninteractive");
-    run(&mut command).or_else(|_| run(&mut command))
 }

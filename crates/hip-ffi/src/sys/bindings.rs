@@ -92,8 +92,7 @@ pub struct ihipModuleSymbol_t {
 const _: () = {
     ["Size of hipDeviceProp_t"][::core::mem::size_of::<hipDeviceProp_t>() - 792usize];
     ["Alignment of hipDeviceProp_t"][::core::mem::align_of::<hipDeviceProp_t>() - 8usize];
-    ["Offset of field: hipDeviceProp_t::name"]
-        [::core::mem::offset_of!(hipDeviceProp_t, name) - 0usize];
+    ["Offset of field: hipDeviceProp_t::name"][::core::mem::offset_of!(hipDeviceProp_t, name) - 0usize];
     ["Offset of field: hipDeviceProp_t::totalGlobalMem"]
         [::core::mem::offset_of!(hipDeviceProp_t, totalGlobalMem) - 256usize];
     ["Offset of field: hipDeviceProp_t::sharedMemPerBlock"]
@@ -116,10 +115,8 @@ const _: () = {
         [::core::mem::offset_of!(hipDeviceProp_t, memoryBusWidth) - 316usize];
     ["Offset of field: hipDeviceProp_t::totalConstMem"]
         [::core::mem::offset_of!(hipDeviceProp_t, totalConstMem) - 320usize];
-    ["Offset of field: hipDeviceProp_t::major"]
-        [::core::mem::offset_of!(hipDeviceProp_t, major) - 328usize];
-    ["Offset of field: hipDeviceProp_t::minor"]
-        [::core::mem::offset_of!(hipDeviceProp_t, minor) - 332usize];
+    ["Offset of field: hipDeviceProp_t::major"][::core::mem::offset_of!(hipDeviceProp_t, major) - 328usize];
+    ["Offset of field: hipDeviceProp_t::minor"][::core::mem::offset_of!(hipDeviceProp_t, minor) - 332usize];
     ["Offset of field: hipDeviceProp_t::multiProcessorCount"]
         [::core::mem::offset_of!(hipDeviceProp_t, multiProcessorCount) - 336usize];
     ["Offset of field: hipDeviceProp_t::l2CacheSize"]
@@ -130,8 +127,7 @@ const _: () = {
         [::core::mem::offset_of!(hipDeviceProp_t, computeMode) - 348usize];
     ["Offset of field: hipDeviceProp_t::clockInstructionRate"]
         [::core::mem::offset_of!(hipDeviceProp_t, clockInstructionRate) - 352usize];
-    ["Offset of field: hipDeviceProp_t::arch"]
-        [::core::mem::offset_of!(hipDeviceProp_t, arch) - 356usize];
+    ["Offset of field: hipDeviceProp_t::arch"][::core::mem::offset_of!(hipDeviceProp_t, arch) - 356usize];
     ["Offset of field: hipDeviceProp_t::concurrentKernels"]
         [::core::mem::offset_of!(hipDeviceProp_t, concurrentKernels) - 360usize];
     ["Offset of field: hipDeviceProp_t::pciDomainID"]
@@ -182,18 +178,12 @@ const _: () = {
         [::core::mem::offset_of!(hipDeviceProp_t, tccDriver) - 744usize];
     ["Offset of field: hipDeviceProp_t::cooperativeMultiDeviceUnmatchedFunc"]
         [::core::mem::offset_of!(hipDeviceProp_t, cooperativeMultiDeviceUnmatchedFunc) - 748usize];
-    ["Offset of field: hipDeviceProp_t::cooperativeMultiDeviceUnmatchedGridDim"][::core::mem::offset_of!(
-        hipDeviceProp_t,
-        cooperativeMultiDeviceUnmatchedGridDim
-    ) - 752usize];
-    ["Offset of field: hipDeviceProp_t::cooperativeMultiDeviceUnmatchedBlockDim"][::core::mem::offset_of!(
-        hipDeviceProp_t,
-        cooperativeMultiDeviceUnmatchedBlockDim
-    ) - 756usize];
-    ["Offset of field: hipDeviceProp_t::cooperativeMultiDeviceUnmatchedSharedMem"][::core::mem::offset_of!(
-        hipDeviceProp_t,
-        cooperativeMultiDeviceUnmatchedSharedMem
-    ) - 760usize];
+    ["Offset of field: hipDeviceProp_t::cooperativeMultiDeviceUnmatchedGridDim"]
+        [::core::mem::offset_of!(hipDeviceProp_t, cooperativeMultiDeviceUnmatchedGridDim) - 752usize];
+    ["Offset of field: hipDeviceProp_t::cooperativeMultiDeviceUnmatchedBlockDim"]
+        [::core::mem::offset_of!(hipDeviceProp_t, cooperativeMultiDeviceUnmatchedBlockDim) - 756usize];
+    ["Offset of field: hipDeviceProp_t::cooperativeMultiDeviceUnmatchedSharedMem"]
+        [::core::mem::offset_of!(hipDeviceProp_t, cooperativeMultiDeviceUnmatchedSharedMem) - 760usize];
     ["Offset of field: hipDeviceProp_t::isLargeBar"]
         [::core::mem::offset_of!(hipDeviceProp_t, isLargeBar) - 764usize];
     ["Offset of field: hipDeviceProp_t::asicRevision"]
@@ -206,10 +196,8 @@ const _: () = {
         [::core::mem::offset_of!(hipDeviceProp_t, concurrentManagedAccess) - 780usize];
     ["Offset of field: hipDeviceProp_t::pageableMemoryAccess"]
         [::core::mem::offset_of!(hipDeviceProp_t, pageableMemoryAccess) - 784usize];
-    ["Offset of field: hipDeviceProp_t::pageableMemoryAccessUsesHostPageTables"][::core::mem::offset_of!(
-        hipDeviceProp_t,
-        pageableMemoryAccessUsesHostPageTables
-    ) - 788usize];
+    ["Offset of field: hipDeviceProp_t::pageableMemoryAccessUsesHostPageTables"]
+        [::core::mem::offset_of!(hipDeviceProp_t, pageableMemoryAccessUsesHostPageTables) - 788usize];
 };
 impl hipError_t {
     pub const hipSuccess: hipError_t = hipError_t(0);
@@ -294,42 +282,33 @@ impl hipError_t {
 impl hipDeviceAttribute_t {
     pub const hipDeviceAttributeCudaCompatibleBegin: hipDeviceAttribute_t = hipDeviceAttribute_t(0);
     pub const hipDeviceAttributeEccEnabled: hipDeviceAttribute_t = hipDeviceAttribute_t(0);
-    pub const hipDeviceAttributeAccessPolicyMaxWindowSize: hipDeviceAttribute_t =
-        hipDeviceAttribute_t(1);
+    pub const hipDeviceAttributeAccessPolicyMaxWindowSize: hipDeviceAttribute_t = hipDeviceAttribute_t(1);
     pub const hipDeviceAttributeAsyncEngineCount: hipDeviceAttribute_t = hipDeviceAttribute_t(2);
     pub const hipDeviceAttributeCanMapHostMemory: hipDeviceAttribute_t = hipDeviceAttribute_t(3);
     pub const hipDeviceAttributeCanUseHostPointerForRegisteredMem: hipDeviceAttribute_t =
         hipDeviceAttribute_t(4);
     pub const hipDeviceAttributeClockRate: hipDeviceAttribute_t = hipDeviceAttribute_t(5);
     pub const hipDeviceAttributeComputeMode: hipDeviceAttribute_t = hipDeviceAttribute_t(6);
-    pub const hipDeviceAttributeComputePreemptionSupported: hipDeviceAttribute_t =
-        hipDeviceAttribute_t(7);
+    pub const hipDeviceAttributeComputePreemptionSupported: hipDeviceAttribute_t = hipDeviceAttribute_t(7);
     pub const hipDeviceAttributeConcurrentKernels: hipDeviceAttribute_t = hipDeviceAttribute_t(8);
-    pub const hipDeviceAttributeConcurrentManagedAccess: hipDeviceAttribute_t =
-        hipDeviceAttribute_t(9);
+    pub const hipDeviceAttributeConcurrentManagedAccess: hipDeviceAttribute_t = hipDeviceAttribute_t(9);
     pub const hipDeviceAttributeCooperativeLaunch: hipDeviceAttribute_t = hipDeviceAttribute_t(10);
-    pub const hipDeviceAttributeCooperativeMultiDeviceLaunch: hipDeviceAttribute_t =
-        hipDeviceAttribute_t(11);
+    pub const hipDeviceAttributeCooperativeMultiDeviceLaunch: hipDeviceAttribute_t = hipDeviceAttribute_t(11);
     pub const hipDeviceAttributeDeviceOverlap: hipDeviceAttribute_t = hipDeviceAttribute_t(12);
     pub const hipDeviceAttributeDirectManagedMemAccessFromHost: hipDeviceAttribute_t =
         hipDeviceAttribute_t(13);
-    pub const hipDeviceAttributeGlobalL1CacheSupported: hipDeviceAttribute_t =
-        hipDeviceAttribute_t(14);
-    pub const hipDeviceAttributeHostNativeAtomicSupported: hipDeviceAttribute_t =
-        hipDeviceAttribute_t(15);
+    pub const hipDeviceAttributeGlobalL1CacheSupported: hipDeviceAttribute_t = hipDeviceAttribute_t(14);
+    pub const hipDeviceAttributeHostNativeAtomicSupported: hipDeviceAttribute_t = hipDeviceAttribute_t(15);
     pub const hipDeviceAttributeIntegrated: hipDeviceAttribute_t = hipDeviceAttribute_t(16);
     pub const hipDeviceAttributeIsMultiGpuBoard: hipDeviceAttribute_t = hipDeviceAttribute_t(17);
     pub const hipDeviceAttributeKernelExecTimeout: hipDeviceAttribute_t = hipDeviceAttribute_t(18);
     pub const hipDeviceAttributeL2CacheSize: hipDeviceAttribute_t = hipDeviceAttribute_t(19);
-    pub const hipDeviceAttributeLocalL1CacheSupported: hipDeviceAttribute_t =
-        hipDeviceAttribute_t(20);
+    pub const hipDeviceAttributeLocalL1CacheSupported: hipDeviceAttribute_t = hipDeviceAttribute_t(20);
     pub const hipDeviceAttributeLuid: hipDeviceAttribute_t = hipDeviceAttribute_t(21);
     pub const hipDeviceAttributeLuidDeviceNodeMask: hipDeviceAttribute_t = hipDeviceAttribute_t(22);
-    pub const hipDeviceAttributeComputeCapabilityMajor: hipDeviceAttribute_t =
-        hipDeviceAttribute_t(23);
+    pub const hipDeviceAttributeComputeCapabilityMajor: hipDeviceAttribute_t = hipDeviceAttribute_t(23);
     pub const hipDeviceAttributeManagedMemory: hipDeviceAttribute_t = hipDeviceAttribute_t(24);
-    pub const hipDeviceAttributeMaxBlocksPerMultiProcessor: hipDeviceAttribute_t =
-        hipDeviceAttribute_t(25);
+    pub const hipDeviceAttributeMaxBlocksPerMultiProcessor: hipDeviceAttribute_t = hipDeviceAttribute_t(25);
     pub const hipDeviceAttributeMaxBlockDimX: hipDeviceAttribute_t = hipDeviceAttribute_t(26);
     pub const hipDeviceAttributeMaxBlockDimY: hipDeviceAttribute_t = hipDeviceAttribute_t(27);
     pub const hipDeviceAttributeMaxBlockDimZ: hipDeviceAttribute_t = hipDeviceAttribute_t(28);
@@ -337,25 +316,20 @@ impl hipDeviceAttribute_t {
     pub const hipDeviceAttributeMaxGridDimY: hipDeviceAttribute_t = hipDeviceAttribute_t(30);
     pub const hipDeviceAttributeMaxGridDimZ: hipDeviceAttribute_t = hipDeviceAttribute_t(31);
     pub const hipDeviceAttributeMaxSurface1D: hipDeviceAttribute_t = hipDeviceAttribute_t(32);
-    pub const hipDeviceAttributeMaxSurface1DLayered: hipDeviceAttribute_t =
-        hipDeviceAttribute_t(33);
+    pub const hipDeviceAttributeMaxSurface1DLayered: hipDeviceAttribute_t = hipDeviceAttribute_t(33);
     pub const hipDeviceAttributeMaxSurface2D: hipDeviceAttribute_t = hipDeviceAttribute_t(34);
-    pub const hipDeviceAttributeMaxSurface2DLayered: hipDeviceAttribute_t =
-        hipDeviceAttribute_t(35);
+    pub const hipDeviceAttributeMaxSurface2DLayered: hipDeviceAttribute_t = hipDeviceAttribute_t(35);
     pub const hipDeviceAttributeMaxSurface3D: hipDeviceAttribute_t = hipDeviceAttribute_t(36);
     pub const hipDeviceAttributeMaxSurfaceCubemap: hipDeviceAttribute_t = hipDeviceAttribute_t(37);
-    pub const hipDeviceAttributeMaxSurfaceCubemapLayered: hipDeviceAttribute_t =
-        hipDeviceAttribute_t(38);
+    pub const hipDeviceAttributeMaxSurfaceCubemapLayered: hipDeviceAttribute_t = hipDeviceAttribute_t(38);
     pub const hipDeviceAttributeMaxTexture1DWidth: hipDeviceAttribute_t = hipDeviceAttribute_t(39);
-    pub const hipDeviceAttributeMaxTexture1DLayered: hipDeviceAttribute_t =
-        hipDeviceAttribute_t(40);
+    pub const hipDeviceAttributeMaxTexture1DLayered: hipDeviceAttribute_t = hipDeviceAttribute_t(40);
     pub const hipDeviceAttributeMaxTexture1DLinear: hipDeviceAttribute_t = hipDeviceAttribute_t(41);
     pub const hipDeviceAttributeMaxTexture1DMipmap: hipDeviceAttribute_t = hipDeviceAttribute_t(42);
     pub const hipDeviceAttributeMaxTexture2DWidth: hipDeviceAttribute_t = hipDeviceAttribute_t(43);
     pub const hipDeviceAttributeMaxTexture2DHeight: hipDeviceAttribute_t = hipDeviceAttribute_t(44);
     pub const hipDeviceAttributeMaxTexture2DGather: hipDeviceAttribute_t = hipDeviceAttribute_t(45);
-    pub const hipDeviceAttributeMaxTexture2DLayered: hipDeviceAttribute_t =
-        hipDeviceAttribute_t(46);
+    pub const hipDeviceAttributeMaxTexture2DLayered: hipDeviceAttribute_t = hipDeviceAttribute_t(46);
     pub const hipDeviceAttributeMaxTexture2DLinear: hipDeviceAttribute_t = hipDeviceAttribute_t(47);
     pub const hipDeviceAttributeMaxTexture2DMipmap: hipDeviceAttribute_t = hipDeviceAttribute_t(48);
     pub const hipDeviceAttributeMaxTexture3DWidth: hipDeviceAttribute_t = hipDeviceAttribute_t(49);
@@ -363,66 +337,47 @@ impl hipDeviceAttribute_t {
     pub const hipDeviceAttributeMaxTexture3DDepth: hipDeviceAttribute_t = hipDeviceAttribute_t(51);
     pub const hipDeviceAttributeMaxTexture3DAlt: hipDeviceAttribute_t = hipDeviceAttribute_t(52);
     pub const hipDeviceAttributeMaxTextureCubemap: hipDeviceAttribute_t = hipDeviceAttribute_t(53);
-    pub const hipDeviceAttributeMaxTextureCubemapLayered: hipDeviceAttribute_t =
-        hipDeviceAttribute_t(54);
+    pub const hipDeviceAttributeMaxTextureCubemapLayered: hipDeviceAttribute_t = hipDeviceAttribute_t(54);
     pub const hipDeviceAttributeMaxThreadsDim: hipDeviceAttribute_t = hipDeviceAttribute_t(55);
     pub const hipDeviceAttributeMaxThreadsPerBlock: hipDeviceAttribute_t = hipDeviceAttribute_t(56);
-    pub const hipDeviceAttributeMaxThreadsPerMultiProcessor: hipDeviceAttribute_t =
-        hipDeviceAttribute_t(57);
+    pub const hipDeviceAttributeMaxThreadsPerMultiProcessor: hipDeviceAttribute_t = hipDeviceAttribute_t(57);
     pub const hipDeviceAttributeMaxPitch: hipDeviceAttribute_t = hipDeviceAttribute_t(58);
     pub const hipDeviceAttributeMemoryBusWidth: hipDeviceAttribute_t = hipDeviceAttribute_t(59);
     pub const hipDeviceAttributeMemoryClockRate: hipDeviceAttribute_t = hipDeviceAttribute_t(60);
-    pub const hipDeviceAttributeComputeCapabilityMinor: hipDeviceAttribute_t =
-        hipDeviceAttribute_t(61);
-    pub const hipDeviceAttributeMultiGpuBoardGroupID: hipDeviceAttribute_t =
-        hipDeviceAttribute_t(62);
-    pub const hipDeviceAttributeMultiprocessorCount: hipDeviceAttribute_t =
-        hipDeviceAttribute_t(63);
+    pub const hipDeviceAttributeComputeCapabilityMinor: hipDeviceAttribute_t = hipDeviceAttribute_t(61);
+    pub const hipDeviceAttributeMultiGpuBoardGroupID: hipDeviceAttribute_t = hipDeviceAttribute_t(62);
+    pub const hipDeviceAttributeMultiprocessorCount: hipDeviceAttribute_t = hipDeviceAttribute_t(63);
     pub const hipDeviceAttributeName: hipDeviceAttribute_t = hipDeviceAttribute_t(64);
-    pub const hipDeviceAttributePageableMemoryAccess: hipDeviceAttribute_t =
-        hipDeviceAttribute_t(65);
+    pub const hipDeviceAttributePageableMemoryAccess: hipDeviceAttribute_t = hipDeviceAttribute_t(65);
     pub const hipDeviceAttributePageableMemoryAccessUsesHostPageTables: hipDeviceAttribute_t =
         hipDeviceAttribute_t(66);
     pub const hipDeviceAttributePciBusId: hipDeviceAttribute_t = hipDeviceAttribute_t(67);
     pub const hipDeviceAttributePciDeviceId: hipDeviceAttribute_t = hipDeviceAttribute_t(68);
     pub const hipDeviceAttributePciDomainID: hipDeviceAttribute_t = hipDeviceAttribute_t(69);
-    pub const hipDeviceAttributePersistingL2CacheMaxSize: hipDeviceAttribute_t =
-        hipDeviceAttribute_t(70);
-    pub const hipDeviceAttributeMaxRegistersPerBlock: hipDeviceAttribute_t =
-        hipDeviceAttribute_t(71);
+    pub const hipDeviceAttributePersistingL2CacheMaxSize: hipDeviceAttribute_t = hipDeviceAttribute_t(70);
+    pub const hipDeviceAttributeMaxRegistersPerBlock: hipDeviceAttribute_t = hipDeviceAttribute_t(71);
     pub const hipDeviceAttributeMaxRegistersPerMultiprocessor: hipDeviceAttribute_t =
         hipDeviceAttribute_t(72);
-    pub const hipDeviceAttributeReservedSharedMemPerBlock: hipDeviceAttribute_t =
-        hipDeviceAttribute_t(73);
-    pub const hipDeviceAttributeMaxSharedMemoryPerBlock: hipDeviceAttribute_t =
-        hipDeviceAttribute_t(74);
-    pub const hipDeviceAttributeSharedMemPerBlockOptin: hipDeviceAttribute_t =
-        hipDeviceAttribute_t(75);
-    pub const hipDeviceAttributeSharedMemPerMultiprocessor: hipDeviceAttribute_t =
-        hipDeviceAttribute_t(76);
+    pub const hipDeviceAttributeReservedSharedMemPerBlock: hipDeviceAttribute_t = hipDeviceAttribute_t(73);
+    pub const hipDeviceAttributeMaxSharedMemoryPerBlock: hipDeviceAttribute_t = hipDeviceAttribute_t(74);
+    pub const hipDeviceAttributeSharedMemPerBlockOptin: hipDeviceAttribute_t = hipDeviceAttribute_t(75);
+    pub const hipDeviceAttributeSharedMemPerMultiprocessor: hipDeviceAttribute_t = hipDeviceAttribute_t(76);
     pub const hipDeviceAttributeSingleToDoublePrecisionPerfRatio: hipDeviceAttribute_t =
         hipDeviceAttribute_t(77);
-    pub const hipDeviceAttributeStreamPrioritiesSupported: hipDeviceAttribute_t =
-        hipDeviceAttribute_t(78);
+    pub const hipDeviceAttributeStreamPrioritiesSupported: hipDeviceAttribute_t = hipDeviceAttribute_t(78);
     pub const hipDeviceAttributeSurfaceAlignment: hipDeviceAttribute_t = hipDeviceAttribute_t(79);
     pub const hipDeviceAttributeTccDriver: hipDeviceAttribute_t = hipDeviceAttribute_t(80);
     pub const hipDeviceAttributeTextureAlignment: hipDeviceAttribute_t = hipDeviceAttribute_t(81);
-    pub const hipDeviceAttributeTexturePitchAlignment: hipDeviceAttribute_t =
-        hipDeviceAttribute_t(82);
-    pub const hipDeviceAttributeTotalConstantMemory: hipDeviceAttribute_t =
-        hipDeviceAttribute_t(83);
+    pub const hipDeviceAttributeTexturePitchAlignment: hipDeviceAttribute_t = hipDeviceAttribute_t(82);
+    pub const hipDeviceAttributeTotalConstantMemory: hipDeviceAttribute_t = hipDeviceAttribute_t(83);
     pub const hipDeviceAttributeTotalGlobalMem: hipDeviceAttribute_t = hipDeviceAttribute_t(84);
     pub const hipDeviceAttributeUnifiedAddressing: hipDeviceAttribute_t = hipDeviceAttribute_t(85);
     pub const hipDeviceAttributeUuid: hipDeviceAttribute_t = hipDeviceAttribute_t(86);
     pub const hipDeviceAttributeWarpSize: hipDeviceAttribute_t = hipDeviceAttribute_t(87);
-    pub const hipDeviceAttributeMemoryPoolsSupported: hipDeviceAttribute_t =
-        hipDeviceAttribute_t(88);
-    pub const hipDeviceAttributeCudaCompatibleEnd: hipDeviceAttribute_t =
-        hipDeviceAttribute_t(9999);
-    pub const hipDeviceAttributeAmdSpecificBegin: hipDeviceAttribute_t =
-        hipDeviceAttribute_t(10000);
-    pub const hipDeviceAttributeClockInstructionRate: hipDeviceAttribute_t =
-        hipDeviceAttribute_t(10000);
+    pub const hipDeviceAttributeMemoryPoolsSupported: hipDeviceAttribute_t = hipDeviceAttribute_t(88);
+    pub const hipDeviceAttributeCudaCompatibleEnd: hipDeviceAttribute_t = hipDeviceAttribute_t(9999);
+    pub const hipDeviceAttributeAmdSpecificBegin: hipDeviceAttribute_t = hipDeviceAttribute_t(10000);
+    pub const hipDeviceAttributeClockInstructionRate: hipDeviceAttribute_t = hipDeviceAttribute_t(10000);
     pub const hipDeviceAttributeArch: hipDeviceAttribute_t = hipDeviceAttribute_t(10001);
     pub const hipDeviceAttributeMaxSharedMemoryPerMultiprocessor: hipDeviceAttribute_t =
         hipDeviceAttribute_t(10002);
@@ -440,16 +395,13 @@ impl hipDeviceAttribute_t {
         hipDeviceAttribute_t(10010);
     pub const hipDeviceAttributeIsLargeBar: hipDeviceAttribute_t = hipDeviceAttribute_t(10011);
     pub const hipDeviceAttributeAsicRevision: hipDeviceAttribute_t = hipDeviceAttribute_t(10012);
-    pub const hipDeviceAttributeCanUseStreamWaitValue: hipDeviceAttribute_t =
-        hipDeviceAttribute_t(10013);
+    pub const hipDeviceAttributeCanUseStreamWaitValue: hipDeviceAttribute_t = hipDeviceAttribute_t(10013);
     pub const hipDeviceAttributeImageSupport: hipDeviceAttribute_t = hipDeviceAttribute_t(10014);
     pub const hipDeviceAttributePhysicalMultiProcessorCount: hipDeviceAttribute_t =
         hipDeviceAttribute_t(10015);
-    pub const hipDeviceAttributeFineGrainSupport: hipDeviceAttribute_t =
-        hipDeviceAttribute_t(10016);
+    pub const hipDeviceAttributeFineGrainSupport: hipDeviceAttribute_t = hipDeviceAttribute_t(10016);
     pub const hipDeviceAttributeAmdSpecificEnd: hipDeviceAttribute_t = hipDeviceAttribute_t(19999);
-    pub const hipDeviceAttributeVendorSpecificBegin: hipDeviceAttribute_t =
-        hipDeviceAttribute_t(20000);
+    pub const hipDeviceAttributeVendorSpecificBegin: hipDeviceAttribute_t = hipDeviceAttribute_t(20000);
 }
 impl hipMemcpyKind {
     pub const hipMemcpyHostToHost: hipMemcpyKind = hipMemcpyKind(0);
@@ -469,17 +421,11 @@ unsafe extern "C" {
         attr: hipDeviceAttribute_t,
         deviceId: core::ffi::c_int,
     ) -> hipError_t;
-    pub fn hipGetDeviceProperties(
-        prop: *mut hipDeviceProp_t,
-        deviceId: core::ffi::c_int,
-    ) -> hipError_t;
+    pub fn hipGetDeviceProperties(prop: *mut hipDeviceProp_t, deviceId: core::ffi::c_int) -> hipError_t;
     pub fn hipGetLastError() -> hipError_t;
     pub fn hipGetErrorName(hip_error: hipError_t) -> *const core::ffi::c_char;
     pub fn hipGetErrorString(hipError: hipError_t) -> *const core::ffi::c_char;
-    pub fn hipStreamCreateWithFlags(
-        stream: *mut hipStream_t,
-        flags: core::ffi::c_uint,
-    ) -> hipError_t;
+    pub fn hipStreamCreateWithFlags(stream: *mut hipStream_t, flags: core::ffi::c_uint) -> hipError_t;
     pub fn hipStreamDestroy(stream: hipStream_t) -> hipError_t;
     pub fn hipStreamQuery(stream: hipStream_t) -> hipError_t;
     pub fn hipStreamSynchronize(stream: hipStream_t) -> hipError_t;
@@ -505,10 +451,7 @@ unsafe extern "C" {
         module: hipModule_t,
         kname: *const core::ffi::c_char,
     ) -> hipError_t;
-    pub fn hipModuleLoadData(
-        module: *mut hipModule_t,
-        image: *const core::ffi::c_void,
-    ) -> hipError_t;
+    pub fn hipModuleLoadData(module: *mut hipModule_t, image: *const core::ffi::c_void) -> hipError_t;
     pub fn hipModuleLaunchKernel(
         f: hipFunction_t,
         gridDimX: core::ffi::c_uint,
