@@ -1,0 +1,112 @@
+//! Architectures, encoding families and spellings.
+
+/// Architectures that share one instruction encoding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Arch {
+    /// RDNA2: gfx1030 to gfx1036. Waves of 32 lanes.
+    Gfx10,
+    /// RDNA3: gfx1100 to gfx1103, gfx1150 to gfx1153. Waves of 32 lanes.
+    Gfx11,
+    /// RDNA4: gfx1200, gfx1201. Waves of 32 lanes.
+    Gfx12,
+    /// CDNA2: gfx90a. Waves of 64 lanes.
+    Gfx90a,
+    /// CDNA3: gfx940 to gfx942. Waves of 64 lanes.
+    Gfx940,
+}
+
+impl Arch {
+    /// Every architecture.
+    pub const ALL: [Self; 5] = [Self::Gfx10, Self::Gfx11, Self::Gfx12, Self::Gfx90a, Self::Gfx940];
+
+    /// The architecture of a target such as `gfx1100` or `gfx11-generic`; `None` for one that is not decoded here.
+    #[must_use]
+    pub fn from_target(target: &str) -> Option<Self> {
+        Some(match target {
+            "gfx1030" | "gfx1031" | "gfx1032" | "gfx1033" | "gfx1034" | "gfx1035" | "gfx1036" => Self::Gfx10,
+            "gfx10-3-generic" => Self::Gfx10,
+            "gfx1100" | "gfx1101" | "gfx1102" | "gfx1103" | "gfx11-generic" => Self::Gfx11,
+            "gfx1150" | "gfx1151" | "gfx1152" | "gfx1153" => Self::Gfx11,
+            "gfx1200" | "gfx1201" | "gfx12-generic" => Self::Gfx12,
+            "gfx90a" => Self::Gfx90a,
+            "gfx940" | "gfx941" | "gfx942" | "gfx9-4-generic" => Self::Gfx940,
+            _ => return None,
+        })
+    }
+
+    /// Lanes in a wave, as decoded and printed here.
+    #[must_use]
+    pub const fn lanes(self) -> u8 {
+        match self {
+            Self::Gfx10 | Self::Gfx11 | Self::Gfx12 => 32,
+            Self::Gfx90a | Self::Gfx940 => 64,
+        }
+    }
+
+    /// Whether it is of the generation before RDNA.
+    pub(crate) const fn is_gfx9(self) -> bool {
+        matches!(self, Self::Gfx90a | Self::Gfx940)
+    }
+}
+
+/// Families of encodings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Family {
+    /// Scalar, one source.
+    Sop1,
+    /// Scalar, two sources.
+    Sop2,
+    /// Scalar comparison.
+    Sopc,
+    /// Scalar with a 16-bit immediate.
+    Sopk,
+    /// Program control.
+    Sopp,
+    /// Scalar memory.
+    Smem,
+    /// Vector, one source.
+    Vop1,
+    /// Vector, two sources.
+    Vop2,
+    /// Vector comparison.
+    Vopc,
+    /// Vector, up to three sources with modifiers.
+    Vop3,
+    /// Vector on packed halves, and matrix operations.
+    Vop3p,
+    /// Two vector operations at once.
+    Vopd,
+    /// LDS and global data share.
+    Ds,
+    /// Parameter and direct loads from LDS.
+    LdsDirect,
+    /// Buffers.
+    Mubuf,
+    /// Buffers with a format.
+    Mtbuf,
+    /// Flat address space.
+    Flat,
+    /// Global memory.
+    Global,
+    /// Scratch memory.
+    Scratch,
+    /// Images. Refused: graphics only.
+    Image,
+    /// Export to fixed-function hardware. Refused: graphics only.
+    Export,
+    /// Interpolation of attributes. Refused: graphics only.
+    Interpolation,
+}
+
+/// Whose spelling is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Dialect {
+    /// LLVM 19: halves of registers on gfx11 have no names.
+    Llvm19,
+    /// LLVM 22: halves of registers on gfx11 are `.l` and `.h`.
+    #[default]
+    Llvm22,
+}

@@ -1,0 +1,58 @@
+//! AMDGPU machine code on the CPU: a decoder and a disassembler.
+//!
+//! - [`decode`] reads one instruction of an [`Arch`] into an [`Instruction`]: mnemonic, [`Family`], typed operands and
+//!   modifiers, length. It allocates nothing and never panics; what it does not know is a [`DecodeError`] that names it.
+//! - Printing an [`Instruction`] gives LLVM's text; [`Dialect`] chooses whose spelling.
+//! - [`Listing`] prints the code of an object as `llvm-objdump -d` does, [`KernelDescriptor`] reads what a launch needs.
+//! - The program `hip-emu` does both from the shell: `hip-emu disasm FILE`, `hip-emu info FILE`.
+//!
+//! | [`Arch`] | targets | waves |
+//! |---|---|---|
+//! | `Gfx10` | gfx1030 to gfx1036 | 32 lanes |
+//! | `Gfx11` | gfx1100 to gfx1103, gfx1150 to gfx1153 | 32 lanes |
+//! | `Gfx12` | gfx1200, gfx1201 | 32 lanes |
+//! | `Gfx90a` | gfx90a | 64 lanes |
+//! | `Gfx940` | gfx940 to gfx942 | 64 lanes |
+//!
+//! What this crate does not do: it does not execute. It refuses image, export and interpolation instructions by name
+//! ([`DecodeError::Refused`]); it reads 64-lane code of gfx10 to gfx12 as if it were 32-lane code, which has the same
+//! bits but other masks; and it does not encode. Targets that share an [`Arch`] share its table, so an operation that
+//! only some of them have decodes for all.
+//!
+//! The tables are generated from LLVM's TableGen records (`examples/generate`), and held to 183,000 encodings with
+//! llvm-mc's text.
+//!
+//! # Example
+//!
+//! ```
+//! use hip_emu::{Arch, Value, decode};
+//!
+//! # fn main() -> Result<(), hip_emu::DecodeError> {
+//! let instruction = decode(Arch::Gfx11, &[0x01, 0x05, 0x0a, 0x06])?;
+//! assert_eq!(instruction.to_string(), "v_add_f32_e32 v5, v1, v2");
+//! assert_eq!((instruction.length(), instruction.operands().len()), (4, 3));
+//! assert!(matches!(instruction.operands()[0].value, Value::Register(_)));
+//! # Ok(())
+//! # }
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod arch;
+mod decode;
+mod descriptor;
+mod error;
+mod instruction;
+mod isa;
+mod listing;
+mod operand;
+mod print;
+mod scalar;
+
+pub use arch::{Arch, Dialect, Family};
+pub use decode::decode;
+pub use descriptor::KernelDescriptor;
+pub use error::{DecodeError, ObjectError};
+pub use instruction::{Instruction, Lanes, Modifiers, Text};
+pub use listing::{Function, Line, Listing};
+pub use operand::{ElementType, Half, InlineFloat, Operand, Register, Special, Value};
