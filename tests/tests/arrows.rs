@@ -46,7 +46,11 @@ fn dependencies_follow_the_arrows() {
             } else {
                 assert!(allowed.contains(dependency.name.as_str()), "no arrow {name} -> {}", dependency.name);
                 let tests_only = TEST_ONLY.contains(&dependency.name.as_str());
-                assert!(!tests_only || TEST_ONLY.contains(&name.as_str()), "{name} ships {}", dependency.name);
+                assert!(
+                    !tests_only || TEST_ONLY.contains(&name.as_str()),
+                    "{name} ships {}",
+                    dependency.name
+                );
             }
         }
     }

@@ -1,0 +1,126 @@
+//! Which device is taken, what is said about it, and what happens when it is not to be had.
+
+#![expect(clippy::unwrap_used, reason = "a call that fails fails its test")]
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use common::{Outcome, glm, outcome, run};
+use tempfile::TempDir;
+
+const QUESTION: [&str; 2] = ["demo", "What is RoPE?"];
+const ANSWER: &str = "RoPE is rotary position embedding";
+
+fn on(device: &str, library: &Path, marker: &Path) -> Outcome {
+    let mut command = glm();
+    command.args(QUESTION).args(["--device", device]).env("HIP_FFI_LIB", library).env("MARKER", marker);
+    outcome(command.output().unwrap())
+}
+
+/// The functions of HIP that the table holds; each returns 0 but hipGetDeviceCount, which returns `count_code`.
+fn fake_library(folder: &TempDir, count_code: u32, without: &str) -> PathBuf {
+    let names = [
+        "hipInit",
+        "hipRuntimeGetVersion",
+        "hipDriverGetVersion",
+        "hipGetLastError",
+        "hipSetDevice",
+        "hipDeviceGetAttribute",
+        "hipMemGetInfo",
+        "hipMalloc",
+        "hipFree",
+        "hipMemcpyAsync",
+        "hipMemsetAsync",
+        "hipStreamCreateWithFlags",
+        "hipStreamDestroy",
+        "hipStreamSynchronize",
+        "hipStreamQuery",
+        "hipModuleLoadData",
+        "hipModuleUnload",
+        "hipModuleGetFunction",
+        "hipModuleLaunchKernel",
+        "hipGetDeviceProperties",
+    ];
+    let functions: String = names
+        .iter()
+        .filter(|name| **name != without)
+        .map(|name| format!("int {name}(void) {{ return 0; }}\n"))
+        .collect();
+    let source = format!(
+        "#include <stdio.h>\n#include <stdlib.h>\n\
+         __attribute__((constructor)) static void loaded(void) {{\n\
+         const char *path = getenv(\"MARKER\"); FILE *file = path ? fopen(path, \"w\") : 0; if (file) fclose(file); }}\n\
+         const char *hipGetErrorName(int code) {{ return code == 100 ? \"hipErrorNoDevice\" : \"hipErrorOther\"; }}\n\
+         const char *hipGetErrorString(int code) {{ return hipGetErrorName(code); }}\n\
+         int hipGetDeviceCount(int *count) {{ *count = 0; return {count_code}; }}\n{functions}"
+    );
+    let (file, library) = (folder.path().join("fake.c"), folder.path().join("libamdhip64.so"));
+    std::fs::write(&file, source).unwrap();
+    let status = Command::new("cc").args(["-shared", "-fPIC", "-o"]).args([&library, &file]).status();
+    let status = status.unwrap_or_else(|error| panic!("this test needs a C compiler called cc: {error}"));
+    assert!(status.success());
+    library
+}
+
+#[test]
+fn without_a_library_auto_says_why_once_and_hip_fails() {
+    let auto = run(&QUESTION).ok();
+    assert!(auto.stdout.contains(ANSWER));
+    assert_eq!(auto.stderr.matches("WARN").count(), 1, "{}", auto.stderr);
+    let line = auto.stderr.lines().find(|line| line.starts_with("ran on cpu, not on a GPU: ")).unwrap();
+    assert!(line.contains("no HIP library was found") && line.contains("HIP_FFI_LIB"), "{line}");
+
+    let hip = run(&[QUESTION[0], QUESTION[1], "--device", "hip"]);
+    hip.refused(
+        3,
+        &[
+            "--device hip:0 is not to be had",
+            "no HIP library was found",
+            "/no/such/libamdhip64.so: no such file",
+        ],
+    );
+    assert!(hip.stdout.is_empty());
+}
+
+#[test]
+fn a_library_without_a_device_is_another_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let library = fake_library(&folder, 100, "");
+    let marker = folder.path().join("loaded");
+    let auto = on("auto", &library, &marker).ok();
+    assert!(
+        auto.stdout.contains(ANSWER) && auto.stderr.contains("ran on cpu, not on a GPU: "),
+        "{}",
+        auto.stderr
+    );
+    assert!(auto.stderr.contains("hipErrorNoDevice (100)"), "{}", auto.stderr);
+    on("hip", &library, &marker)
+        .refused(3, &["unavailable", "hipGetDeviceCount returned hipErrorNoDevice (100)"]);
+    on("hip:2", &fake_library(&folder, 0, ""), &marker)
+        .refused(3, &["HIP device 2 was asked for, but 0 devices are visible"]);
+}
+
+#[test]
+fn a_library_that_lacks_a_function_is_a_third() {
+    let folder = tempfile::tempdir().unwrap();
+    let library = fake_library(&folder, 0, "hipModuleLaunchKernel");
+    on("hip", &library, Path::new("")).refused(3, &["libamdhip64.so lacks hipModuleLaunchKernel"]);
+}
+
+#[test]
+fn cpu_never_loads_hip() {
+    let folder = tempfile::tempdir().unwrap();
+    let (library, marker) = (fake_library(&folder, 100, ""), folder.path().join("loaded"));
+    let cpu = on("cpu", &library, &marker).ok();
+    assert!(cpu.stderr.contains("ran on cpu\n") && !cpu.stderr.contains("WARN"), "{}", cpu.stderr);
+    assert!(!marker.exists(), "--device cpu loaded the library");
+    on("auto", &library, &marker).ok();
+    assert!(marker.exists(), "the library tells when it is loaded");
+}
+
+#[test]
+fn a_device_that_does_not_exist_is_wrong_usage() {
+    run(&[QUESTION[0], QUESTION[1], "--device", "gpu"]).refused(2, &["expected auto, cpu, hip or hip:N"]);
+}
