@@ -87,8 +87,8 @@ pub use table::RopeTable;
 ///
 /// # Errors
 /// [`RopeError::HeadDim`], [`RopeError::Tokens`], [`RopeError::OtherTable`], [`RopeError::AxisCount`],
-/// [`MemError::ForeignDevice`](device_mem::MemError::ForeignDevice) unless all operands live on the table's device, or what the device reports. `x` is then
-/// as it was.
+/// [`MemError::ForeignDevice`](device_mem::MemError::ForeignDevice) unless all operands live on the table's device, or
+/// what the device reports. `x` is then as it was.
 pub fn apply_rope<T: Float>(
     table: &RopeTable,
     x: HeadsMut<'_, T>,

@@ -1,8 +1,8 @@
 //! A stand-in HIP runtime in this process: host memory, and kernels compiled for the host from the sources that the
 //! images are compiled from.
 //!
-//! It checks what a runtime would get wrong silently: every copy and every pointer argument must lie inside one live
-//! allocation, images are parsed and symbols looked up in them, launches keep their kernels' limits.
+//! It refuses what a card would get wrong silently: a copy or a pointer argument outside the live allocations, an image
+//! for another card, a launch beyond its kernel's limits, and a kernel that writes past the end of a buffer.
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
@@ -54,11 +54,6 @@ pub fn host_hip() -> HipApi {
     }
 }
 
-/// Allocations of the stand-in that are live, over the whole process.
-pub fn host_hip_allocations() -> usize {
-    allocations().len()
-}
-
 /// Whether the stand-in can run a kernel of this name.
 pub fn host_hip_has(symbol: &CStr) -> bool {
     launcher(symbol).is_some()
@@ -75,19 +70,82 @@ fn launcher(symbol: &CStr) -> Option<Launcher> {
     unsafe { gyre_host_kernel(symbol.as_ptr()) }
 }
 
-/// Memory handed out, by address. Words, so that every element type is aligned.
-static ALLOCATIONS: Mutex<BTreeMap<usize, Box<[u64]>>> = Mutex::new(BTreeMap::new());
+/// Memory handed out, by the address that the caller has.
+static ALLOCATIONS: Mutex<BTreeMap<usize, Memory>> = Mutex::new(BTreeMap::new());
 
-fn allocations() -> MutexGuard<'static, BTreeMap<usize, Box<[u64]>>> {
+fn allocations() -> MutexGuard<'static, BTreeMap<usize, Memory>> {
     ALLOCATIONS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether `bytes` bytes at `address` lie inside one live allocation.
-fn is_allocated(address: usize, bytes: usize) -> bool {
+/// One allocation: a guard, the caller's bytes, a guard up to the end. It is leaked until `release`, so that no
+/// reference of ours aliases what kernels write.
+struct Memory {
+    /// Address of the first guard.
+    base: usize,
+    words: usize,
+    bytes: usize,
+}
+
+impl Memory {
+    /// Bytes of the first guard, and the least of the second.
+    const GUARD: usize = 256;
+    const GUARD_WORD: u64 = 0xa5a5_a5a5_a5a5_a5a5;
+
+    /// `None` when the host has not enough memory.
+    fn new(bytes: usize) -> Option<Memory> {
+        // Words, so that every element type is aligned.
+        let words = bytes.checked_add(2 * Memory::GUARD)?.div_ceil(size_of::<u64>());
+        let mut memory = Vec::new();
+        memory.try_reserve_exact(words).ok()?;
+        memory.resize(words, Memory::GUARD_WORD);
+        let base = Box::into_raw(memory.into_boxed_slice()).cast::<u8>();
+        let memory = Memory { base: base.expose_provenance(), words, bytes };
+        // What a runtime hands out is not zero: a pattern that is NaN in every float type shows unwritten elements.
+        // SAFETY: the caller's bytes lie inside the words just allocated.
+        unsafe { ptr::write_bytes(host_pointer(memory.address()), 0xff, bytes) };
+        Some(memory)
+    }
+
+    /// Address of the caller's bytes.
+    fn address(&self) -> usize {
+        self.base + Memory::GUARD
+    }
+
+    fn contains(&self, address: usize, bytes: usize) -> bool {
+        let end = self.address() + self.bytes;
+        self.address() <= address && address.checked_add(bytes).is_some_and(|last| last <= end)
+    }
+
+    /// Whether nothing was written around the caller's bytes.
+    fn guards_hold(&self) -> bool {
+        let end = self.base + self.words * size_of::<u64>();
+        let guards =
+            [(self.base, Memory::GUARD), (self.address() + self.bytes, end - self.address() - self.bytes)];
+        guards.into_iter().all(|(address, len)| {
+            // SAFETY: both guards lie inside the allocation and are initialised; only a kernel at fault writes them, and
+            // it has returned.
+            let guard = unsafe { slice::from_raw_parts(host_pointer(address), len) };
+            guard.iter().all(|&byte| byte == 0xa5)
+        })
+    }
+
+    fn release(self) {
+        let words = ptr::slice_from_raw_parts_mut(host_pointer(self.base).cast::<u64>(), self.words);
+        // SAFETY: `new` leaked this box, and it is released once, since `self` is gone afterwards.
+        drop(unsafe { Box::from_raw(words) });
+    }
+}
+
+/// The host memory behind a device address, which here are one.
+fn host_pointer(address: usize) -> *mut u8 {
+    ptr::with_exposed_provenance_mut(address)
+}
+
+/// Start of the allocation in which `bytes` bytes at `address` lie.
+fn allocation_of(address: usize, bytes: usize) -> Option<usize> {
     let allocations = allocations();
-    let Some((start, memory)) = allocations.range(..=address).next_back() else { return false };
-    let end = start + size_of_val::<[u64]>(memory);
-    address.checked_add(bytes).is_some_and(|last| last <= end)
+    let (start, memory) = allocations.range(..=address).next_back()?;
+    memory.contains(address, bytes).then_some(*start)
 }
 
 /// A loaded image: its kernels by name.
@@ -119,6 +177,9 @@ unsafe extern "C" fn hip_get_error_name(code: hipError_t) -> *const c_char {
         hipError_t::hipErrorInvalidImage => c"hipErrorInvalidImage",
         hipError_t::hipErrorNotFound => c"hipErrorNotFound",
         hipError_t::hipErrorIllegalAddress => c"hipErrorIllegalAddress",
+        hipError_t::hipErrorNoBinaryForGpu => c"hipErrorNoBinaryForGpu",
+        hipError_t::hipErrorInvalidDevice => c"hipErrorInvalidDevice",
+        hipError_t::hipErrorInvalidMemcpyDirection => c"hipErrorInvalidMemcpyDirection",
         _ => c"hipErrorUnknown",
     };
     name.as_ptr()
@@ -177,26 +238,22 @@ unsafe extern "C" fn hip_mem_get_info(free: *mut usize, total: *mut usize) -> hi
 }
 
 unsafe extern "C" fn hip_malloc(pointer: *mut *mut c_void, bytes: usize) -> hipError_t {
-    let words = bytes.div_ceil(size_of::<u64>());
-    let mut memory = Vec::new();
-    if bytes == 0 || memory.try_reserve_exact(words).is_err() {
-        return hipError_t::hipErrorOutOfMemory;
-    }
-    // What a runtime hands out is not zero: a pattern that is NaN in every float type shows unwritten elements.
-    memory.resize(words, u64::MAX);
-    let mut memory = memory.into_boxed_slice();
-    let address = memory.as_mut_ptr();
-    allocations().insert(address.expose_provenance(), memory);
+    let Some(memory) = Memory::new(bytes) else { return hipError_t::hipErrorOutOfMemory };
+    let address = memory.address();
+    allocations().insert(address, memory);
     // SAFETY: the caller gives room for a pointer.
-    unsafe { pointer.write(address.cast()) };
+    unsafe { pointer.write(host_pointer(address).cast()) };
     SUCCESS
 }
 
 unsafe extern "C" fn hip_free(pointer: *mut c_void) -> hipError_t {
-    match allocations().remove(&pointer.addr()) {
-        Some(_) => SUCCESS,
-        None => INVALID_VALUE,
+    if pointer.is_null() {
+        return SUCCESS;
     }
+    let Some(memory) = allocations().remove(&pointer.addr()) else { return INVALID_VALUE };
+    let guards_hold = memory.guards_hold();
+    memory.release();
+    if guards_hold { SUCCESS } else { hipError_t::hipErrorIllegalAddress }
 }
 
 unsafe extern "C" fn hip_memcpy_async(
@@ -212,22 +269,16 @@ unsafe extern "C" fn hip_memcpy_async(
         hipMemcpyKind::hipMemcpyDeviceToDevice => (true, true),
         _ => return hipError_t::hipErrorInvalidMemcpyDirection,
     };
-    if (to_device && !is_allocated(target.addr(), bytes))
-        || (from_device && !is_allocated(source.addr(), bytes))
-    {
+    let outside = |pointer: *const c_void| allocation_of(pointer.addr(), bytes).is_none();
+    if (to_device && outside(target)) || (from_device && outside(source)) {
         return INVALID_VALUE;
     }
-    let target = on_host(target.addr(), to_device).unwrap_or(target);
-    let source = on_host(source.addr(), from_device).unwrap_or(source.cast_mut());
+    let target = if to_device { host_pointer(target.addr()) } else { target.cast() };
+    let source = if from_device { host_pointer(source.addr()) } else { source.cast_mut().cast() };
     // SAFETY: the device sides were found inside allocations; the caller vouches for the host side. `copy` allows both
     // to overlap.
-    unsafe { ptr::copy(source.cast::<u8>(), target.cast::<u8>(), bytes) };
+    unsafe { ptr::copy(source, target, bytes) };
     SUCCESS
-}
-
-/// The pointer of a device address, which is a host address here.
-fn on_host(address: usize, device: bool) -> Option<*mut c_void> {
-    device.then(|| ptr::with_exposed_provenance_mut(address))
 }
 
 unsafe extern "C" fn hip_memset_async(
@@ -236,12 +287,11 @@ unsafe extern "C" fn hip_memset_async(
     bytes: usize,
     _: hipStream_t,
 ) -> hipError_t {
-    let (true, Ok(value)) = (is_allocated(target.addr(), bytes), u8::try_from(value)) else {
+    let (Some(_), Ok(value)) = (allocation_of(target.addr(), bytes), u8::try_from(value)) else {
         return INVALID_VALUE;
     };
-    let target = on_host(target.addr(), true).unwrap_or(target);
     // SAFETY: the bytes were found inside an allocation.
-    unsafe { ptr::write_bytes(target.cast::<u8>(), value, bytes) };
+    unsafe { ptr::write_bytes(host_pointer(target.addr()), value, bytes) };
     SUCCESS
 }
 
@@ -331,11 +381,12 @@ unsafe extern "C" fn hip_module_launch_kernel(
     let Function { info, launch } = unsafe { &*function.cast::<Function>() };
     let (grid, block) = ([grid_x, grid_y, grid_z], [block_x, block_y, block_z]);
     let threads = block.iter().map(|&count| u64::from(count)).product::<u64>();
-    if grid.contains(&0) || threads == 0 || threads > u64::from(info.max_block) {
+    let countable = grid.iter().zip(block).all(|(blocks, threads)| blocks.checked_mul(threads).is_some());
+    if grid.contains(&0) || threads == 0 || threads > u64::from(info.max_block) || !countable {
         return hipError_t::hipErrorInvalidConfiguration;
     }
-    let explicit = info.args.iter().take_while(|arg| arg.kind != ValueKind::Hidden);
-    for (index, arg) in explicit.enumerate() {
+    let mut touched = Vec::new();
+    for (index, arg) in info.explicit_args().enumerate() {
         // SAFETY: the caller gives an array of a pointer per explicit argument, so this is inside it.
         let parameter = unsafe { parameters.add(index) };
         // SAFETY: as above; the array is initialised.
@@ -345,12 +396,16 @@ unsafe extern "C" fn hip_module_launch_kernel(
         }
         // SAFETY: this argument is an address, eight bytes.
         let address = unsafe { value.cast::<usize>().read_unaligned() };
-        if address != 0 && !is_allocated(address, 1) {
-            return hipError_t::hipErrorIllegalAddress;
+        match allocation_of(address, 1) {
+            Some(allocation) => touched.push(allocation),
+            None if address == 0 => {} // An operand without elements.
+            None => return hipError_t::hipErrorIllegalAddress,
         }
     }
     // SAFETY: the launcher is of this symbol, whose parameters the caller gives; the caller vouches for what the kernel
     // does with them, and its buffers are host memory.
     unsafe { launch(grid.as_ptr(), block.as_ptr(), parameters) };
-    SUCCESS
+    let allocations = allocations();
+    let guards_hold = touched.iter().filter_map(|start| allocations.get(start)).all(Memory::guards_hold);
+    if guards_hold { SUCCESS } else { hipError_t::hipErrorIllegalAddress }
 }

@@ -4,7 +4,7 @@
 //!   infinity on one side only is always a failure.
 //! - [`SplitMix64`] and the functions beside it make seeded data that is the same on every platform.
 //! - [`host_hip`] fills HIP's function table with the kernels' sources compiled for the host, so that the whole HIP path
-//!   but the machine code of the images runs on any machine.
+//!   but the machine code of the images runs on any machine. [`devices`] lists what parity tests run on.
 //! - [`Golden`] reads the committed golden data in [`golden_dir`].
 //!
 //! What this crate does not do: it holds no model code and no expected results of its own, and nothing but tests
@@ -23,6 +23,7 @@
 
 mod compare;
 mod data;
+mod devices;
 mod golden;
 #[expect(unsafe_code, reason = "a C interface, filled by functions of this process")]
 mod host_hip;
@@ -30,6 +31,7 @@ mod number;
 
 pub use compare::{Element, Mismatch, Report, Tolerance, compare};
 pub use data::{SPECIAL, SplitMix64, positions, uniform, uniform_with_special};
+pub use devices::{DevicesError, PARITY_DEVICES, devices};
 pub use golden::{Golden, GoldenError, golden_dir};
-pub use host_hip::{HOST_HIP_ARCH, host_hip, host_hip_allocations, host_hip_has};
+pub use host_hip::{HOST_HIP_ARCH, host_hip, host_hip_has};
 pub use number::{Number, half_ulp, ulp};
