@@ -14,6 +14,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("kernels-nn", &["device-mem", "hsaco"]),
     ("attention", &["kernels-rope", "device-mem", "hsaco"]),
     ("model-glm", &["attention", "kernels-rope", "kernels-nn", "device-mem"]),
+    ("hip-emu", &["hip-ffi", "hsaco"]),
     ("glm", &["model-glm"]),
     ("parity", &["device-mem"]),
     ("workspace-tests", &["model-glm", "parity"]),

@@ -12,8 +12,8 @@ const SHOWN: usize = 3;
 pub(crate) fn execute(args: &DemoArgs) -> Result<()> {
     let known = embedded::questions()?;
     if args.list {
-        known.iter().for_each(|(question, _)| println!("{question}"));
-        return Ok(());
+        let lines: String = known.iter().map(|(question, _)| format!("{question}\n")).collect();
+        return run::say(&lines);
     }
     let questions: Vec<String> = match &args.question {
         Some(question) => vec![question.clone()],

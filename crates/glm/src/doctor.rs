@@ -6,8 +6,8 @@ use model_glm::Message;
 use serde_json::{Value, json};
 
 use crate::args::{AnswerArgs, DeviceArgs, DoctorArgs};
-use crate::embedded;
 use crate::session::Session;
+use crate::{embedded, run};
 
 /// Prints what was found; the exit code is 0 whatever that is, since a machine without a card is no failure.
 pub(crate) fn execute(args: &DoctorArgs) -> Result<()> {
@@ -15,19 +15,19 @@ pub(crate) fn execute(args: &DoctorArgs) -> Result<()> {
     checks.extend(images());
     checks.push(self_test()?);
     if args.json {
-        println!("{}", Value::Array(checks.iter().map(as_json).collect()));
-        return Ok(());
+        return run::say(&format!("{}\n", Value::Array(checks.iter().map(as_json).collect())));
     }
-    for check in &checks {
-        let found = check.found.replace('\n', "\n      ");
-        println!("{} {}: {found}", mark(check.status), check.name);
-        if let Some(advice) = &check.advice {
-            println!("      -> {advice}");
-        }
-    }
+    let lines: String = checks.iter().map(as_lines).collect();
     let gaps = checks.iter().filter(|check| check.status != Status::Ok).count();
-    println!("{} checks, {gaps} with advice. `--device auto` runs models on the CPU.", checks.len());
-    Ok(())
+    let summary =
+        format!("{} checks, {gaps} with advice. `--device auto` runs models on the CPU.\n", checks.len());
+    run::say(&(lines + &summary))
+}
+
+fn as_lines(check: &Check) -> String {
+    let found = check.found.replace('\n', "\n      ");
+    let advice = check.advice.iter().map(|advice| format!("      -> {advice}\n")).collect::<String>();
+    format!("{} {}: {found}\n{advice}", mark(check.status), check.name)
 }
 
 /// The embedded kernel images. None of them has run on a card.

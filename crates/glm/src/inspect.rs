@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::fmt::{self, Write};
 
 use anyhow::Result;
 use kernels_rope::Pairing;
@@ -6,63 +7,76 @@ use model_glm::{GlmConfig, GlmWeights};
 use serde_json::{Value, json};
 
 use crate::args::InspectArgs;
-use crate::ui;
+use crate::{run, ui};
 
 pub(crate) fn execute(args: &InspectArgs) -> Result<()> {
     let config = GlmConfig::open(&args.model)?;
     let weights = GlmWeights::open(&args.model)?;
-    if args.json {
-        println!("{}", as_json(&config, &weights, args.tensors));
-    } else {
-        print_config(&config);
-        print_weights(&config, &weights);
-        if args.tensors {
-            for (name, tensor) in weights.tensors() {
-                println!("  {name} {} {:?}", tensor.dtype, tensor.shape);
-            }
-        }
-    }
-    Ok(())
+    let text = match args.json {
+        true => format!("{}\n", as_json(&config, &weights, args.tensors)),
+        false => as_text(&config, &weights, args.tensors)?,
+    };
+    run::say(&text)
 }
 
-fn print_config(config: &GlmConfig) {
+fn as_text(config: &GlmConfig, weights: &GlmWeights, tensors: bool) -> Result<String> {
+    let mut text = String::new();
+    write_config(config, &mut text)?;
+    write_weights(config, weights, &mut text)?;
+    for (name, tensor) in weights.tensors().iter().filter(|_| tensors) {
+        writeln!(text, "  {name} {} {:?}", tensor.dtype, tensor.shape)?;
+    }
+    Ok(text)
+}
+
+fn write_config(config: &GlmConfig, text: &mut String) -> fmt::Result {
     let rope = &config.rope;
-    println!("architecture  {}", config.architecture);
-    println!(
+    writeln!(text, "architecture  {}", config.architecture)?;
+    writeln!(
+        text,
         "layers        {}, hidden {}, MLP {}",
         config.layers, config.hidden_size, config.intermediate_size
-    );
-    println!(
+    )?;
+    writeln!(
+        text,
         "heads         {} queries on {} keys and values, {} wide",
         config.q_heads, config.kv_heads, config.head_dim
-    );
-    println!("vocabulary    {}, stop ids {:?}", config.vocab_size, config.stop_ids);
-    println!("context       {} tokens", config.max_positions);
-    println!(
+    )?;
+    writeln!(text, "vocabulary    {}, stop ids {:?}", config.vocab_size, config.stop_ids)?;
+    writeln!(text, "context       {} tokens", config.max_positions)?;
+    writeln!(
+        text,
         "rotary        the first {} of {} elements of each head, pairs {}, base {}, scaling {}",
         rope.rotary_dim(),
         rope.head_dim(),
         pairs(config),
         rope.theta(),
         rope.scaling().kind()
-    );
-    println!("norms         RMS, eps {:e}; q, k, v {} biases", config.rms_norm_eps, with(config.qkv_bias));
+    )?;
+    writeln!(
+        text,
+        "norms         RMS, eps {:e}; q, k, v {} biases",
+        config.rms_norm_eps,
+        with(config.qkv_bias)
+    )?;
     for warning in &config.warnings {
-        println!("warning       {warning}");
+        writeln!(text, "warning       {warning}")?;
     }
+    Ok(())
 }
 
-fn print_weights(config: &GlmConfig, weights: &GlmWeights) {
+fn write_weights(config: &GlmConfig, weights: &GlmWeights, text: &mut String) -> fmt::Result {
     for (dtype, (count, elements, bytes)) in by_dtype(weights) {
-        println!("tensors       {count} in {dtype}: {elements} parameters, {}", ui::bytes(bytes));
+        writeln!(text, "tensors       {count} in {dtype}: {elements} parameters, {}", ui::bytes(bytes))?;
     }
     let (token, context) = (config.kv_bytes_per_token(2), config.max_positions as usize);
-    println!(
+    writeln!(
+        text,
         "memory        weights {}, keys and values in bf16 {} per token, {} for the whole context",
         ui::bytes(weights.bytes()),
         ui::bytes(token),
         ui::bytes(token.saturating_mul(context))
-    );
+    )
 }
 
 fn pairs(config: &GlmConfig) -> &'static str {

@@ -22,7 +22,7 @@ pub(crate) fn execute(args: &RunArgs) -> Result<()> {
     let messages: Vec<Message> = system.chain([Message::new("user", prompt)]).collect();
     let (text, generated) = session.answer(&messages, |piece| if args.json { Ok(()) } else { say(piece) })?;
     if args.json {
-        println!("{}", summary(&session, &text, &generated));
+        say(&format!("{}\n", summary(&session, &text, &generated)))?;
     } else {
         say("\n")?;
         tell(&session, &generated);
