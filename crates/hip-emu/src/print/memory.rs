@@ -27,7 +27,7 @@ pub(super) fn modifiers(of: &Instruction, dialect: Dialect, out: &mut impl Write
             write!(out, " {name}:{offset}")?;
         }
     }
-    cache_policy(of, out)?;
+    cache_policy(of, dialect, out)?;
     out.write_str(if modifiers.texture_fail { " tfe" } else { "" })?;
     out.write_str(if modifiers.to_lds { " lds" } else { "" })?;
     out.write_str(if modifiers.gds { " gds" } else { "" })?;
@@ -41,10 +41,10 @@ pub(super) fn modifiers(of: &Instruction, dialect: Dialect, out: &mut impl Write
     Ok(())
 }
 
-fn cache_policy(of: &Instruction, out: &mut impl Write) -> fmt::Result {
+fn cache_policy(of: &Instruction, dialect: Dialect, out: &mut impl Write) -> fmt::Result {
     let bits = of.modifiers.cache;
     if of.arch() == Arch::Gfx12 {
-        return temporal_policy(of, bits & 7, bits >> 3, out);
+        return temporal_policy(of, bits & 7, bits >> 3, dialect, out);
     }
     let gfx940 = of.arch() == Arch::Gfx940 && of.family() != Family::Smem;
     let names = match of.arch() {
@@ -61,7 +61,13 @@ fn cache_policy(of: &Instruction, out: &mut impl Write) -> fmt::Result {
 }
 
 /// gfx12: a temporal hint and a scope.
-fn temporal_policy(of: &Instruction, hint: u8, scope: u8, out: &mut impl Write) -> fmt::Result {
+fn temporal_policy(
+    of: &Instruction,
+    hint: u8,
+    scope: u8,
+    dialect: Dialect,
+    out: &mut impl Write,
+) -> fmt::Result {
     let mnemonic = of.mnemonic();
     let device = scope >= 2;
     if hint != 0 {
@@ -74,7 +80,8 @@ fn temporal_policy(of: &Instruction, hint: u8, scope: u8, out: &mut impl Write) 
                 1 => "NT",
                 2 => "HT",
                 3 if scope == 3 => "BYPASS",
-                3 if store => "RT_WB",
+                3 if store && dialect == Dialect::Llvm19 => "RT_WB",
+                3 if store => "WB",
                 3 => "LU",
                 4 => "NT_RT",
                 5 => "RT_NT",
