@@ -7,4 +7,5 @@ mod cache;
 mod causality;
 mod common;
 mod errors;
+mod no_hip_body;
 mod rotation;

@@ -5,5 +5,6 @@
 mod common;
 mod errors;
 mod linear;
+mod no_hip_body;
 mod rows;
 mod sampling;
