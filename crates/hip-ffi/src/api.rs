@@ -80,6 +80,8 @@ table! {
     ) -> hipError_t;
 }
 
+const _: unsafe extern "C" fn(*mut hipDeviceProp_t, c_int) -> hipError_t = hipGetDeviceProperties;
+
 /// HIP 6 and later export both names; the plain one then fills the old layout for ever, so the new name goes first.
 fn resolve_properties(library: &Library) -> Result<PropertiesFn, &'static str> {
     // SAFETY: HIP 6's header gives this type for the name.

@@ -1,4 +1,4 @@
-use core::ffi::CStr;
+use core::ffi::{CStr, c_char};
 use core::fmt;
 
 use crate::HipApi;
@@ -13,6 +13,8 @@ pub struct HipError {
     pub code: hipError_t,
     /// The library's own name for the code, `hipErrorOutOfMemory`.
     pub name: String,
+    /// What the library says the code means, `out of memory`; HIP 5 repeats the name.
+    pub meaning: String,
 }
 
 /// What an error means for the work that met it.
@@ -27,24 +29,28 @@ pub enum ErrorClass {
 }
 
 impl HipError {
-    /// `Ok` for success, else the error with the library's name for it.
+    /// `Ok` for success, else the error in the library's words.
     pub(crate) fn check(api: &HipApi, call: &'static str, code: hipError_t) -> Result<(), HipError> {
         if code == hipError_t::hipSuccess {
             return Ok(());
         }
         // SAFETY: the function takes any code.
         let name = unsafe { (api.hip_get_error_name)(code) };
-        let name = if name.is_null() {
-            String::from("unnamed error")
-        } else {
-            // SAFETY: HIP returns a static NUL-terminated string.
-            unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned()
-        };
-        Err(HipError { call, code, name })
+        // SAFETY: as above.
+        let meaning = unsafe { (api.hip_get_error_string)(code) };
+        // SAFETY: both are null or static NUL-terminated strings.
+        let [name, meaning] = [name, meaning].map(|text| unsafe { owned(text) });
+        Err(HipError { call, code, name, meaning })
     }
 
     /// What the error means for the work that met it.
+    ///
+    /// Before `hipInit` and `hipGetDeviceCount` nothing has started, so whatever they return is
+    /// [`ErrorClass::Unavailable`].
     pub fn class(&self) -> ErrorClass {
+        if matches!(self.call, "hipInit" | "hipGetDeviceCount") {
+            return ErrorClass::Unavailable;
+        }
         match self.code {
             hipError_t::hipErrorNotInitialized
             | hipError_t::hipErrorDeinitialized
@@ -78,9 +84,23 @@ impl HipError {
     }
 }
 
+/// # Safety
+/// `text` is null or a NUL-terminated string.
+unsafe fn owned(text: *const c_char) -> String {
+    if text.is_null() {
+        return String::new();
+    }
+    // SAFETY: it is not null, and the caller vouches for the rest.
+    unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
+}
+
 impl fmt::Display for HipError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} returned {} ({})", self.call, self.name, self.code.0)
+        write!(f, "{} returned {} ({})", self.call, self.name, self.code.0)?;
+        if self.meaning.is_empty() || self.meaning == self.name {
+            return Ok(());
+        }
+        write!(f, ": {}", self.meaning)
     }
 }
 
@@ -93,5 +113,48 @@ impl fmt::Display for ErrorClass {
             ErrorClass::Refused => "refused",
             ErrorClass::Lost => "lost",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(call: &'static str, code: hipError_t) -> HipError {
+        HipError { call, code, name: String::from("hipErrorSome"), meaning: String::from("some meaning") }
+    }
+
+    #[test]
+    fn errors_say_call_name_number_and_meaning() {
+        let error = error("hipMalloc", hipError_t::hipErrorOutOfMemory);
+        assert_eq!(error.to_string(), "hipMalloc returned hipErrorSome (2): some meaning");
+        let repeated = HipError { meaning: error.name.clone(), ..error };
+        assert_eq!(repeated.to_string(), "hipMalloc returned hipErrorSome (2)");
+    }
+
+    #[test]
+    fn classes_follow_the_code() {
+        let class = |code| error("hipMemcpyAsync", hipError_t(code)).class();
+        for code in [3, 4, 35, 100, 101] {
+            assert_eq!(class(code), ErrorClass::Unavailable, "{code}");
+        }
+        for code in [1, 2, 9, 17, 98, 200, 209, 400, 500, 600, 701, 801] {
+            assert_eq!(class(code), ErrorClass::Refused, "{code}");
+        }
+    }
+
+    #[test]
+    fn faults_and_unknown_codes_end_the_device() {
+        for code in [53, 214, 700, 702, 710, 718, 719, 720, 999, 1053, 12_345, u32::MAX] {
+            let class = error("hipMemcpyAsync", hipError_t(code)).class();
+            assert_eq!(class, ErrorClass::Lost, "{code}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_lost_that_has_not_started() {
+        for call in ["hipInit", "hipGetDeviceCount"] {
+            assert_eq!(error(call, hipError_t::hipErrorUnknown).class(), ErrorClass::Unavailable);
+        }
     }
 }

@@ -1,3 +1,4 @@
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::{env, fmt, fs};
 
@@ -75,8 +76,11 @@ impl Search {
     /// What the environment and this machine give: `HIP_FFI_LIB` alone, else `ROCM_PATH`, `HIP_PATH`, the loader's
     /// names, and `/opt/rocm*`. The Windows names are untested.
     pub fn from_env() -> Search {
-        let path =
-            |variable: &str| env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
+        Search::from_variables(|name| env::var_os(name))
+    }
+
+    fn from_variables(variable: impl Fn(&str) -> Option<OsString>) -> Search {
+        let path = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let names: &[&str] = if cfg!(windows) {
             &["amdhip64_7.dll", "amdhip64_6.dll", "amdhip64.dll"]
         } else {
@@ -142,7 +146,10 @@ impl HipApi {
             // SAFETY: loading runs the library's initialisers. The place is what the user's environment or ROCm's
             // installation names as HIP's runtime, whose initialisers may run in any process.
             match unsafe { Library::new(&place) } {
-                Err(error) => missed.push(Miss { place, reason: reason(&error) }),
+                Err(error) => {
+                    let reason = reason(&error, &place);
+                    missed.push(Miss { place, reason });
+                }
                 Ok(library) => {
                     let table = HipApi::resolve(library);
                     let api = table
@@ -155,10 +162,12 @@ impl HipApi {
     }
 }
 
-/// The loader's own words, without libloading's frame around them.
-fn reason(error: &libloading::Error) -> String {
+/// The loader's own words, without libloading's frame around them and the place before them.
+fn reason(error: &libloading::Error, place: &Path) -> String {
     let source = std::error::Error::source(error).map(ToString::to_string);
-    source.unwrap_or_else(|| error.to_string())
+    let said = source.unwrap_or_else(|| error.to_string());
+    let frame = format!("{}: ", place.display());
+    said.strip_prefix(&frame).map(str::to_owned).unwrap_or(said)
 }
 
 #[cfg(test)]
@@ -170,6 +179,21 @@ mod tests {
         let file = PathBuf::from("/somewhere/libamdhip64.so");
         let search = Search { file: Some(file.clone()), ..Search::from_env() };
         assert_eq!(search.candidates(), [file]);
+    }
+
+    #[test]
+    fn variables_that_are_empty_count_as_unset() {
+        let given = |name: &str| match name {
+            "ROCM_PATH" => Some(OsString::from("/rocm")),
+            "HIP_PATH" => Some(OsString::from("/hip")),
+            _ => Some(OsString::new()),
+        };
+        let search = Search::from_variables(given);
+        assert_eq!((search.file, search.roots), (None, vec!["/rocm".into(), "/hip".into()]));
+        let empty = Search::from_variables(|_| Some(OsString::new()));
+        assert_eq!(empty, Search::from_variables(|_| None));
+        let named = Search::from_variables(|name| (name == "HIP_FFI_LIB").then(|| OsString::from("/it.so")));
+        assert_eq!(named.file, Some("/it.so".into()));
     }
 
     #[test]

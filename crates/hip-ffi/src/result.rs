@@ -5,8 +5,8 @@ use core::num::NonZeroUsize;
 use core::ptr;
 
 use crate::sys::{
-    hipDeviceAttribute_t, hipDeviceProp_t, hipDeviceProp_tR0600, hipFunction_t, hipMemcpyKind, hipModule_t,
-    hipStream_t,
+    hipDeviceAttribute_t, hipDeviceProp_t, hipDeviceProp_tR0600, hipError_t, hipFunction_t, hipMemcpyKind,
+    hipModule_t, hipStream_t,
 };
 use crate::{HipApi, HipError, PropertiesFn};
 
@@ -113,6 +113,14 @@ fn text(characters: &[c_char]) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
+/// `hipGetLastError`: takes the calling thread's pending error, which HIP keeps after a call has failed.
+///
+/// # Errors
+/// The pending error; it is cleared.
+pub fn take_last_error(api: &HipApi) -> Result<(), HipError> {
+    check!(api, hip_get_last_error(), "hipGetLastError")
+}
+
 /// `hipMemGetInfo`: free and total bytes of the bound device.
 ///
 /// # Errors
@@ -214,13 +222,29 @@ pub unsafe fn stream_synchronize(api: &HipApi, stream: hipStream_t) -> Result<()
     check!(api, hip_stream_synchronize(stream), "hipStreamSynchronize")
 }
 
+/// `hipStreamQuery`: whether everything given to the stream is done.
+///
+/// # Errors
+/// The call's code, which may be that of earlier work.
+///
+/// # Safety
+/// `stream` is live.
+pub unsafe fn stream_query(api: &HipApi, stream: hipStream_t) -> Result<bool, HipError> {
+    match check!(api, hip_stream_query(stream), "hipStreamQuery") {
+        Ok(()) => Ok(true),
+        Err(error) if error.code == hipError_t::hipErrorNotReady => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// `hipModuleLoadData` on the bound device.
 ///
 /// # Errors
 /// The call's code.
 ///
 /// # Safety
-/// `image` is a whole code object or bundle: HIP takes its length from its headers.
+/// `image` is a whole code object or bundle: HIP takes its length from its headers. It stays as it is until the module
+/// is unloaded: HIP does not promise to have copied it.
 pub unsafe fn module_load_data(api: &HipApi, image: *const c_void) -> Result<hipModule_t, HipError> {
     let mut module = ptr::null_mut();
     check!(api, hip_module_load_data(&raw mut module, image), "hipModuleLoadData")?;
