@@ -75,6 +75,22 @@ pub(crate) struct AnswerArgs {
     pub(crate) system: Option<String>,
 }
 
+impl AnswerArgs {
+    /// Greedy and short, as the embedded toy was trained to answer.
+    pub(crate) fn of_the_toy() -> AnswerArgs {
+        AnswerArgs {
+            kv_dtype: KvDType::BF16,
+            max_tokens: 128,
+            temperature: None,
+            top_p: None,
+            top_k: None,
+            seed: 0,
+            context: None,
+            system: None,
+        }
+    }
+}
+
 #[derive(Args, Debug)]
 pub(crate) struct RunArgs {
     /// Folder of the checkpoint: config.json, safetensors, tokenizer.json.

@@ -1,5 +1,4 @@
 use anyhow::Result;
-use attention::KvDType;
 use model_glm::Message;
 
 use crate::args::{AnswerArgs, DemoArgs};
@@ -23,7 +22,7 @@ pub(crate) fn execute(args: &DemoArgs) -> Result<()> {
         "A toy with GLM-4's architecture and 1.7 million parameters. It knows {} answers about Gyre and nothing else.",
         embedded::questions()?.len()
     );
-    let mut session = Session::open(None, args.device, &greedy())?;
+    let mut session = Session::open(None, args.device, &AnswerArgs::of_the_toy())?;
     let mut last = None;
     for question in questions {
         run::say(&format!("\n> {question}\n"))?;
@@ -35,17 +34,4 @@ pub(crate) fn execute(args: &DemoArgs) -> Result<()> {
         run::tell(&session, &generated);
     }
     Ok(())
-}
-
-fn greedy() -> AnswerArgs {
-    AnswerArgs {
-        kv_dtype: KvDType::BF16,
-        max_tokens: 128,
-        temperature: None,
-        top_p: None,
-        top_k: None,
-        seed: 0,
-        context: None,
-        system: None,
-    }
 }

@@ -1,5 +1,4 @@
 use anyhow::Result;
-use attention::KvDType;
 use device_mem::doctor::{Check, DoctorEnv, Status, examine};
 use device_mem::{DeviceChoice, RanOn};
 use model_glm::Message;
@@ -47,17 +46,7 @@ fn images() -> Vec<Check> {
 /// Asks the toy a question that it knows.
 fn self_test() -> Result<Check> {
     let device = DeviceArgs { device: DeviceChoice::Cpu, dtype: None };
-    let answer = AnswerArgs {
-        kv_dtype: KvDType::BF16,
-        max_tokens: 128,
-        temperature: None,
-        top_p: None,
-        top_k: None,
-        seed: 0,
-        context: None,
-        system: None,
-    };
-    let mut session = Session::open(None, device, &answer)?;
+    let mut session = Session::open(None, device, &AnswerArgs::of_the_toy())?;
     let known = embedded::questions()?;
     let (question, expected) = known.first().map_or(("", ""), |(question, answer)| (question, answer));
     let (text, generated) = session.answer(&[Message::new("user", question)], |_| Ok(()))?;
