@@ -1,11 +1,11 @@
 //! What this machine has for HIP, and one line of advice for each gap.
 
 use std::collections::BTreeMap;
-use std::env;
 use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::{env, io};
 
 use hip_ffi::{HipApi, LoadError, Search, result};
 
@@ -72,10 +72,13 @@ pub fn examine(env: &DoctorEnv) -> Vec<Check> {
 }
 
 fn kfd(env: &DoctorEnv) -> Check {
-    let node = env.kfd.display();
-    let opened = OpenOptions::new().read(true).write(true).open(&env.kfd);
+    node(&env.kfd, OpenOptions::new().read(true).write(true).open(&env.kfd).map(drop))
+}
+
+fn node(path: &Path, opened: io::Result<()>) -> Check {
+    let node = path.display();
     let (status, found, advice) = match opened {
-        Ok(_) => (Status::Ok, format!("{node} can be opened"), None),
+        Ok(()) => (Status::Ok, format!("{node} can be opened"), None),
         Err(error) if error.kind() == ErrorKind::PermissionDenied => (
             Status::Fail,
             format!("{node} is there, but this user may not open it"),
@@ -126,12 +129,16 @@ fn library_and_devices(env: &DoctorEnv) -> Vec<Check> {
         found: format!("{}, runtime version {version}", found.library.display()),
         advice: None,
     };
-    let devices = match result::device_count(&api) {
+    std::iter::once(library).chain(devices(&api)).collect()
+}
+
+/// The devices that whatever fills `api` shows, each opened once; one failed check when it shows none.
+pub fn devices(api: &HipApi) -> Vec<Check> {
+    match result::device_count(api) {
         Ok(0) => vec![no_device("HIP sees no device")],
-        Ok(count) => (0..count).map(|ordinal| device(&api, ordinal)).collect(),
+        Ok(count) => (0..count).map(|ordinal| device(api, ordinal)).collect(),
         Err(error) => vec![no_device(&error.to_string())],
-    };
-    std::iter::once(library).chain(devices).collect()
+    }
 }
 
 fn no_library(error: &LoadError) -> Check {
@@ -209,6 +216,27 @@ mod tests {
         let node = tempfile::NamedTempFile::new().unwrap();
         let checks = examine(&bare(node.path().to_owned()));
         assert_eq!(named(&checks, "kernel driver").status, Status::Ok);
+    }
+
+    #[test]
+    fn a_node_that_may_not_be_opened_is_a_matter_of_groups() {
+        let refused = io::Error::from(ErrorKind::PermissionDenied);
+        let check = node(Path::new("/dev/kfd"), Err(refused));
+        assert_eq!(check.status, Status::Fail);
+        let advice = check.advice.unwrap();
+        assert!(
+            advice.contains("usermod -aG render,video") && advice.contains("--device /dev/kfd"),
+            "{advice}"
+        );
+    }
+
+    #[test]
+    fn variables_that_hide_devices_are_named() {
+        let mut env = bare(PathBuf::from("/not/kfd"));
+        env.variables.insert(String::from("ROCR_VISIBLE_DEVICES"), OsString::from("7"));
+        let check = examine(&env).into_iter().find(|check| check.name == "environment").unwrap();
+        assert_eq!((check.status, check.found.as_str()), (Status::Warn, "ROCR_VISIBLE_DEVICES=7"));
+        assert!(check.advice.unwrap().contains("it hides devices"));
     }
 
     #[test]

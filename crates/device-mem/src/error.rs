@@ -100,6 +100,9 @@ pub enum MemError {
     Lost {
         /// The device.
         device: String,
+        /// The error that ended it.
+        #[source]
+        source: HipError,
     },
     /// There is no usable image of a kernel for this card.
     #[error("the kernel cannot be loaded")]

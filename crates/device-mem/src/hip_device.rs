@@ -1,10 +1,10 @@
+use std::borrow::Cow;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use hip_ffi::sys::{hipDeviceAttribute_t, hipFunction_t, hipModule_t, hipStream_t};
 use hip_ffi::{ErrorClass, HipApi, HipError, result};
-use hsaco::ImageSet;
+use hsaco::{ImageSet, KernelDecl};
 
 use crate::transfers::Counters;
 use crate::{MemError, Transfers};
@@ -20,8 +20,9 @@ pub struct HipDevice {
     properties: HipProperties,
     pub(crate) stream: hipStream_t,
     pub(crate) counters: Counters,
-    lost: AtomicBool,
-    /// The first error of a `Drop`, which has no other way to tell.
+    /// The error that ended the device's use.
+    lost: OnceLock<HipError>,
+    /// The first error of a `Drop` since the last operation, which tells it.
     deferred: Mutex<Option<HipError>>,
     modules: Mutex<Vec<LoadedModule>>,
 }
@@ -50,8 +51,10 @@ pub struct HipProperties {
 
 #[derive(Debug)]
 struct LoadedModule {
-    family: &'static str,
+    decl: KernelDecl,
     handle: hipModule_t,
+    /// HIP may read the image until the module is unloaded.
+    _image: Cow<'static, [u8]>,
 }
 
 impl HipDevice {
@@ -74,7 +77,7 @@ impl HipDevice {
             properties,
             stream,
             counters: Counters::default(),
-            lost: AtomicBool::new(false),
+            lost: OnceLock::new(),
             deferred: Mutex::new(None),
             modules: Mutex::new(Vec::new()),
         }))
@@ -87,7 +90,7 @@ impl HipDevice {
 
     /// Whether an error of class [`ErrorClass::Lost`] has ended the device's use in this process.
     pub fn is_lost(&self) -> bool {
-        self.lost.load(Ordering::Acquire)
+        self.lost.get().is_some()
     }
 
     /// What has been moved and launched since the device was opened.
@@ -100,39 +103,49 @@ impl HipDevice {
     /// # Errors
     /// What the device reports.
     pub fn synchronize(&self) -> Result<(), MemError> {
-        self.counters.synchronised();
         // SAFETY: the stream lives as long as the device.
-        self.call(|api| unsafe { result::stream_synchronize(api, self.stream) })
+        self.call(|api| unsafe { result::stream_synchronize(api, self.stream) })?;
+        self.counters.synchronised();
+        Ok(())
     }
 
-    /// Runs HIP calls: refuses after a loss, tells what a `Drop` met, binds the device, notes a loss.
+    /// Runs HIP calls: refuses after a loss, tells what a `Drop` met, binds the device, notes an error.
     pub(crate) fn call<R>(&self, run: impl FnOnce(&HipApi) -> Result<R, HipError>) -> Result<R, MemError> {
-        if self.is_lost() {
-            return Err(MemError::Lost { device: self.to_string() });
+        if let Some(source) = self.lost.get() {
+            return Err(MemError::Lost { device: self.to_string(), source: source.clone() });
         }
-        if let Some(error) = self.deferred.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            return Err(self.failed(error));
-        }
-        let bound = result::set_device(&self.api, self.ordinal);
-        bound.and_then(|()| run(&self.api)).map_err(|error| self.failed(error))
+        let deferred = self.deferred.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let done = match deferred {
+            Some(error) => Err(error),
+            None => self.bound(run),
+        };
+        done.map_err(|source| MemError::Hip { device: self.to_string(), source })
     }
 
-    /// As [`HipDevice::call`], for `Drop`: an error is kept for the next operation.
+    /// As [`HipDevice::call`], for `Drop`: an error is counted and kept for the next operation.
     pub(crate) fn call_in_drop(&self, run: impl FnOnce(&HipApi) -> Result<(), HipError>) {
         if self.is_lost() {
             return;
         }
-        let bound = result::set_device(&self.api, self.ordinal);
-        if let Err(error) = bound.and_then(|()| run(&self.api)) {
+        if let Err(error) = self.bound(run) {
+            self.counters.failed_in_drop();
             self.deferred.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
         }
     }
 
-    fn failed(&self, error: HipError) -> MemError {
-        if error.class() == ErrorClass::Lost {
-            self.lost.store(true, Ordering::Release);
+    /// Binds the device to this thread and runs HIP calls. A loss ends the device; any other error is taken back from
+    /// the thread, where HIP keeps it for whoever asks next.
+    fn bound<R>(&self, run: impl FnOnce(&HipApi) -> Result<R, HipError>) -> Result<R, HipError> {
+        let done = result::set_device(&self.api, self.ordinal).and_then(|()| run(&self.api));
+        if let Err(error) = &done {
+            if error.class() == ErrorClass::Lost {
+                self.lost.get_or_init(|| error.clone());
+            } else {
+                // It says again what `error` says.
+                let _ = result::take_last_error(&self.api);
+            }
         }
-        MemError::Hip { device: self.to_string(), source: error }
+        done
     }
 
     /// The function of `symbol` in the image of this card, which is loaded once per device.
@@ -149,14 +162,15 @@ impl HipDevice {
 
     fn module(&self, images: &ImageSet) -> Result<hipModule_t, MemError> {
         let mut modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(loaded) = modules.iter().find(|module| module.family == images.decl.family) {
+        if let Some(loaded) = modules.iter().find(|module| module.decl == images.decl) {
             return Ok(loaded.handle);
         }
-        let image = images.load(&self.properties.arch)?;
-        let bytes = image.bytes.as_ptr().cast();
-        // SAFETY: `load` parsed and checked the whole object, so its headers end inside these bytes.
-        let handle = self.call(|api| unsafe { result::module_load_data(api, bytes) })?;
-        modules.push(LoadedModule { family: images.decl.family, handle });
+        let image = images.load(&self.properties.arch)?.bytes;
+        let start = image.as_ptr().cast();
+        // SAFETY: `load` parsed and checked the whole object, so its headers end inside these bytes, which are kept until
+        // the module is unloaded.
+        let handle = self.call(|api| unsafe { result::module_load_data(api, start) })?;
+        modules.push(LoadedModule { decl: images.decl, handle, _image: image });
         Ok(handle)
     }
 }

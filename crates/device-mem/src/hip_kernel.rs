@@ -75,7 +75,6 @@ impl<A: KernelArgs> Kernel<A> {
         }
         let parameters = parameters.get_mut(..A::DECL.args.len()).unwrap_or_default();
         let (device, Grid { blocks, threads }) = (&self.device, grid);
-        device.counters.launched();
         device.call(|api| {
             // SAFETY: function and stream live as long as the device, which `self` holds. `parameters` points at each
             // field of `args` in order: `KernelArgs` vouches for offset and size, and the image was checked against
@@ -83,7 +82,9 @@ impl<A: KernelArgs> Kernel<A> {
             unsafe {
                 result::module_launch_kernel(api, self.function, blocks, threads, device.stream, parameters)
             }
-        })
+        })?;
+        device.counters.launched();
+        Ok(())
     }
 
     fn check(&self, grid: Grid) -> Result<(), MemError> {

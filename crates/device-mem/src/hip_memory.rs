@@ -4,8 +4,8 @@ use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::sync::Arc;
 
-use hip_ffi::result;
 use hip_ffi::sys::hipMemcpyKind;
+use hip_ffi::{ErrorClass, result};
 use hsaco::KernelPointer;
 
 use crate::buffer::host_zeros;
@@ -14,8 +14,9 @@ use crate::{Element, HipDevice, MemError};
 /// Memory of one device, counted. Callers prove the extents of addresses.
 impl HipDevice {
     fn allocate(&self, bytes: NonZeroUsize) -> Result<u64, MemError> {
+        let pointer = self.call(|api| result::malloc(api, bytes))?;
         self.counters.allocated();
-        self.call(|api| result::malloc(api, bytes)).map(|pointer| pointer.addr() as u64)
+        Ok(pointer.addr() as u64)
     }
 
     fn free(&self, address: u64) {
@@ -41,13 +42,16 @@ impl HipDevice {
         if source.is_empty() {
             return Ok(());
         }
-        self.counters.uploaded(source.len());
         let (from, kind) = (source.as_ptr().cast(), hipMemcpyKind::hipMemcpyHostToDevice);
         self.call(|api| {
             // SAFETY: the caller vouches for the target; `source` is borrowed until the wait below is over.
-            unsafe { result::memcpy_async(api, pointer(address), from, source.len(), kind, self.stream) }
+            unsafe { result::memcpy_async(api, pointer(address), from, source.len(), kind, self.stream) }?;
+            // SAFETY: the stream lives as long as the device.
+            unsafe { result::stream_synchronize(api, self.stream) }
         })?;
-        self.synchronize()
+        self.counters.uploaded(source.len());
+        self.counters.synchronised();
+        Ok(())
     }
 
     /// Copies from the device after everything launched so far.
@@ -60,20 +64,23 @@ impl HipDevice {
             return Ok(values);
         }
         let bytes = size_of_val(values.as_slice());
-        self.counters.downloaded(bytes);
         let (to, kind) = (values.as_mut_ptr().cast(), hipMemcpyKind::hipMemcpyDeviceToHost);
+        let mut in_doubt = false;
         let copied = self.call(|api| {
             // SAFETY: the caller vouches for the source; `values` holds `bytes` bytes and outlives the wait below.
             unsafe { result::memcpy_async(api, to, pointer(address), bytes, kind, self.stream) }
+                .inspect_err(|error| in_doubt = error.class() == ErrorClass::Lost)?;
+            // SAFETY: the stream lives as long as the device.
+            unsafe { result::stream_synchronize(api, self.stream) }.inspect_err(|_| in_doubt = true)
         });
-        match copied.and_then(|()| self.synchronize()) {
-            Ok(()) => Ok(values),
-            Err(error) => {
-                // The copy may still be under way: memory in doubt is not given back.
-                std::mem::forget(values);
-                Err(error)
-            }
+        if in_doubt {
+            // The copy may still be under way: its target is not given back.
+            std::mem::forget(std::mem::take(&mut values));
         }
+        copied?;
+        self.counters.downloaded(bytes);
+        self.counters.synchronised();
+        Ok(values)
     }
 
     /// # Safety

@@ -1,6 +1,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What one device has done since it was opened. The CPU moves nothing, so its counts stay zero.
+/// What one device has done since it was opened; what HIP refused is not counted. The CPU moves nothing, so its counts
+/// stay zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Transfers {
@@ -18,6 +19,8 @@ pub struct Transfers {
     pub synchronisations: u64,
     /// Allocations of device memory.
     pub allocations: u64,
+    /// Errors met while something was dropped. The next operation returns the first of them.
+    pub drop_errors: u64,
 }
 
 /// The live counts behind [`Transfers`].
@@ -30,6 +33,7 @@ pub(crate) struct Counters {
     launches: AtomicU64,
     synchronisations: AtomicU64,
     allocations: AtomicU64,
+    drop_errors: AtomicU64,
 }
 
 impl Counters {
@@ -55,6 +59,10 @@ impl Counters {
         self.allocations.fetch_add(1, Ordering::Relaxed);
     }
 
+    pub(crate) fn failed_in_drop(&self) {
+        self.drop_errors.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(crate) fn read(&self) -> Transfers {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Transfers {
@@ -65,6 +73,7 @@ impl Counters {
             launches: read(&self.launches),
             synchronisations: read(&self.synchronisations),
             allocations: read(&self.allocations),
+            drop_errors: read(&self.drop_errors),
         }
     }
 }
