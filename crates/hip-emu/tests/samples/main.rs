@@ -1,0 +1,11 @@
+//! Runs kernels written for other purposes than this test: each source is compiled for gfx1100 at -O0 and -O3 with
+//! every compiler here, executed, and held to a reference in f64.
+
+#![expect(clippy::unwrap_used, reason = "a test fails where its ground is missing")]
+
+mod bare;
+mod card;
+mod compare;
+mod compile;
+mod hip;
+mod reference;

@@ -1,0 +1,2 @@
+// The sample kernels use the compiler's own _Float16: nothing is needed here.
+#pragma once
