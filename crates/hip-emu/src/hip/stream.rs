@@ -1,0 +1,157 @@
+//! Streams and events: handles only, since every operation is done when its call returns.
+
+use std::{
+    ffi::{c_int, c_uint, c_void},
+    sync::{Mutex, PoisonError},
+    time::Instant,
+};
+
+use hip_ffi::sys::{hipError_t, hipStream_t};
+
+use crate::hip::{Status, handles::Handles, put};
+
+/// The highest of HIP's own stream handles: null, `hipStreamLegacy`, `hipStreamPerThread`.
+const OWN_STREAMS: usize = 2;
+/// `hipStreamNonBlocking`.
+const NON_BLOCKING: c_uint = 1;
+/// `hipEventDisableTiming`.
+const DISABLE_TIMING: c_uint = 2;
+
+static STREAMS: Handles<Stream> = Handles::new();
+static EVENTS: Handles<Event> = Handles::new();
+
+/// `hipEvent_t`.
+type EventHandle = *mut c_void;
+
+struct Stream {
+    flags: c_uint,
+}
+
+struct Event {
+    timed: bool,
+    recorded: Mutex<Option<Instant>>,
+}
+
+impl Event {
+    fn recorded(&self) -> Result<Instant, hipError_t> {
+        let recorded = *self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
+        recorded.filter(|_| self.timed).ok_or(hipError_t::hipErrorInvalidHandle)
+    }
+}
+
+/// Whether a stream can be used.
+pub(super) fn check(stream: hipStream_t) -> Status {
+    if stream.addr() <= OWN_STREAMS { Ok(()) } else { STREAMS.get(stream).map(drop) }
+}
+
+fn create(flags: c_uint) -> Result<hipStream_t, hipError_t> {
+    if flags & !NON_BLOCKING != 0 {
+        return Err(hipError_t::hipErrorInvalidValue);
+    }
+    Ok(STREAMS.add(Stream { flags }))
+}
+
+fn create_event(flags: c_uint) -> EventHandle {
+    EVENTS.add(Event { timed: flags & DISABLE_TIMING == 0, recorded: Mutex::new(None) })
+}
+
+hip_functions! {
+    /// Makes a stream.
+    fn hipStreamCreate(place: *mut hipStream_t) {
+        // SAFETY: the caller's place for the result.
+        unsafe { put(place, create(0)?) }
+    }
+
+    /// Makes a stream.
+    fn hipStreamCreateWithFlags(place: *mut hipStream_t, flags: c_uint) {
+        // SAFETY: the caller's place for the result.
+        unsafe { put(place, create(flags)?) }
+    }
+
+    /// Makes a stream; there is one priority.
+    fn hipStreamCreateWithPriority(place: *mut hipStream_t, flags: c_uint, _priority: c_int) {
+        // SAFETY: the caller's place for the result.
+        unsafe { put(place, create(flags)?) }
+    }
+
+    /// The only priority.
+    fn hipDeviceGetStreamPriorityRange(least: *mut c_int, greatest: *mut c_int) {
+        // SAFETY: the caller's place for the result.
+        unsafe { put(least, 0) }?;
+        // SAFETY: the caller's place for the result.
+        unsafe { put(greatest, 0) }
+    }
+
+    /// Ends a stream.
+    fn hipStreamDestroy(stream: hipStream_t) {
+        STREAMS.remove(stream).map(drop)
+    }
+
+    /// Does nothing: all work is done.
+    fn hipStreamSynchronize(stream: hipStream_t) {
+        check(stream)
+    }
+
+    /// All work is done.
+    fn hipStreamQuery(stream: hipStream_t) {
+        check(stream)
+    }
+
+    /// The flags that a stream was made with.
+    fn hipStreamGetFlags(stream: hipStream_t, place: *mut c_uint) {
+        check(stream)?;
+        let flags = STREAMS.get(stream).map_or(0, |stream| stream.flags);
+        // SAFETY: the caller's place for the result.
+        unsafe { put(place, flags) }
+    }
+
+    /// Does nothing: all work is done.
+    fn hipStreamWaitEvent(stream: hipStream_t, event: EventHandle, _flags: c_uint) {
+        check(stream)?;
+        EVENTS.get(event).map(drop)
+    }
+
+    /// Makes an event.
+    fn hipEventCreate(place: *mut EventHandle) {
+        // SAFETY: the caller's place for the result.
+        unsafe { put(place, create_event(0)) }
+    }
+
+    /// Makes an event.
+    fn hipEventCreateWithFlags(place: *mut EventHandle, flags: c_uint) {
+        // SAFETY: the caller's place for the result.
+        unsafe { put(place, create_event(flags)) }
+    }
+
+    /// Ends an event.
+    fn hipEventDestroy(event: EventHandle) {
+        EVENTS.remove(event).map(drop)
+    }
+
+    /// Takes the time.
+    fn hipEventRecord(event: EventHandle, stream: hipStream_t) {
+        check(stream)?;
+        let event = EVENTS.get(event)?;
+        *event.recorded.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        Ok(())
+    }
+
+    /// Does nothing: all work is done.
+    fn hipEventSynchronize(event: EventHandle) {
+        EVENTS.get(event).map(drop)
+    }
+
+    /// All work is done.
+    fn hipEventQuery(event: EventHandle) {
+        EVENTS.get(event).map(drop)
+    }
+
+    /// Milliseconds of host time between two events; negative when the first was recorded later.
+    fn hipEventElapsedTime(place: *mut f32, start: EventHandle, stop: EventHandle) {
+        let (start, stop) = (EVENTS.get(start)?.recorded()?, EVENTS.get(stop)?.recorded()?);
+        let seconds = stop.saturating_duration_since(start).as_secs_f32()
+            - start.saturating_duration_since(stop).as_secs_f32();
+        // SAFETY: the caller's place for the result.
+        unsafe { put(place, seconds * 1e3) }
+    }
+}
