@@ -166,7 +166,7 @@ mod tests {
         assert_eq!(remember(Err(hipError_t::hipErrorNotFound)), hipError_t::hipErrorNotFound);
         assert_eq!(remember(Ok(())), hipError_t::hipSuccess);
         thread::scope(|scope| {
-            let other = scope.spawn(hipGetLastError);
+            let other = scope.spawn(|| hipGetLastError());
             assert_eq!(other.join().unwrap(), hipError_t::hipSuccess);
         });
         assert_eq!(hipPeekAtLastError(), hipError_t::hipErrorNotFound);

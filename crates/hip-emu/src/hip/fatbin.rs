@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// `HIPF`, the wrapper's magic number.
-const WRAPPER_MAGIC: u32 = 0x4850_4946;
+const WRAPPER_MAGIC: u32 = 0x4849_5046;
 
 /// Clang's `__hip_fatbin_wrapper`.
 #[repr(C)]
