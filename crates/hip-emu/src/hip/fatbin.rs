@@ -14,7 +14,7 @@ use hip_ffi::sys::{hipError_t, hipMemcpyKind, hipStream_t};
 use crate::{
     Dispatch, Program,
     hip::{
-        CARD,
+        CARD, copy,
         errors::{remember, tell},
         handles::Handles,
         image,
@@ -276,7 +276,7 @@ hip_functions! {
     ) {
         let to = part(symbol, offset, bytes)?;
         // SAFETY: the caller's memory, and a part of the variable.
-        unsafe { memory::copy(to, from, bytes, kind) }
+        unsafe { copy::copy(to, from, bytes, kind) }
     }
 
     /// Copies from a variable.
@@ -285,6 +285,28 @@ hip_functions! {
     ) {
         let from = part(symbol, offset, bytes)?;
         // SAFETY: the caller's memory, and a part of the variable.
-        unsafe { memory::copy(to, from, bytes, kind) }
+        unsafe { copy::copy(to, from, bytes, kind) }
+    }
+
+    /// Copies to a variable; done when it returns.
+    fn hipMemcpyToSymbolAsync(
+        symbol: *const c_void, from: *const c_void, bytes: usize, offset: usize, kind: hipMemcpyKind,
+        on: hipStream_t,
+    ) {
+        stream::check(on)?;
+        let to = part(symbol, offset, bytes)?;
+        // SAFETY: the caller's memory, and a part of the variable.
+        unsafe { copy::copy(to, from, bytes, kind) }
+    }
+
+    /// Copies from a variable; done when it returns.
+    fn hipMemcpyFromSymbolAsync(
+        to: *mut c_void, symbol: *const c_void, bytes: usize, offset: usize, kind: hipMemcpyKind,
+        on: hipStream_t,
+    ) {
+        stream::check(on)?;
+        let from = part(symbol, offset, bytes)?;
+        // SAFETY: the caller's memory, and a part of the variable.
+        unsafe { copy::copy(to, from, bytes, kind) }
     }
 }

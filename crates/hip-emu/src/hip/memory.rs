@@ -1,11 +1,11 @@
-//! Memory, and copies between it and the host's.
+//! The card's memory.
 
 use std::{
-    ffi::{c_int, c_uint, c_void},
-    ptr, slice,
+    ffi::{c_uint, c_void},
+    ptr,
 };
 
-use hip_ffi::sys::{hipError_t, hipMemcpyKind, hipStream_t};
+use hip_ffi::sys::{hipError_t, hipStream_t};
 
 use crate::{
     MemoryError,
@@ -24,16 +24,20 @@ fn free_bytes() -> usize {
     TOTAL_BYTES.saturating_sub(used)
 }
 
-/// An allocation's address as the caller gets it; zero bytes have none.
-fn allocate(bytes: usize) -> Result<*mut c_void, hipError_t> {
-    if bytes == 0 {
-        return Ok(ptr::null_mut());
-    }
-    if bytes > free_bytes() {
-        return Err(MemoryError::OutOfMemory { bytes }.code());
-    }
-    let address = CARD.machine.memory().allocate(bytes).map_err(|error| error.code())?;
-    Ok(pointer(address))
+/// Allocates memory and gives its address; zero bytes have none.
+///
+/// # Safety
+///
+/// As [`put`].
+unsafe fn allocate(place: *mut *mut c_void, bytes: usize) -> Status {
+    let address = match bytes {
+        _ if place.is_null() => return Err(hipError_t::hipErrorInvalidValue),
+        0 => ptr::null_mut(),
+        _ if bytes > free_bytes() => return Err(MemoryError::OutOfMemory { bytes }.code()),
+        _ => pointer(CARD.machine.memory().allocate(bytes).map_err(|error| error.code())?),
+    };
+    // SAFETY: by the contract.
+    unsafe { put(place, address) }
 }
 
 fn free(address: *mut c_void) -> Status {
@@ -43,7 +47,7 @@ fn free(address: *mut c_void) -> Status {
     CARD.machine.memory().free(number(address)).map_err(tell)
 }
 
-fn number(address: *const c_void) -> u64 {
+pub(super) fn number(address: *const c_void) -> u64 {
     address.addr() as u64
 }
 
@@ -54,7 +58,7 @@ pub(super) fn pointer(address: u64) -> *mut c_void {
 }
 
 /// Whether an address is the card's. A range that leaves its allocation is refused.
-fn is_device(address: *const c_void, bytes: usize) -> Result<bool, hipError_t> {
+pub(super) fn is_device(address: *const c_void, bytes: usize) -> Result<bool, hipError_t> {
     let Some(allocation) = CARD.machine.memory().find(number(address)) else { return Ok(false) };
     let offset = number(address) - allocation.address;
     if bytes as u64 > allocation.bytes as u64 - offset {
@@ -62,97 +66,6 @@ fn is_device(address: *const c_void, bytes: usize) -> Result<bool, hipError_t> {
         return Err(tell(MemoryError::OutOfBounds { address: number(address), bytes, nearest }));
     }
     Ok(true)
-}
-
-/// Copies bytes between any two places.
-///
-/// # Safety
-///
-/// Whichever of `to` and `from` is not the card's memory is host memory of `bytes` bytes.
-pub(super) unsafe fn copy(to: *mut c_void, from: *const c_void, bytes: usize, kind: hipMemcpyKind) -> Status {
-    if bytes == 0 {
-        return Ok(());
-    }
-    if to.is_null() || from.is_null() || isize::try_from(bytes).is_err() {
-        return Err(hipError_t::hipErrorInvalidValue);
-    }
-    let (to_device, from_device) = (is_device(to, bytes)?, is_device(from, bytes)?);
-    // Host memory from hipHostMalloc is the card's too, so a side that is called the host's may be either.
-    let named = match kind {
-        hipMemcpyKind::hipMemcpyHostToHost | hipMemcpyKind::hipMemcpyDefault => true,
-        hipMemcpyKind::hipMemcpyHostToDevice => to_device,
-        hipMemcpyKind::hipMemcpyDeviceToHost => from_device,
-        hipMemcpyKind::hipMemcpyDeviceToDevice => to_device && from_device,
-        _ => return Err(hipError_t::hipErrorInvalidMemcpyDirection),
-    };
-    if !named {
-        return Err(hipError_t::hipErrorInvalidValue);
-    }
-    let memory = CARD.machine.memory();
-    match (to_device, from_device) {
-        (true, true) => {
-            let mut between = vec![0; bytes];
-            memory.read(number(from), &mut between).map_err(tell)?;
-            memory.write(number(to), &between).map_err(tell)
-        }
-        (true, false) => {
-            // SAFETY: host memory of `bytes` bytes by the contract; not null, not longer than isize::MAX.
-            let from = unsafe { slice::from_raw_parts(from.cast(), bytes) };
-            memory.write(number(to), from).map_err(tell)
-        }
-        (false, true) => {
-            // SAFETY: as above, and the caller lends it for writing.
-            let to = unsafe { slice::from_raw_parts_mut(to.cast(), bytes) };
-            memory.read(number(from), to).map_err(tell)
-        }
-        (false, false) => {
-            // SAFETY: host memory of `bytes` bytes on both sides by the contract; it may overlap.
-            unsafe { ptr::copy(from.cast::<u8>(), to.cast::<u8>(), bytes) };
-            Ok(())
-        }
-    }
-}
-
-/// Copies rows that lie `pitch` bytes apart.
-///
-/// # Safety
-///
-/// As [`copy`] for each row.
-unsafe fn copy_rows(
-    (to, to_pitch): (*mut c_void, usize),
-    (from, from_pitch): (*const c_void, usize),
-    (width, height): (usize, usize),
-    kind: hipMemcpyKind,
-) -> Status {
-    if width > to_pitch || width > from_pitch {
-        return Err(hipError_t::hipErrorInvalidValue);
-    }
-    for row in 0..height {
-        let to = to.wrapping_byte_add(row.wrapping_mul(to_pitch));
-        let from = from.wrapping_byte_add(row.wrapping_mul(from_pitch));
-        // SAFETY: a row by the contract.
-        unsafe { copy(to, from, width, kind) }?;
-    }
-    Ok(())
-}
-
-/// Repeats a pattern.
-fn fill(to: *mut c_void, pattern: &[u8], count: usize) -> Status {
-    let bytes = count.checked_mul(pattern.len()).ok_or(hipError_t::hipErrorInvalidValue)?;
-    if bytes == 0 {
-        return Ok(());
-    }
-    let memory = CARD.machine.memory();
-    match pattern {
-        [byte] => memory.fill(number(to), *byte, bytes).map_err(tell),
-        _ if is_device(to, bytes)? => memory.write(number(to), &pattern.repeat(count)).map_err(tell),
-        _ => Err(hipError_t::hipErrorInvalidValue),
-    }
-}
-
-/// The low byte, as C's `memset` takes it.
-const fn low_byte(value: c_int) -> u8 {
-    value.to_le_bytes()[0]
 }
 
 hip_functions! {
@@ -166,12 +79,8 @@ hip_functions! {
 
     /// Allocates memory; zero bytes give null.
     fn hipMalloc(place: *mut *mut c_void, bytes: usize) {
-        if place.is_null() {
-            return Err(hipError_t::hipErrorInvalidValue);
-        }
-        let address = allocate(bytes)?;
         // SAFETY: the caller's place for the result.
-        unsafe { put(place, address) }
+        unsafe { allocate(place, bytes) }
     }
 
     /// Frees an allocation, or null.
@@ -182,12 +91,8 @@ hip_functions! {
     /// As `hipMalloc`.
     fn hipMallocAsync(place: *mut *mut c_void, bytes: usize, on: hipStream_t) {
         stream::check(on)?;
-        if place.is_null() {
-            return Err(hipError_t::hipErrorInvalidValue);
-        }
-        let address = allocate(bytes)?;
         // SAFETY: the caller's place for the result.
-        unsafe { put(place, address) }
+        unsafe { allocate(place, bytes) }
     }
 
     /// As `hipFree`.
@@ -198,22 +103,14 @@ hip_functions! {
 
     /// Allocates memory that the host and kernels use; all of the card's is.
     fn hipHostMalloc(place: *mut *mut c_void, bytes: usize, _flags: c_uint) {
-        if place.is_null() {
-            return Err(hipError_t::hipErrorInvalidValue);
-        }
-        let address = allocate(bytes)?;
         // SAFETY: the caller's place for the result.
-        unsafe { put(place, address) }
+        unsafe { allocate(place, bytes) }
     }
 
     /// As `hipHostMalloc`.
     fn hipMallocManaged(place: *mut *mut c_void, bytes: usize, _flags: c_uint) {
-        if place.is_null() {
-            return Err(hipError_t::hipErrorInvalidValue);
-        }
-        let address = allocate(bytes)?;
         // SAFETY: the caller's place for the result.
-        unsafe { put(place, address) }
+        unsafe { allocate(place, bytes) }
     }
 
     /// Frees what `hipHostMalloc` gave.
@@ -242,94 +139,5 @@ hip_functions! {
             unsafe { put(bytes, found.bytes) }?;
         }
         Ok(())
-    }
-
-    /// Copies bytes.
-    fn hipMemcpy(to: *mut c_void, from: *const c_void, bytes: usize, kind: hipMemcpyKind) {
-        // SAFETY: the caller's memory.
-        unsafe { copy(to, from, bytes, kind) }
-    }
-
-    /// Copies bytes; done when it returns.
-    fn hipMemcpyAsync(to: *mut c_void, from: *const c_void, bytes: usize, kind: hipMemcpyKind, on: hipStream_t) {
-        stream::check(on)?;
-        // SAFETY: the caller's memory.
-        unsafe { copy(to, from, bytes, kind) }
-    }
-
-    /// Copies bytes and waits.
-    fn hipMemcpyWithStream(to: *mut c_void, from: *const c_void, bytes: usize, kind: hipMemcpyKind, on: hipStream_t) {
-        stream::check(on)?;
-        // SAFETY: the caller's memory.
-        unsafe { copy(to, from, bytes, kind) }
-    }
-
-    /// Copies to the card.
-    fn hipMemcpyHtoD(to: *mut c_void, from: *const c_void, bytes: usize) {
-        // SAFETY: the caller's memory.
-        unsafe { copy(to, from, bytes, hipMemcpyKind::hipMemcpyHostToDevice) }
-    }
-
-    /// Copies from the card.
-    fn hipMemcpyDtoH(to: *mut c_void, from: *const c_void, bytes: usize) {
-        // SAFETY: the caller's memory.
-        unsafe { copy(to, from, bytes, hipMemcpyKind::hipMemcpyDeviceToHost) }
-    }
-
-    /// Copies within the card.
-    fn hipMemcpyDtoD(to: *mut c_void, from: *const c_void, bytes: usize) {
-        // SAFETY: the caller's memory.
-        unsafe { copy(to, from, bytes, hipMemcpyKind::hipMemcpyDeviceToDevice) }
-    }
-
-    /// Copies rows.
-    fn hipMemcpy2D(
-        to: *mut c_void, to_pitch: usize, from: *const c_void, from_pitch: usize, width: usize, height: usize,
-        kind: hipMemcpyKind,
-    ) {
-        // SAFETY: the caller's memory.
-        unsafe { copy_rows((to, to_pitch), (from, from_pitch), (width, height), kind) }
-    }
-
-    /// Copies rows; done when it returns.
-    fn hipMemcpy2DAsync(
-        to: *mut c_void, to_pitch: usize, from: *const c_void, from_pitch: usize, width: usize, height: usize,
-        kind: hipMemcpyKind, on: hipStream_t,
-    ) {
-        stream::check(on)?;
-        // SAFETY: the caller's memory.
-        unsafe { copy_rows((to, to_pitch), (from, from_pitch), (width, height), kind) }
-    }
-
-    /// Sets bytes.
-    fn hipMemset(to: *mut c_void, value: c_int, bytes: usize) {
-        fill(to, &[low_byte(value)], bytes)
-    }
-
-    /// Sets bytes; done when it returns.
-    fn hipMemsetAsync(to: *mut c_void, value: c_int, bytes: usize, on: hipStream_t) {
-        stream::check(on)?;
-        fill(to, &[low_byte(value)], bytes)
-    }
-
-    /// Sets bytes.
-    fn hipMemsetD8(to: *mut c_void, value: u8, count: usize) {
-        fill(to, &[value], count)
-    }
-
-    /// Sets 16-bit words.
-    fn hipMemsetD16(to: *mut c_void, value: u16, count: usize) {
-        fill(to, &value.to_ne_bytes(), count)
-    }
-
-    /// Sets 32-bit words.
-    fn hipMemsetD32(to: *mut c_void, value: c_int, count: usize) {
-        fill(to, &value.to_ne_bytes(), count)
-    }
-
-    /// Sets 32-bit words; done when it returns.
-    fn hipMemsetD32Async(to: *mut c_void, value: c_int, count: usize, on: hipStream_t) {
-        stream::check(on)?;
-        fill(to, &value.to_ne_bytes(), count)
     }
 }

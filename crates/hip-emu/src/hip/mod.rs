@@ -40,6 +40,7 @@ macro_rules! hip_functions {
     )+};
 }
 
+mod copy;
 mod device;
 mod errors;
 mod fatbin;
@@ -96,8 +97,8 @@ pub fn api() -> HipApi {
         hip_mem_get_info: memory::hipMemGetInfo,
         hip_malloc: memory::hipMalloc,
         hip_free: memory::hipFree,
-        hip_memcpy_async: memory::hipMemcpyAsync,
-        hip_memset_async: memory::hipMemsetAsync,
+        hip_memcpy_async: copy::hipMemcpyAsync,
+        hip_memset_async: copy::hipMemsetAsync,
         hip_stream_create_with_flags: stream::hipStreamCreateWithFlags,
         hip_stream_destroy: stream::hipStreamDestroy,
         hip_stream_synchronize: stream::hipStreamSynchronize,

@@ -26,7 +26,8 @@ pub(super) fn occupancy(function: &Function, block: c_int, dynamic_lds: usize) -
     let block =
         u32::try_from(block).ok().filter(|block| *block > 0).ok_or(hipError_t::hipErrorInvalidValue)?;
     let lds = dynamic_lds.saturating_add(kernel.lds as usize);
-    Ok(c_int::from(block <= kernel.max_block && lds <= device::LDS_BYTES as usize))
+    let most = kernel.max_block.min(device::BLOCK as u32);
+    Ok(c_int::from(block <= most && lds <= device::LDS_BYTES as usize))
 }
 
 /// The block that fills a unit, up to `limit` work-items where it is not zero, and the grid that fills the card.
