@@ -30,8 +30,14 @@ pub(super) fn remember(status: Status) -> hipError_t {
 
 /// Tells an error on the standard error stream, where a C caller can see it, and gives its code.
 pub(super) fn tell<E: Error + Coded>(error: E) -> hipError_t {
-    let causes = iter::successors(error.source(), |&cause| cause.source());
-    let text = causes.fold(format!("hip-emu: {error}"), |text, cause| format!("{text}: {cause}"));
+    let mut text = format!("hip-emu: {error}");
+    for cause in iter::successors(error.source(), |cause| cause.source()).map(ToString::to_string) {
+        // Some errors tell their cause themselves.
+        if !text.ends_with(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
     // A program that closed the stream does not want the text.
     let _ = writeln!(io::stderr().lock(), "{text}");
     error.code()
