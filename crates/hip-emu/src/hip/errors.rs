@@ -31,7 +31,8 @@ pub(super) fn remember(status: Status) -> hipError_t {
 /// Tells an error on the standard error stream, where a C caller can see it, and gives its code.
 pub(super) fn tell<E: Error + Coded>(error: E) -> hipError_t {
     let mut text = format!("hip-emu: {error}");
-    for cause in iter::successors(error.source(), |cause| cause.source()).map(ToString::to_string) {
+    let causes = iter::successors(error.source(), |cause| (*cause).source());
+    for cause in causes.map(ToString::to_string) {
         // Some errors tell their cause themselves.
         if !text.ends_with(&cause) {
             text.push_str(": ");
