@@ -18,7 +18,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("model-glm", &["attention", "kernels-rope", "kernels-nn", "device-mem"]),
     ("hip-emu", &["hip-ffi", "hsaco"]),
     ("glm", &["model-glm"]),
-    ("parity", &["device-mem"]),
+    ("parity", &["device-mem", "hip-emu"]),
     ("workspace-tests", &["model-glm", "parity"]),
     ("xtask", &["hsaco", "device-mem", "kernels-rope"]),
 ];

@@ -36,23 +36,37 @@
 //! # }
 //! ```
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod arch;
 mod decode;
 mod descriptor;
 mod error;
+#[allow(unsafe_code, reason = "bodies that need CPU features are unsafe to call")]
+mod exec;
+mod fault;
+#[allow(unsafe_code, reason = "a C interface")]
+mod hip;
 mod instruction;
 mod isa;
 mod listing;
+mod machine;
+#[allow(unsafe_code, reason = "kernels reach memory by address; every access is checked")]
+mod memory;
 mod operand;
 mod print;
+mod program;
 mod scalar;
 
 pub use arch::{Arch, Dialect, Family};
 pub use decode::decode;
 pub use descriptor::KernelDescriptor;
 pub use error::{DecodeError, ObjectError};
+pub use fault::{FaultKind, LaunchError, LaunchFault, LoadError, MemoryError};
+pub use hip::api;
 pub use instruction::{Instruction, Lanes, Modifiers, Text};
 pub use listing::{Function, Line, Listing};
+pub use machine::{Dispatch, Machine, Options, Report};
+pub use memory::{Allocation, Memory};
 pub use operand::{ElementType, Half, InlineFloat, Operand, Register, Special, Value};
+pub use program::Program;

@@ -94,7 +94,7 @@ fn arg_text(arg: &ArgInfo) -> String {
     let kind = match &arg.kind {
         ValueKind::GlobalBuffer => "pointer",
         ValueKind::ByValue => "value",
-        ValueKind::Hidden => "hidden",
+        ValueKind::Hidden(_) => "hidden",
         ValueKind::Other(kind) => kind,
     };
     format!("{}+{} {kind} {}", arg.offset, arg.size, arg.name.as_deref().unwrap_or("?"))

@@ -40,7 +40,7 @@ pub struct KernelInfo {
 impl KernelInfo {
     /// The arguments that the source names, without the compiler's hidden ones.
     pub fn explicit_args(&self) -> impl Iterator<Item = &ArgInfo> {
-        self.args.iter().take_while(|arg| arg.kind != ValueKind::Hidden)
+        self.args.iter().take_while(|arg| !matches!(arg.kind, ValueKind::Hidden(_)))
     }
 }
 
@@ -71,8 +71,8 @@ pub enum ValueKind {
     GlobalBuffer,
     /// A plain value.
     ByValue,
-    /// Added by the compiler and filled by the runtime.
-    Hidden,
+    /// Added by the compiler and filled by the runtime: `hidden_block_count_x` and its like.
+    Hidden(String),
     /// Anything else: images, samplers, queues.
     Other(String),
 }
@@ -113,7 +113,7 @@ fn arg(map: &Value) -> Result<ArgInfo, HsacoError> {
     let kind = match text(map, ".value_kind")?.as_str() {
         "global_buffer" => ValueKind::GlobalBuffer,
         "by_value" => ValueKind::ByValue,
-        hidden if hidden.starts_with("hidden_") => ValueKind::Hidden,
+        hidden if hidden.starts_with("hidden_") => ValueKind::Hidden(hidden.to_owned()),
         other => ValueKind::Other(other.to_owned()),
     };
     let name = field(map, ".name").and_then(Value::as_str).map(str::to_owned);

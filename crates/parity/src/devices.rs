@@ -5,7 +5,7 @@ use thiserror::Error;
 
 use crate::host_hip::host_hip;
 
-/// Names the devices that parity tests run on, separated by commas: `host`, `hip`, `hip:N`.
+/// Names the devices that parity tests run on, separated by commas: `host`, `emu`, `hip`, `hip:N`.
 pub const PARITY_DEVICES: &str = "PARITY_DEVICES";
 
 /// Why the devices that were asked for cannot be had. A test fails on it: nothing is skipped.
@@ -13,7 +13,7 @@ pub const PARITY_DEVICES: &str = "PARITY_DEVICES";
 #[non_exhaustive]
 pub enum DevicesError {
     /// The list names something else.
-    #[error("{PARITY_DEVICES} may list host, hip and hip:N, separated by commas, but has {found:?}")]
+    #[error("{PARITY_DEVICES} may list host, emu, hip and hip:N, separated by commas, but has {found:?}")]
     Unknown {
         /// The entry.
         found: String,
@@ -30,12 +30,13 @@ pub enum DevicesError {
 }
 
 /// The devices that parity tests run on: those that [`PARITY_DEVICES`] lists, else `host`, the kernels compiled for the
-/// host behind [`host_hip`]. There is at least one, and none is the CPU body.
+/// host behind [`host_hip`], and `emu`, the card's own images executed by [`hip_emu`]. There is at least one, and none
+/// is the CPU body.
 ///
 /// # Errors
 /// [`DevicesError`].
 pub fn devices() -> Result<Vec<Device>, DevicesError> {
-    parse(&env::var(PARITY_DEVICES).unwrap_or_else(|_| "host".to_owned()))
+    parse(&env::var(PARITY_DEVICES).unwrap_or_else(|_| "host,emu".to_owned()))
 }
 
 fn parse(list: &str) -> Result<Vec<Device>, DevicesError> {
@@ -43,13 +44,13 @@ fn parse(list: &str) -> Result<Vec<Device>, DevicesError> {
 }
 
 fn open(name: &str) -> Result<Device, DevicesError> {
-    let opened = if name == "host" {
-        Device::from_api(host_hip(), 0)
-    } else {
-        match name.parse() {
+    let opened = match name {
+        "host" => Device::from_api(host_hip(), 0),
+        "emu" => Device::from_api(hip_emu::api(), 0),
+        _ => match name.parse() {
             Ok(choice @ DeviceChoice::Hip { .. }) => Device::open(choice).map(|opened| opened.device),
             _ => return Err(DevicesError::Unknown { found: name.to_owned() }),
-        }
+        },
     };
     opened.map_err(|source| DevicesError::Open { name: name.to_owned(), source: Box::new(source) })
 }

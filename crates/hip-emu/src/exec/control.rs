@@ -1,0 +1,121 @@
+//! Program control: branches, calls, barriers, hardware registers.
+
+use crate::{
+    FaultKind, LaunchFault,
+    exec::{
+        element::{scalar32, scalar64},
+        environment::Environment,
+        op::{Op, Target},
+        table::instructions,
+        wave::{EXEC, Mode, Stop, VCC, Wave, low},
+    },
+};
+
+fn jump<const L: usize>(wave: &mut Wave<L>, op: &Op<L>) {
+    let distance = isize::try_from(op.immediate).unwrap_or(0);
+    wave.pc = wave.pc.wrapping_add_signed(distance);
+}
+
+/// Address of the next instruction.
+fn next_address<const L: usize>(wave: &Wave<L>, environment: &Environment<'_>) -> u64 {
+    environment.code_address + 4 * wave.pc as u64
+}
+
+fn jump_to<const L: usize>(wave: &mut Wave<L>, environment: &Environment<'_>, address: u64) {
+    let offset = address.wrapping_sub(environment.code_address);
+    if offset < environment.code_bytes && offset.is_multiple_of(4) {
+        wave.pc = usize::try_from(offset / 4).unwrap_or(usize::MAX);
+    } else {
+        wave.fault(LaunchFault::new(FaultKind::LeftCode, None));
+    }
+}
+
+fn put64<const L: usize>(wave: &mut Wave<L>, op: &Op<L>, value: u64) {
+    if let Target::Scalar(index) = op.target {
+        wave.set_scalar64(usize::from(index), value);
+    }
+}
+
+/// Changes MODE; roundings other than to nearest even are refused.
+fn set_mode<const L: usize>(wave: &mut Wave<L>, mode: Mode) {
+    wave.mode = mode;
+    if !mode.rounds_to_nearest() {
+        wave.fault(LaunchFault::new(FaultKind::Rounding(mode.0), None));
+    }
+}
+
+/// Number, first bit and mask of a hardware register's field.
+fn register_field<const L: usize>(op: &Op<L>) -> (u32, u32, u32) {
+    let code = op.immediate.cast_unsigned();
+    let (number, shift, width) = (code & 63, code >> 6 & 31, (code >> 11 & 31) + 1);
+    (number, shift, low((1_u64 << width) - 1))
+}
+
+const MODE: u32 = 1;
+const SHADER_CYCLES: u32 = 29;
+
+fn get_register<const L: usize>(wave: &mut Wave<L>, op: &Op<L>, environment: &mut Environment<'_>) {
+    let (number, shift, mask) = register_field(op);
+    let value = match number {
+        MODE => wave.mode.0,
+        SHADER_CYCLES => {
+            environment.clock += 1;
+            low(environment.clock + wave.executed)
+        }
+        _ => return crate::exec::lanes::unsupported(wave),
+    };
+    if let Target::Scalar(index) = op.target {
+        wave.set_scalar(usize::from(index), value >> shift & mask);
+    }
+}
+
+fn set_register<const L: usize>(wave: &mut Wave<L>, op: &Op<L>) {
+    let (number, shift, mask) = register_field(op);
+    let value = scalar32(wave, op.sources[0].place);
+    match number {
+        MODE => set_mode(wave, Mode(wave.mode.0 & !(mask << shift) | (value & mask) << shift)),
+        _ => crate::exec::lanes::unsupported(wave),
+    }
+}
+
+fn trap<const L: usize>(wave: &mut Wave<L>, op: &Op<L>) {
+    let number = u16::try_from(op.immediate & 0xffff).unwrap_or(0);
+    wave.fault(LaunchFault::new(FaultKind::Trap(number), None));
+}
+
+instructions! {
+    flow(wave, op, environment) {
+        "s_endpgm" => wave.stop = Some(Stop::End);
+        "s_branch" => jump(wave, op);
+        "s_cbranch_scc0" => if !wave.scc { jump(wave, op) };
+        "s_cbranch_scc1" => if wave.scc { jump(wave, op) };
+        "s_cbranch_vccz" => if wave.mask(VCC) == 0 { jump(wave, op) };
+        "s_cbranch_vccnz" => if wave.mask(VCC) != 0 { jump(wave, op) };
+        "s_cbranch_execz" => if wave.mask(EXEC) == 0 { jump(wave, op) };
+        "s_cbranch_execnz" => if wave.mask(EXEC) != 0 { jump(wave, op) };
+        "s_barrier" => wave.stop = Some(Stop::Barrier);
+        "s_sleep" => wave.stop = Some(Stop::Yield);
+        "s_trap" => trap(wave, op);
+        "s_sethalt" => trap(wave, op);
+        "s_getpc_b64" => { let address = next_address(wave, environment); put64(wave, op, address) };
+        "s_setpc_b64" => { let address = scalar64(wave, op.sources[0].place); jump_to(wave, environment, address) };
+        "s_swappc_b64" => {
+            let (address, next) = (scalar64(wave, op.sources[0].place), next_address(wave, environment));
+            put64(wave, op, next);
+            jump_to(wave, environment, address);
+        };
+        "s_call_b64" => { let next = next_address(wave, environment); put64(wave, op, next); jump(wave, op) };
+        "s_getreg_b32" => get_register(wave, op, environment);
+        "s_setreg_b32" | "s_setreg_imm32_b32" => set_register(wave, op);
+        "s_round_mode" => set_mode(wave, Mode(wave.mode.0 & !15 | op.immediate.cast_unsigned() & 15));
+        "s_denorm_mode" => set_mode(wave, Mode(wave.mode.0 & !0xf0 | (op.immediate.cast_unsigned() & 15) << 4));
+        // Without effect on values.
+        "s_nop" | "s_clause" | "s_delay_alu" | "s_waitcnt" | "s_waitcnt_depctr" | "s_waitcnt_vscnt" | "s_waitcnt_vmcnt"
+            | "s_waitcnt_expcnt" | "s_waitcnt_lgkmcnt" | "s_wait_idle" | "s_wait_event" | "s_setprio" | "s_icache_inv"
+            | "s_dcache_inv" | "s_gl1_inv" | "buffer_gl0_inv" | "buffer_gl1_inv" | "s_set_inst_prefetch_distance"
+            | "s_version" | "s_ttracedata" | "s_ttracedata_imm" | "s_incperflevel" | "s_decperflevel" | "s_wakeup"
+            | "s_singleuse_vdst" | "s_sendmsg" | "v_nop" | "v_pipeflush" | "ds_nop" => {};
+        // The doorbell that an abort asks for; nobody answers.
+        "s_sendmsg_rtn_b32" | "s_sendmsg_rtn_b64" => if let Target::Scalar(index) = op.target { wave.set_scalar(usize::from(index), 0) };
+    }
+}

@@ -1,0 +1,260 @@
+//! Element types: how a row of them is read from and written to registers.
+
+use crate::{
+    Half,
+    exec::{
+        float::{F16, flushed},
+        op::{Op, Place, Source, Target},
+        wave::{EXEC, VCC, Wave, low},
+    },
+};
+
+/// A type that vector operations read or write.
+pub(super) trait Element: Copy + Default {
+    /// The lanes of a source, with its modifiers applied.
+    fn row<const L: usize>(wave: &Wave<L>, source: &Source) -> [Self; L];
+    /// Writes the lanes of `mask`.
+    fn store<const L: usize>(wave: &mut Wave<L>, target: Target, row: &[Self; L], mask: u64);
+    /// Output modifiers: multiplier and clamp.
+    #[inline(always)]
+    fn finish<const L: usize>(_wave: &Wave<L>, _op: &Op<L>, _row: &mut [Self; L]) {}
+}
+
+/// The 32 bits of each lane.
+#[inline(always)]
+pub(super) fn words<const L: usize>(wave: &Wave<L>, source: &Source) -> [u32; L] {
+    match source.place {
+        Place::Vector(first) => *wave.row(usize::from(first)),
+        place => [scalar32(wave, place); L],
+    }
+}
+
+/// A scalar source's 32 bits; of a vector, those of the first lane.
+#[inline(always)]
+pub(super) fn scalar32<const L: usize>(wave: &Wave<L>, place: Place) -> u32 {
+    match place {
+        Place::Scalar(index) => wave.scalar(usize::from(index)),
+        Place::Constant(value) => low(value),
+        Place::Scc => u32::from(wave.scc),
+        Place::Execz => u32::from(wave.mask(EXEC) == 0),
+        Place::Vccz => u32::from(wave.mask(VCC) == 0),
+        Place::Vector(first) => wave.row(usize::from(first)).first().copied().unwrap_or(0),
+    }
+}
+
+#[inline(always)]
+pub(super) fn scalar64<const L: usize>(wave: &Wave<L>, place: Place) -> u64 {
+    match place {
+        Place::Scalar(124) => 0,
+        Place::Scalar(index) => wave.scalar64(usize::from(index)),
+        Place::Constant(value) => value,
+        other => u64::from(scalar32(wave, other)),
+    }
+}
+
+#[inline(always)]
+fn store32<const L: usize>(wave: &mut Wave<L>, target: Target, row: &[u32; L], mask: u64) {
+    if let Target::Vector { first, .. } = target {
+        wave.write_row(usize::from(first), row, mask);
+    }
+}
+
+macro_rules! word {
+    ($type:ty, $from:expr, $to:expr) => {
+        impl Element for $type {
+            #[inline(always)]
+            fn row<const L: usize>(wave: &Wave<L>, source: &Source) -> [Self; L] {
+                words(wave, source).map($from)
+            }
+
+            #[inline(always)]
+            fn store<const L: usize>(wave: &mut Wave<L>, target: Target, row: &[Self; L], mask: u64) {
+                store32(wave, target, &row.map($to), mask);
+            }
+        }
+    };
+}
+
+word!(u32, |bits| bits, |value| value);
+word!(i32, u32::cast_signed, i32::cast_unsigned);
+
+impl Element for f32 {
+    #[inline(always)]
+    fn row<const L: usize>(wave: &Wave<L>, source: &Source) -> [Self; L] {
+        let mut row = words(wave, source);
+        if source.abs {
+            row = row.map(|bits| bits & 0x7fff_ffff);
+        }
+        if source.neg {
+            row = row.map(|bits| bits ^ 0x8000_0000);
+        }
+        let row = row.map(Self::from_bits);
+        if wave.mode.flushes_input32() { row.map(flushed) } else { row }
+    }
+
+    #[inline(always)]
+    fn store<const L: usize>(wave: &mut Wave<L>, target: Target, row: &[Self; L], mask: u64) {
+        store32(wave, target, &row.map(Self::to_bits), mask);
+    }
+
+    #[inline(always)]
+    fn finish<const L: usize>(wave: &Wave<L>, op: &Op<L>, row: &mut [Self; L]) {
+        if op.output != 0 {
+            let factor = [1.0, 2.0, 4.0, 0.5][usize::from(op.output & 3)];
+            *row = row.map(|value| value * factor);
+        }
+        if op.clamp {
+            let nan = if wave.mode.clamps_nan() { 0.0 } else { Self::NAN };
+            *row = row.map(|value| if value.is_nan() { nan } else { value.clamp(0.0, 1.0) });
+        }
+        if wave.mode.flushes_output32() {
+            *row = row.map(flushed);
+        }
+    }
+}
+
+#[inline(always)]
+pub(super) fn halves<const L: usize>(wave: &Wave<L>, source: &Source) -> [u16; L] {
+    let shift = if source.high { 16 } else { 0 };
+    words(wave, source).map(|bits| crate::exec::float::half_word(u64::from(bits >> shift)))
+}
+
+/// 16-bit results keep the other half of their register.
+#[inline(always)]
+fn store16<const L: usize>(wave: &mut Wave<L>, target: Target, row: &[u16; L], mask: u64) {
+    let Target::Vector { first, half } = target else { return };
+    let mut merged = *wave.row(usize::from(first));
+    for (place, &value) in merged.iter_mut().zip(row) {
+        *place = match half {
+            Half::High => *place & 0xffff | u32::from(value) << 16,
+            _ => *place & 0xffff_0000 | u32::from(value),
+        };
+    }
+    wave.write_row(usize::from(first), &merged, mask);
+}
+
+macro_rules! half_word_type {
+    ($type:ty, $from:expr, $to:expr) => {
+        impl Element for $type {
+            #[inline(always)]
+            fn row<const L: usize>(wave: &Wave<L>, source: &Source) -> [Self; L] {
+                halves(wave, source).map($from)
+            }
+
+            #[inline(always)]
+            fn store<const L: usize>(wave: &mut Wave<L>, target: Target, row: &[Self; L], mask: u64) {
+                store16(wave, target, &row.map($to), mask);
+            }
+        }
+    };
+}
+
+half_word_type!(u16, |bits| bits, |value| value);
+half_word_type!(i16, u16::cast_signed, i16::cast_unsigned);
+
+impl Element for F16 {
+    #[inline(always)]
+    fn row<const L: usize>(wave: &Wave<L>, source: &Source) -> [Self; L] {
+        let mut row = halves(wave, source);
+        if source.abs {
+            row = row.map(|bits| bits & 0x7fff);
+        }
+        if source.neg {
+            row = row.map(|bits| bits ^ 0x8000);
+        }
+        row.map(F16)
+    }
+
+    #[inline(always)]
+    fn store<const L: usize>(wave: &mut Wave<L>, target: Target, row: &[Self; L], mask: u64) {
+        store16(wave, target, &row.map(|value| value.0), mask);
+    }
+
+    #[inline(always)]
+    fn finish<const L: usize>(_wave: &Wave<L>, op: &Op<L>, row: &mut [Self; L]) {
+        if op.output != 0 {
+            let factor = [1.0, 2.0, 4.0, 0.5][usize::from(op.output & 3)];
+            *row = row.map(|value| Self::from_f32(value.to_f32() * factor));
+        }
+        if op.clamp {
+            *row = row.map(clamp16);
+        }
+    }
+}
+
+/// Between zero and one; zero of a NaN.
+#[inline(always)]
+pub(super) fn clamp16(value: F16) -> F16 {
+    let wide = value.to_f32();
+    if wide.is_nan() { F16(0) } else { F16::from_f32(wide.clamp(0.0, 1.0)) }
+}
+
+macro_rules! pair {
+    ($type:ty, $from:expr, $to:expr, $neg:expr, $abs:expr) => {
+        impl Element for $type {
+            #[inline(always)]
+            fn row<const L: usize>(wave: &Wave<L>, source: &Source) -> [Self; L] {
+                let mut row = match source.place {
+                    Place::Vector(first) => {
+                        let (lows, highs) = (wave.row(usize::from(first)), wave.row(usize::from(first) + 1));
+                        std::array::from_fn(|lane| u64::from(lows[lane]) | u64::from(highs[lane]) << 32)
+                    }
+                    place => [scalar64(wave, place); L],
+                };
+                if source.abs {
+                    row = row.map($abs);
+                }
+                if source.neg {
+                    row = row.map($neg);
+                }
+                row.map($from)
+            }
+
+            #[inline(always)]
+            fn store<const L: usize>(wave: &mut Wave<L>, target: Target, row: &[Self; L], mask: u64) {
+                let Target::Vector { first, .. } = target else { return };
+                let bits = row.map($to);
+                wave.write_row(usize::from(first), &bits.map(low), mask);
+                wave.write_row(usize::from(first) + 1, &bits.map(|value| low(value >> 32)), mask);
+            }
+        }
+    };
+}
+
+pair!(u64, |bits| bits, |value| value, u64::wrapping_neg, |bits| bits);
+pair!(i64, u64::cast_signed, i64::cast_unsigned, u64::wrapping_neg, |bits| bits);
+
+/// A binary64 number; a type of its own because its modifiers and clamp differ from an integer's.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct F64(pub(super) f64);
+
+impl Element for F64 {
+    #[inline(always)]
+    fn row<const L: usize>(wave: &Wave<L>, source: &Source) -> [Self; L] {
+        let plain = Source { neg: false, abs: false, ..*source };
+        let mut row = u64::row(wave, &plain);
+        if source.abs {
+            row = row.map(|bits| bits & (u64::MAX >> 1));
+        }
+        if source.neg {
+            row = row.map(|bits| bits ^ (1 << 63));
+        }
+        row.map(|bits| Self(f64::from_bits(bits)))
+    }
+
+    #[inline(always)]
+    fn store<const L: usize>(wave: &mut Wave<L>, target: Target, row: &[Self; L], mask: u64) {
+        u64::store(wave, target, &row.map(|value| value.0.to_bits()), mask);
+    }
+
+    #[inline(always)]
+    fn finish<const L: usize>(_wave: &Wave<L>, op: &Op<L>, row: &mut [Self; L]) {
+        if op.output != 0 {
+            let factor = [1.0, 2.0, 4.0, 0.5][usize::from(op.output & 3)];
+            *row = row.map(|value| Self(value.0 * factor));
+        }
+        if op.clamp {
+            *row = row.map(|value| Self(if value.0.is_nan() { 0.0 } else { value.0.clamp(0.0, 1.0) }));
+        }
+    }
+}

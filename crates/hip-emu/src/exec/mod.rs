@@ -1,0 +1,24 @@
+//! Execution: translated code, waves, work-groups.
+
+mod atomic_ops;
+mod control;
+mod element;
+mod environment;
+mod float;
+mod group;
+mod lanes;
+mod matrix;
+mod memory_ops;
+mod op;
+mod packed;
+mod scalar_ops;
+mod shape;
+mod space;
+mod table;
+mod translate;
+mod vector_float;
+mod vector_int;
+mod wave;
+
+pub(crate) use group::{Code, Dispatched, run};
+pub(crate) use op::{PRIVATE_APERTURE, SHARED_APERTURE};

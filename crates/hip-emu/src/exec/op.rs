@@ -1,0 +1,218 @@
+//! Translated instructions: a function and its operands.
+
+use crate::{
+    Half, Instruction, Lanes, Register, Special, Value,
+    exec::{
+        environment::Environment,
+        wave::{DROPPED, EXEC, M0, NULL, TTMP, VCC, Wave},
+    },
+    operand::{ElementType, Operand},
+};
+
+/// The body of an instruction.
+///
+/// # Safety
+///
+/// The CPU has the features that the function was compiled for.
+pub(super) type Run<const L: usize> = unsafe fn(&mut Wave<L>, &Op<L>, &mut Environment<'_>);
+
+/// Where a source is read from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Vector registers from here on.
+    Vector(u16),
+    /// Scalar registers from here on.
+    Scalar(u8),
+    /// The scalar condition code.
+    Scc,
+    /// Whether EXEC is zero.
+    Execz,
+    /// Whether VCC is zero.
+    Vccz,
+    /// A constant, in the operand's type.
+    Constant(u64),
+}
+
+/// A source with its modifiers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Source {
+    pub(super) place: Place,
+    pub(super) neg: bool,
+    pub(super) abs: bool,
+    /// The upper half of a register is read.
+    pub(super) high: bool,
+    /// Packed operands: what the upper half of the result reads (`op_sel_hi`) and its sign (`neg_hi`).
+    pub(super) high_of_high: bool,
+    pub(super) neg_high: bool,
+}
+
+impl Source {
+    pub(super) const ZERO: Self = Self::constant(0);
+
+    pub(super) const fn constant(value: u64) -> Self {
+        Self::plain(Place::Constant(value))
+    }
+
+    pub(super) const fn plain(place: Place) -> Self {
+        Self { place, neg: false, abs: false, high: false, high_of_high: false, neg_high: false }
+    }
+
+    /// The first vector register, if it is one.
+    pub(super) const fn vector(&self) -> Option<usize> {
+        match self.place {
+            Place::Vector(first) => Some(first as usize),
+            _ => None,
+        }
+    }
+}
+
+/// Where a result goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Target {
+    None,
+    Vector { first: u16, half: Half },
+    Scalar(u8),
+}
+
+/// One instruction, ready to run.
+#[derive(Clone, Copy)]
+pub(super) struct Op<const L: usize> {
+    pub(super) run: Run<L>,
+    /// The wrapped body of an instruction that permutes lanes first.
+    pub(super) inner: Run<L>,
+    pub(super) target: Target,
+    /// The second result: a lane mask.
+    pub(super) second: Target,
+    pub(super) sources: [Source; 4],
+    pub(super) clamp: bool,
+    pub(super) output: u8,
+    pub(super) length: u8,
+    /// Immediate: byte offset, branch distance, hardware register.
+    pub(super) immediate: i32,
+    /// Words of data that a memory access moves.
+    pub(super) words: u8,
+    /// Which lanes the first source is read from.
+    pub(super) lanes: Lanes,
+    /// The next word holds the second half of a pair.
+    pub(super) pair: bool,
+}
+
+/// Turns operands into places, and keeps what does not fit.
+pub(super) struct Operands<'a> {
+    instruction: &'a Instruction,
+    /// Vector registers that the kernel has.
+    rows: usize,
+}
+
+impl<'a> Operands<'a> {
+    pub(super) const fn new(instruction: &'a Instruction, rows: usize) -> Self {
+        Self { instruction, rows }
+    }
+
+    /// The place of a source operand; `None` when it cannot be read.
+    pub(super) fn source(&self, operand: &Operand) -> Option<Source> {
+        let mut high = false;
+        let place = match operand.value {
+            Value::Register(Register::Vgpr { first, words, half }) => {
+                high = half == Half::High;
+                Place::Vector(self.vector(first, words)?)
+            }
+            Value::Register(register) => scalar_place(register)?,
+            Value::Integer(value) => Place::Constant(integer(value, operand.element)),
+            Value::Float(value) => Place::Constant(match operand.element {
+                ElementType::F16 | ElementType::V2F16 | ElementType::B16 | ElementType::V2B16 => {
+                    u64::from(value.to_f16_bits())
+                }
+                ElementType::Bf16 | ElementType::V2Bf16 => u64::from(value.to_bf16_bits()),
+                ElementType::F64 | ElementType::B64 => value.to_f64().to_bits(),
+                _ => u64::from(value.to_f32().to_bits()),
+            }),
+            Value::Literal(bits) => Place::Constant(match operand.element {
+                ElementType::F64 => u64::from(bits) << 32,
+                _ => u64::from(bits),
+            }),
+            Value::Constant(bits) => Place::Constant(u64::from(bits)),
+            Value::Number(bits) => Place::Constant(u64::from(bits)),
+            Value::Immediate(bits) => Place::Constant(u64::from(bits)),
+            Value::Off => Place::Constant(0),
+            Value::ScalarOffset(offset) => Place::Constant(i64::from(offset).cast_unsigned()),
+            _ => return None,
+        };
+        Some(Source { neg: operand.neg, abs: operand.abs, high, ..Source::plain(place) })
+    }
+
+    /// The place of a result.
+    pub(super) fn target(&self, operand: &Operand) -> Option<Target> {
+        Some(match operand.value {
+            Value::Register(Register::Vgpr { first, words, half }) => {
+                Target::Vector { first: self.vector(first, words)?, half }
+            }
+            Value::Register(register) => match scalar_index(register)? {
+                NULL => Target::Scalar(u8::try_from(DROPPED).ok()?),
+                index => Target::Scalar(u8::try_from(index).ok()?),
+            },
+            _ => return None,
+        })
+    }
+
+    fn vector(&self, first: u8, words: u8) -> Option<u16> {
+        (usize::from(first) + usize::from(words.max(1)) <= self.rows).then_some(u16::from(first))
+    }
+
+    /// Whether lanes are permuted before the operation.
+    pub(super) const fn permutes(&self) -> bool {
+        !matches!(self.instruction.modifiers.lanes, Lanes::Own)
+    }
+}
+
+/// An inline integer in the type of its operand, sign-extended.
+fn integer(value: i8, _element: ElementType) -> u64 {
+    i64::from(value).cast_unsigned()
+}
+
+fn scalar_place(register: Register) -> Option<Place> {
+    Some(match register {
+        Register::Special { name, .. } => match name {
+            Special::SharedBase | Special::SharedLimit | Special::PrivateBase | Special::PrivateLimit => {
+                Place::Constant(aperture(name))
+            }
+            Special::Scc => Place::Scc,
+            Special::Execz => Place::Execz,
+            Special::Vccz => Place::Vccz,
+            _ => Place::Scalar(u8::try_from(scalar_index(register)?).ok()?),
+        },
+        _ => Place::Scalar(u8::try_from(scalar_index(register)?).ok()?),
+    })
+}
+
+/// High word of the addresses that mean LDS.
+pub(crate) const SHARED_APERTURE: u32 = 0x0001_0000;
+/// High word of the addresses that mean scratch.
+pub(crate) const PRIVATE_APERTURE: u32 = 0x0002_0000;
+
+fn aperture(name: Special) -> u64 {
+    let (high, low) = match name {
+        Special::SharedBase => (SHARED_APERTURE, 0),
+        Special::SharedLimit => (SHARED_APERTURE, u32::MAX),
+        Special::PrivateBase => (PRIVATE_APERTURE, 0),
+        _ => (PRIVATE_APERTURE, u32::MAX),
+    };
+    u64::from(high) << 32 | u64::from(low)
+}
+
+fn scalar_index(register: Register) -> Option<usize> {
+    Some(match register {
+        Register::Sgpr { first, .. } => usize::from(first),
+        Register::Ttmp { first, .. } => TTMP + usize::from(first),
+        Register::Special { name, .. } => match name {
+            Special::VccLo => VCC,
+            Special::VccHi => VCC + 1,
+            Special::ExecLo => EXEC,
+            Special::ExecHi => EXEC + 1,
+            Special::M0 => M0,
+            Special::Null => NULL,
+            _ => return None,
+        },
+        Register::Vgpr { .. } | Register::Agpr { .. } => return None,
+    })
+}

@@ -1,0 +1,208 @@
+//! Packed operations, dot products and mixed-precision multiply-add.
+
+use crate::exec::{
+    element::{Element, clamp16, words},
+    float::{F16, bf16_to_f32, f32_to_bf16, half_word},
+    op::{Op, Source},
+    table::instructions,
+    vector_float::half_fma,
+    wave::Wave,
+};
+
+/// The halves that a packed operation reads from a source: for the low and for the high result.
+#[inline(always)]
+fn halves(source: &Source, bits: u32, sign: u16) -> (u16, u16) {
+    let pick = |high: bool| half_word(u64::from(if high { bits >> 16 } else { bits }));
+    let (low, high) = (pick(source.high), pick(source.high_of_high));
+    (if source.neg { low ^ sign } else { low }, if source.neg_high { high ^ sign } else { high })
+}
+
+/// One 16-bit operation on both halves.
+#[inline(always)]
+fn both<const L: usize>(wave: &mut Wave<L>, op: &Op<L>, float: bool, f: impl Fn(u16, u16, u16) -> u16) {
+    let rows: [[u32; L]; 3] = std::array::from_fn(|index| words(wave, &op.sources[index]));
+    let sign = if float { 0x8000 } else { 0 };
+    let mut row = [0_u32; L];
+    for lane in 0..L {
+        let (a, b, c) = (
+            halves(&op.sources[0], rows[0][lane], sign),
+            halves(&op.sources[1], rows[1][lane], sign),
+            halves(&op.sources[2], rows[2][lane], sign),
+        );
+        let (mut low, mut high) = (f(a.0, b.0, c.0), f(a.1, b.1, c.1));
+        if float && op.clamp {
+            (low, high) = (clamp16(F16(low)).0, clamp16(F16(high)).0);
+        }
+        row[lane] = u32::from(low) | u32::from(high) << 16;
+    }
+    let mask = wave.exec();
+    u32::store(wave, op.target, &row, mask);
+}
+
+#[inline(always)]
+fn float2(a: u16, b: u16, f: impl Fn(f32, f32) -> f32) -> u16 {
+    F16::from_f32(f(F16(a).to_f32(), F16(b).to_f32())).0
+}
+
+const fn signed(x: u16) -> i16 {
+    x.cast_signed()
+}
+
+/// Sums of products of parts, and an addend: the parts of each word are read by `part`.
+#[inline(always)]
+fn dot<const L: usize>(wave: &mut Wave<L>, op: &Op<L>, f: impl Fn(u32, u32, u32) -> u32) {
+    let rows: [[u32; L]; 3] = std::array::from_fn(|index| words(wave, &op.sources[index]));
+    let row = std::array::from_fn(|lane| f(rows[0][lane], rows[1][lane], rows[2][lane]));
+    let mask = wave.exec();
+    u32::store(wave, op.target, &row, mask);
+}
+
+/// `width`-bit part of a word, sign-extended if asked.
+#[inline(always)]
+fn part(word: u32, index: u32, width: u32, signed: bool) -> i64 {
+    let above = 32 - width;
+    let shifted = word >> (index * width) << above;
+    if signed { i64::from(shifted.cast_signed() >> above) } else { i64::from(shifted >> above) }
+}
+
+/// Integer dot product; signs of the sources as `neg` says, the sum is signed if either is.
+#[inline(always)]
+fn integer_dot<const L: usize>(wave: &mut Wave<L>, op: &Op<L>, width: u32, by_modifier: bool) {
+    let signs = [by_modifier && op.sources[0].neg, by_modifier && op.sources[1].neg];
+    let clamp = op.clamp;
+    dot(wave, op, |a, b, c| {
+        let products: i64 = (0..32 / width)
+            .map(|index| part(a, index, width, signs[0]) * part(b, index, width, signs[1]))
+            .sum();
+        if by_modifier {
+            let sum = products + i64::from(c.cast_signed());
+            let sum = if clamp { sum.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) } else { sum };
+            crate::exec::wave::low(sum.cast_unsigned())
+        } else {
+            let sum = products + i64::from(c);
+            let sum = if clamp { sum.min(i64::from(u32::MAX)) } else { sum };
+            crate::exec::wave::low(sum.cast_unsigned())
+        }
+    });
+}
+
+/// Two products and an addend in binary32. The products are exact; each sum is rounded.
+#[inline(always)]
+fn float_dot<const L: usize>(wave: &mut Wave<L>, op: &Op<L>, packed: bool, to_f32: impl Fn(u16) -> f32) {
+    let rows: [[u32; L]; 2] = std::array::from_fn(|index| words(wave, &op.sources[index]));
+    let addends = f32::row(wave, &op.sources[2]);
+    let whole = |source: &Source| {
+        if packed {
+            *source
+        } else {
+            Source { high: false, high_of_high: true, neg: false, neg_high: false, ..*source }
+        }
+    };
+    let (first, second) = (whole(&op.sources[0]), whole(&op.sources[1]));
+    let mut row = [0.0; L];
+    for lane in 0..L {
+        let (a, b) = (halves(&first, rows[0][lane], 0x8000), halves(&second, rows[1][lane], 0x8000));
+        row[lane] = to_f32(a.0).mul_add(to_f32(b.0), to_f32(a.1).mul_add(to_f32(b.1), addends[lane]));
+    }
+    f32::finish(wave, op, &mut row);
+    let mask = wave.exec();
+    f32::store(wave, op.target, &row, mask);
+}
+
+/// Products and addend of 16-bit parts, in binary32, rounded to 16 bits once.
+#[inline(always)]
+fn half_dot<const L: usize>(
+    wave: &mut Wave<L>,
+    op: &Op<L>,
+    to_f32: impl Fn(u16) -> f32,
+    from_f32: impl Fn(f32) -> u16,
+) {
+    let rows: [[u32; L]; 2] = std::array::from_fn(|index| words(wave, &op.sources[index]));
+    let addends = u16::row(wave, &op.sources[2]);
+    let row = std::array::from_fn(|lane| {
+        let pairs = (0..2).map(|half| {
+            let pick = |bits: u32| to_f32(half_word(u64::from(bits >> (16 * half))));
+            f64::from(pick(rows[0][lane])) * f64::from(pick(rows[1][lane]))
+        });
+        #[expect(clippy::cast_possible_truncation, reason = "the rounding is meant")]
+        let sum = (pairs.sum::<f64>() + f64::from(to_f32(addends[lane]))) as f32;
+        from_f32(sum)
+    });
+    let mask = wave.exec();
+    u16::store(wave, op.target, &row, mask);
+}
+
+/// A source of a mixed operation: binary16 from a half, or binary32.
+#[inline(always)]
+fn mixed<const L: usize>(wave: &Wave<L>, source: &Source) -> [f32; L] {
+    let row = words(wave, source).map(|bits| {
+        if source.high_of_high {
+            F16(half_word(u64::from(if source.high { bits >> 16 } else { bits }))).to_f32()
+        } else {
+            f32::from_bits(bits)
+        }
+    });
+    // `neg_high` stands for the absolute value here.
+    let row = if source.neg_high { row.map(f32::abs) } else { row };
+    if source.neg { row.map(|value| -value) } else { row }
+}
+
+#[inline(always)]
+fn mix<const L: usize, D: Element>(wave: &mut Wave<L>, op: &Op<L>, f: impl Fn(f32, f32, f32) -> D) {
+    let (a, b, c) = (mixed(wave, &op.sources[0]), mixed(wave, &op.sources[1]), mixed(wave, &op.sources[2]));
+    let mut row = [D::default(); L];
+    for lane in 0..L {
+        row[lane] = f(a[lane], b[lane], c[lane]);
+    }
+    D::finish(wave, op, &mut row);
+    let mask = wave.exec();
+    D::store(wave, op.target, &row, mask);
+}
+
+/// The product is exact in binary64; the sum is rounded to binary16 by way of binary32, as the hardware's is.
+#[inline(always)]
+fn mix16(a: f32, b: f32, c: f32) -> F16 {
+    F16::from_f32(a.mul_add(b, c))
+}
+
+instructions! {
+    /// Both halves at once.
+    halves_at_once(wave, op, environment) {
+        "v_pk_add_f16" => both(wave, op, true, |a, b, _| float2(a, b, |a, b| a + b));
+        "v_pk_mul_f16" => both(wave, op, true, |a, b, _| float2(a, b, |a, b| a * b));
+        "v_pk_fma_f16" | "v_pk_fmac_f16" => both(wave, op, true, |a, b, c| half_fma(F16(a), F16(b), F16(c)).0);
+        "v_pk_min_f16" => both(wave, op, true, |a, b, _| float2(a, b, f32::min));
+        "v_pk_max_f16" => both(wave, op, true, |a, b, _| float2(a, b, f32::max));
+        "v_pk_add_u16" => { let clamp = op.clamp; both(wave, op, false, |a, b, _| if clamp { a.saturating_add(b) } else { a.wrapping_add(b) }) };
+        "v_pk_sub_u16" => { let clamp = op.clamp; both(wave, op, false, |a, b, _| if clamp { a.saturating_sub(b) } else { a.wrapping_sub(b) }) };
+        "v_pk_add_i16" => { let clamp = op.clamp; both(wave, op, false, |a, b, _| if clamp { signed(a).saturating_add(signed(b)).cast_unsigned() } else { a.wrapping_add(b) }) };
+        "v_pk_sub_i16" => { let clamp = op.clamp; both(wave, op, false, |a, b, _| if clamp { signed(a).saturating_sub(signed(b)).cast_unsigned() } else { a.wrapping_sub(b) }) };
+        "v_pk_mad_u16" | "v_pk_mad_i16" => both(wave, op, false, |a, b, c| a.wrapping_mul(b).wrapping_add(c));
+        "v_pk_mul_lo_u16" => both(wave, op, false, |a, b, _| a.wrapping_mul(b));
+        "v_pk_min_u16" => both(wave, op, false, |a, b, _| a.min(b));
+        "v_pk_max_u16" => both(wave, op, false, |a, b, _| a.max(b));
+        "v_pk_min_i16" => both(wave, op, false, |a, b, _| signed(a).min(signed(b)).cast_unsigned());
+        "v_pk_max_i16" => both(wave, op, false, |a, b, _| signed(a).max(signed(b)).cast_unsigned());
+        "v_pk_lshlrev_b16" => both(wave, op, false, |a, b, _| b << (a & 15));
+        "v_pk_lshrrev_b16" => both(wave, op, false, |a, b, _| b >> (a & 15));
+        "v_pk_ashrrev_i16" => both(wave, op, false, |a, b, _| (signed(b) >> (a & 15)).cast_unsigned());
+    }
+}
+
+instructions! {
+    /// Dot products and mixed precision.
+    products(wave, op, environment) {
+        "v_dot2_f32_f16" => float_dot(wave, op, true, |bits| F16(bits).to_f32());
+        "v_dot2_f32_bf16" => float_dot(wave, op, true, bf16_to_f32);
+        "v_dot2acc_f32_f16" => float_dot(wave, op, false, |bits| F16(bits).to_f32());
+        "v_dot2_f16_f16" => half_dot(wave, op, |bits| F16(bits).to_f32(), |value| F16::from_f32(value).0);
+        "v_dot2_bf16_bf16" => half_dot(wave, op, bf16_to_f32, f32_to_bf16);
+        "v_dot4_i32_iu8" => integer_dot(wave, op, 8, true);
+        "v_dot8_i32_iu4" => integer_dot(wave, op, 4, true);
+        "v_dot4_u32_u8" => integer_dot(wave, op, 8, false);
+        "v_dot8_u32_u4" => integer_dot(wave, op, 4, false);
+        "v_fma_mix_f32" => mix(wave, op, f32::mul_add);
+        "v_fma_mixlo_f16" => mix(wave, op, mix16);
+        "v_fma_mixhi_f16" => mix(wave, op, mix16);
+    }
+}

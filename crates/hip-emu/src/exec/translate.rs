@@ -1,0 +1,415 @@
+//! From decoded instructions to operations.
+
+use crate::{
+    Arch, Family, FaultKind, Half, Instruction, Lanes, LaunchFault, Value, decode,
+    exec::{
+        atomic_ops, control,
+        environment::Environment,
+        lanes, matrix, memory_ops,
+        op::{Op, Operands, Place, Run, Source, Target},
+        packed, scalar_ops,
+        space::{ADDRESS, BASE, DATA, DATA2},
+        table::Cpu,
+        vector_float, vector_int,
+        wave::{VCC, Wave},
+    },
+    operand::Operand,
+};
+
+/// Stops the wave: there is no such instruction, or it is not executed.
+fn refuse<const L: usize>(wave: &mut Wave<L>, _op: &Op<L>, _environment: &mut Environment<'_>) {
+    lanes::unsupported(wave);
+}
+
+/// Stops the wave within an instruction or outside the code.
+fn outside<const L: usize>(wave: &mut Wave<L>, _op: &Op<L>, _environment: &mut Environment<'_>) {
+    wave.fault(LaunchFault::new(FaultKind::LeftCode, None));
+}
+
+impl<const L: usize> Op<L> {
+    fn new(run: Run<L>, length: usize) -> Self {
+        Self {
+            run,
+            inner: run,
+            target: Target::None,
+            second: Target::None,
+            sources: [Source::ZERO; 4],
+            clamp: false,
+            output: 0,
+            length: u8::try_from(length / 4).unwrap_or(1),
+            immediate: 0,
+            words: 0,
+            lanes: Lanes::Own,
+            pair: false,
+        }
+    }
+}
+
+/// One operation for each word of code, for a kernel with `rows` vector registers.
+pub(super) fn translate<const L: usize>(arch: Arch, code: &[u8], rows: usize) -> Vec<Op<L>> {
+    let cpu = Cpu::detect();
+    let mut ops = vec![Op::new(outside::<L>, 4); code.len() / 4];
+    let mut at = 0;
+    while at < ops.len() {
+        let rest = code.get(4 * at..).unwrap_or(&[]);
+        let Ok(instruction) = decode(arch, rest) else {
+            ops[at] = Op::new(refuse::<L>, 4);
+            at += 1;
+            continue;
+        };
+        let words = instruction.length() / 4;
+        match operations(&instruction, rows, cpu) {
+            Some((first, second)) => {
+                ops[at] = first;
+                if let (Some(second), Some(place)) = (second, ops.get_mut(at + 1)) {
+                    *place = second;
+                }
+            }
+            None => ops[at] = Op::new(refuse::<L>, instruction.length()),
+        }
+        at += words.max(1);
+    }
+    ops
+}
+
+/// The mnemonic without the suffix of its encoding.
+fn stem(mnemonic: &str) -> &str {
+    let mut stem = mnemonic;
+    for suffix in ["_dpp8", "_dpp", "_e32", "_e64", "_sdwa"] {
+        stem = stem.strip_suffix(suffix).unwrap_or(stem);
+    }
+    stem.strip_suffix("_e64").unwrap_or(stem)
+}
+
+/// An instruction's operation, and that of a pair's second half.
+fn operations<const L: usize>(
+    instruction: &Instruction,
+    rows: usize,
+    cpu: Cpu,
+) -> Option<(Op<L>, Option<Op<L>>)> {
+    let length = instruction.length();
+    if instruction.family() != Family::Vopd {
+        return operation(instruction, instruction.mnemonic(), instruction.operands(), rows, cpu, length)
+            .map(|op| (op, None));
+    }
+    let single = |mnemonic: &str| mnemonic.replacen("v_dual_", "v_", 1);
+    let (first, second) = (single(instruction.mnemonic()), single(instruction.second_mnemonic()?));
+    let mut first = operation(instruction, &first, instruction.operands(), rows, cpu, length)?;
+    let second = operation(instruction, &second, instruction.second_operands(), rows, cpu, length)?;
+    first.pair = true;
+    Some((first, Some(second)))
+}
+
+/// Where the function of a mnemonic is.
+fn body<const L: usize>(family: Family, stem: &str, cpu: Cpu) -> Option<Run<L>> {
+    match family {
+        Family::Sop1 | Family::Sop2 | Family::Sopc | Family::Sopk | Family::Sopp => {
+            scalar_ops::one(stem, cpu)
+                .or_else(|| scalar_ops::two(stem, cpu))
+                .or_else(|| scalar_ops::comparison(stem, cpu))
+                .or_else(|| control::flow(stem, cpu))
+        }
+        Family::Smem => memory_ops::scalar(stem, cpu).or_else(|| control::flow(stem, cpu)),
+        Family::Vopc => comparison(stem, cpu),
+        Family::Vop1 | Family::Vop2 | Family::Vop3 | Family::Vopd => vector_float::arithmetic(stem, cpu)
+            .or_else(|| vector_int::arithmetic(stem, cpu))
+            .or_else(|| vector_int::bits(stem, cpu))
+            .or_else(|| vector_float::unary(stem, cpu))
+            .or_else(|| vector_float::conversion(stem, cpu))
+            .or_else(|| lanes::masks(stem, cpu))
+            .or_else(|| lanes::crossing(stem, cpu))
+            .or_else(|| packed::products(stem, cpu))
+            .or_else(|| packed::halves_at_once(stem, cpu))
+            .or_else(|| control::flow(stem, cpu))
+            .or_else(|| comparison(stem, cpu)),
+        Family::Vop3p => packed::halves_at_once(stem, cpu)
+            .or_else(|| packed::products(stem, cpu))
+            .or_else(|| matrix::multiply(stem, cpu)),
+        Family::Ds => memory_ops::lds(stem, cpu)
+            .or_else(|| memory_ops::lds_pairs(stem, cpu))
+            .or_else(|| atomic_ops::lds_atomics(stem, cpu))
+            .or_else(|| lanes::crossing(stem, cpu))
+            .or_else(|| control::flow(stem, cpu)),
+        Family::Global => memory_ops::global(stem, cpu).or_else(|| atomic_ops::global_atomics(stem, cpu)),
+        Family::Flat => memory_ops::flat(stem, cpu).or_else(|| atomic_ops::flat_atomics(stem, cpu)),
+        Family::Scratch => memory_ops::scratch(stem, cpu),
+        Family::Mubuf => memory_ops::buffer(stem, cpu)
+            .or_else(|| atomic_ops::buffer_atomics(stem, cpu))
+            .or_else(|| control::flow(stem, cpu)),
+        _ => None,
+    }
+}
+
+fn comparison<const L: usize>(stem: &str, cpu: Cpu) -> Option<Run<L>> {
+    vector_float::compare32(stem, cpu)
+        .or_else(|| vector_float::compare16(stem, cpu))
+        .or_else(|| vector_float::compare64(stem, cpu))
+        .or_else(|| vector_float::classes(stem, cpu))
+        .or_else(|| vector_int::compare_i32(stem, cpu))
+        .or_else(|| vector_int::compare_u32(stem, cpu))
+        .or_else(|| vector_int::compare_i64(stem, cpu))
+        .or_else(|| vector_int::compare_u64(stem, cpu))
+        .or_else(|| vector_int::compare_i16(stem, cpu))
+        .or_else(|| vector_int::compare_u16(stem, cpu))
+}
+
+fn operation<const L: usize>(
+    instruction: &Instruction,
+    mnemonic: &str,
+    operands: &[Operand],
+    rows: usize,
+    cpu: Cpu,
+    length: usize,
+) -> Option<Op<L>> {
+    let stem = stem(mnemonic);
+    let family = instruction.family();
+    let mut op = Op::new(body(family, stem, cpu)?, length);
+    let places = Operands::new(instruction, rows);
+    let modifiers = instruction.modifiers();
+    if modifiers.gds || modifiers.to_lds || modifiers.texture_fail {
+        return None;
+    }
+    op.clamp = modifiers.clamp;
+    op.output = modifiers.output;
+    if op.clamp && !clamps(stem) {
+        return None;
+    }
+    match family {
+        Family::Ds | Family::Global | Family::Flat | Family::Scratch | Family::Mubuf => {
+            memory(&mut op, instruction, stem, operands, &places)?;
+        }
+        Family::Smem => scalar_memory(&mut op, instruction, operands, &places)?,
+        Family::Sopp | Family::Sopk | Family::Sop1 | Family::Sop2 | Family::Sopc => {
+            scalar(&mut op, stem, operands, &places)?;
+        }
+        _ => vector(&mut op, instruction, stem, operands, &places)?,
+    }
+    if places.permutes() {
+        permute(&mut op, stem, modifiers.lanes)?;
+    }
+    Some(op)
+}
+
+/// Whether the body of an operation honours the clamp bit.
+fn clamps(stem: &str) -> bool {
+    ["_f16", "_f32", "_f64", "_iu8", "_iu4", "_u32_u8", "_u32_u4"].iter().any(|suffix| stem.ends_with(suffix))
+        || ["v_add_nc_", "v_sub_nc_", "v_subrev_nc_", "v_pk_add_", "v_pk_sub_"]
+            .iter()
+            .any(|prefix| stem.starts_with(prefix))
+}
+
+/// Lane permutation before the operation.
+fn permute<const L: usize>(op: &mut Op<L>, stem: &str, lanes: Lanes) -> Option<()> {
+    let known = match lanes {
+        Lanes::Rows { control, .. } => lanes::known_control(control),
+        Lanes::Eights { .. } => true,
+        Lanes::Own | Lanes::SubDword { .. } => false,
+    };
+    if !known || stem.starts_with("v_cmpx") || op.sources[0].vector().is_none() || op.pair {
+        return None;
+    }
+    op.lanes = lanes;
+    op.inner = op.run;
+    op.run = lanes::permuted::<L>;
+    Some(())
+}
+
+fn vector<const L: usize>(
+    op: &mut Op<L>,
+    instruction: &Instruction,
+    stem: &str,
+    operands: &[Operand],
+    places: &Operands<'_>,
+) -> Option<()> {
+    let mut sources = 0;
+    let mut targets = 0;
+    let mask_result = stem.starts_with("v_cmp_");
+    for (index, operand) in operands.iter().enumerate() {
+        // Relative moves list their result among what they read.
+        let result = operand.written || (index == 0 && stem.starts_with("v_movrel"));
+        if result {
+            let target = places.target(operand)?;
+            match targets {
+                0 => op.target = target,
+                _ => op.second = target,
+            }
+            targets += 1;
+        } else {
+            *op.sources.get_mut(sources)? = places.source(operand)?;
+            sources += 1;
+        }
+    }
+    if mask_result && op.target == Target::None {
+        op.target = Target::Scalar(u8::try_from(VCC).ok()?);
+    }
+    // The result is also the addend.
+    if (stem.contains("fmac") || stem.contains("dot2acc"))
+        && let Target::Vector { first, half } = op.target
+    {
+        *op.sources.get_mut(sources)? =
+            Source { high: half == Half::High, ..Source::plain(Place::Vector(first)) };
+    }
+    if stem == "v_cndmask_b32" && sources == 2 {
+        op.sources[2] = Source::plain(Place::Scalar(u8::try_from(VCC).ok()?));
+    }
+    halves(op, instruction, stem);
+    Some(())
+}
+
+/// Which halves of their registers a 16-bit operation reads and writes.
+fn halves<const L: usize>(op: &mut Op<L>, instruction: &Instruction, stem: &str) {
+    let bits = instruction.modifiers().sources;
+    match instruction.family() {
+        Family::Vop3p => {
+            let mix = stem.starts_with("v_fma_mix");
+            for (source, bits) in op.sources.iter_mut().zip(bits) {
+                // Packed: 1 negates what the low result reads, 2 what the high result reads. Mixed: sign, magnitude.
+                (source.neg, source.neg_high) = (bits & 1 != 0, bits & 2 != 0);
+                (source.abs, source.high, source.high_of_high) = (false, bits & 4 != 0, bits & 8 != 0);
+            }
+            if let (true, Target::Vector { first, .. }) = (mix && stem.ends_with("f16"), op.target) {
+                let half = if stem == "v_fma_mixhi_f16" { Half::High } else { Half::Low };
+                op.target = Target::Vector { first, half };
+            }
+        }
+        Family::Vop2 if stem == "v_pk_fmac_f16" => {
+            for source in &mut op.sources {
+                source.high_of_high = true;
+            }
+        }
+        Family::Vop3 => {
+            for (source, bits) in op.sources.iter_mut().zip(bits) {
+                source.high |= bits & 4 != 0;
+            }
+            if let (true, Target::Vector { first, half: Half::Whole }) = (bits[0] & 8 != 0, op.target) {
+                op.target = Target::Vector { first, half: Half::High };
+            }
+            if stem.starts_with("v_permlane") {
+                op.output = (bits[0] >> 2 & 1) | (bits[1] >> 2 & 1) << 1;
+                op.sources.iter_mut().for_each(|source| source.high = false);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn scalar<const L: usize>(
+    op: &mut Op<L>,
+    stem: &str,
+    operands: &[Operand],
+    places: &Operands<'_>,
+) -> Option<()> {
+    let mut sources = 0;
+    for operand in operands {
+        match operand.value {
+            Value::Branch(words) => op.immediate = i32::from(words),
+            Value::HardwareRegister(code) => op.immediate = i32::from(code),
+            Value::Immediate(bits) if stem.starts_with("s_cmpk") || stem.ends_with("k_i32") => {
+                let signed = i64::from(bits.cast_signed()).cast_unsigned();
+                let value = if stem.ends_with("_u32") { u64::from(bits) } else { signed };
+                *op.sources.get_mut(sources)? = Source::constant(value);
+                sources += 1;
+            }
+            Value::Number(bits) if stem.starts_with("s_cmpk") || stem.ends_with("k_i32") => {
+                let bits = u16::try_from(bits & 0xffff).ok()?;
+                let signed = i64::from(bits.cast_signed()).cast_unsigned();
+                let value = if stem.ends_with("_u32") { u64::from(bits) } else { signed };
+                *op.sources.get_mut(sources)? = Source::constant(value);
+                sources += 1;
+            }
+            Value::Immediate(bits) => op.immediate = i32::from(bits),
+            Value::Number(bits) => op.immediate = bits.cast_signed(),
+            Value::WaitCounters(_)
+            | Value::DelayAlu(_)
+            | Value::DependencyCounters(_)
+            | Value::Message(_)
+            | Value::EndCode(_)
+            | Value::Version(_) => {}
+            _ if operand.written => op.target = places.target(operand)?,
+            _ => {
+                *op.sources.get_mut(sources)? = places.source(operand)?;
+                sources += 1;
+            }
+        }
+    }
+    Some(())
+}
+
+fn scalar_memory<const L: usize>(
+    op: &mut Op<L>,
+    instruction: &Instruction,
+    operands: &[Operand],
+    places: &Operands<'_>,
+) -> Option<()> {
+    let mut sources = 0;
+    for operand in operands {
+        if operand.written {
+            op.target = places.target(operand)?;
+        } else {
+            *op.sources.get_mut(sources)? = places.source(operand)?;
+            sources += 1;
+        }
+    }
+    if instruction.modifiers().offset_named {
+        op.immediate = instruction.modifiers().offset;
+    }
+    Some(())
+}
+
+fn memory<const L: usize>(
+    op: &mut Op<L>,
+    instruction: &Instruction,
+    stem: &str,
+    operands: &[Operand],
+    places: &Operands<'_>,
+) -> Option<()> {
+    let modifiers = instruction.modifiers();
+    let mut unwritten = Vec::with_capacity(4);
+    for operand in operands {
+        if operand.written {
+            op.target = places.target(operand)?
+        } else {
+            unwritten.push(places.source(operand)?)
+        }
+    }
+    op.immediate = modifiers.offset;
+    // Invalidations of caches have no operands.
+    if operands.is_empty() {
+        return Some(());
+    }
+    let mut rest = unwritten.into_iter();
+    let lds = instruction.family() == Family::Ds;
+    let stores = !stem.contains("_load_");
+    if instruction.family() == Family::Mubuf {
+        // Printed: data, address, descriptor, offset. The data of a load is its result.
+        if stores && op.target == Target::None || stem.contains("atomic") {
+            op.sources[DATA] = rest.next()?;
+        }
+        op.sources[ADDRESS] = rest.next()?;
+        op.sources[BASE] = rest.next()?;
+        op.sources[DATA2] = rest.next().unwrap_or(Source::ZERO);
+        op.output = u8::from(modifiers.index_enable) | u8::from(modifiers.offset_enable) << 1;
+        // A returning atomic's data is its result too.
+        if stem.contains("atomic") && op.target != Target::None {
+            return None;
+        }
+        return Some(());
+    }
+    op.sources[ADDRESS] = rest.next().unwrap_or(Source::ZERO);
+    if stores || lds {
+        op.sources[DATA] = rest.next().unwrap_or(Source::ZERO);
+    }
+    if lds {
+        op.sources[DATA2] = rest.next().unwrap_or(Source::ZERO);
+        if stem.contains("2addr") {
+            op.immediate = i32::from(modifiers.pair_offsets[0]) | i32::from(modifiers.pair_offsets[1]) << 8;
+        }
+    } else {
+        op.sources[BASE] = rest.next().unwrap_or(Source::ZERO);
+        // The null register stands for no base.
+        if op.sources[BASE].place == Place::Scalar(124) {
+            op.sources[BASE] = Source::ZERO;
+        }
+    }
+    Some(())
+}
