@@ -72,7 +72,7 @@ pub enum ValueKind {
     /// A plain value.
     ByValue,
     /// Added by the compiler and filled by the runtime: `hidden_block_count_x` and its like.
-    Hidden(String),
+    Hidden(Box<str>),
     /// Anything else: images, samplers, queues.
     Other(String),
 }
@@ -113,7 +113,7 @@ fn arg(map: &Value) -> Result<ArgInfo, HsacoError> {
     let kind = match text(map, ".value_kind")?.as_str() {
         "global_buffer" => ValueKind::GlobalBuffer,
         "by_value" => ValueKind::ByValue,
-        hidden if hidden.starts_with("hidden_") => ValueKind::Hidden(hidden.to_owned()),
+        hidden if hidden.starts_with("hidden_") => ValueKind::Hidden(hidden.into()),
         other => ValueKind::Other(other.to_owned()),
     };
     let name = field(map, ".name").and_then(Value::as_str).map(str::to_owned);
