@@ -1,5 +1,9 @@
-//! AMDGPU machine code on the CPU: a decoder and a disassembler.
+//! AMDGPU machine code on the CPU: an executor of gfx1100 code objects, a decoder and a disassembler.
 //!
+//! - [`Machine`] is one emulated card: [`Memory`], [`Machine::load`] for code objects, [`Machine::launch`] for kernels.
+//!   Every access is checked against the allocations; what is not executed stops the launch with its name and place.
+//! - [`api`] is HIP's function table over a card of this process. With the feature `cdylib` the same functions are
+//!   exported: `cargo rustc -p hip-emu --lib --features cdylib --crate-type cdylib` builds a stand-in for `libamdhip64`.
 //! - [`decode`] reads one instruction of an [`Arch`] into an [`Instruction`]: mnemonic, [`Family`], typed operands and
 //!   modifiers, length. It allocates nothing and never panics; what it does not know is a [`DecodeError`] that names it.
 //! - Printing an [`Instruction`] gives LLVM's text; [`Dialect`] chooses whose spelling.
@@ -14,7 +18,10 @@
 //! | `Gfx90a` | gfx90a | 64 lanes |
 //! | `Gfx940` | gfx940 to gfx942 | 64 lanes |
 //!
-//! What this crate does not do: it does not execute. It refuses image, export and interpolation instructions by name
+//! What this crate does not do: it executes waves of 32 lanes of `Gfx11` only, and rounds to nearest even only; it finds
+//! no races, missing waits or uninitialised reads; it tells nothing about speed. `v_exp`, `v_log`, `v_rcp`, `v_rsq`,
+//! `v_sin` and `v_cos` are computed in binary64 and rounded, where hardware may differ in the last place, and so may the
+//! order of sums in matrix operations. It refuses image, export and interpolation instructions by name
 //! ([`DecodeError::Refused`]); it reads 64-lane code of gfx10 to gfx12 as if it were 32-lane code, which has the same
 //! bits but other masks; and it does not encode. Targets that share an [`Arch`] share its table, so an operation that
 //! only some of them have decodes for all.
@@ -23,6 +30,19 @@
 //! llvm-mc's text.
 //!
 //! # Example
+//!
+//! ```no_run
+//! use hip_emu::{Dispatch, Machine, Options};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let machine = Machine::new(Options::default());
+//! let program = machine.load(&std::fs::read("kernel.hsaco")?)?;
+//! let data = machine.memory().allocate(1024)?;
+//! let dispatch = Dispatch { groups: [1, 1, 1], block: [64, 1, 1], dynamic_lds: 0 };
+//! machine.launch(&program, "kernel", &dispatch, &data.to_le_bytes())?;
+//! # Ok(())
+//! # }
+//! ```
 //!
 //! ```
 //! use hip_emu::{Arch, Value, decode};

@@ -11,7 +11,7 @@ use clap::{Parser, Subcommand};
 use hip_emu::{Arch, Dialect, KernelDescriptor, Listing};
 use hsaco::CodeObject;
 
-/// Looks into AMDGPU code objects. It decodes; it does not execute.
+/// Looks into AMDGPU code objects.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
