@@ -30,9 +30,10 @@ pub(crate) fn execute() -> Result<()> {
         ("setup", || verbs::setup::execute()),
         ("lint", verbs::lint::execute),
         ("tidy", || verbs::tidy::execute(&workspace_root())),
+        // Installs HIP's headers, which a test compiles a program against.
+        ("bindgen --check", || run(&mut cargo(&["xtask", "bindgen", "--install", "--check"]))),
         ("test", || verbs::test::execute(&[])),
         ("build-kernels --check", verbs::build_kernels::check_all),
-        ("bindgen --check", || run(&mut cargo(&["xtask", "bindgen", "--install", "--check"]))),
         ("a HIP library without a card", hip_library_without_a_card),
         ("docs", docs),
         ("examples", examples),
@@ -51,7 +52,7 @@ pub(crate) fn execute() -> Result<()> {
     Ok(())
 }
 
-/// The step before installed Debian's HIP with its headers; no CI machine has a card.
+/// The bindgen step installed Debian's HIP with its headers; no CI machine has a card.
 fn hip_library_without_a_card() -> Result<()> {
     let test = ["test", "--package", "glm", "--features", "debian-hip-test", "--test", "debian_hip"];
     run(&mut cargo(&test))
