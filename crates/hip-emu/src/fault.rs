@@ -133,6 +133,14 @@ pub enum LaunchError {
         /// The card's limit.
         most: u32,
     },
+    /// More scratch than a lane can have.
+    #[error("a lane needs {bytes} bytes of scratch, it can have {most}: the code object is damaged")]
+    TooMuchScratch {
+        /// What the kernel's descriptor asks for.
+        bytes: u32,
+        /// The card's limit.
+        most: u32,
+    },
     /// Too few argument bytes.
     #[error("the kernel takes {expected} bytes of arguments, {found} were given")]
     BadArguments {

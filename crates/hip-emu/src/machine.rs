@@ -14,6 +14,8 @@ use crate::{
 const MOST_LDS: u32 = 65_536;
 /// Work-items of a work-group, at most.
 const MOST_ITEMS: u32 = 1024;
+/// Scratch of a lane, in bytes, at most.
+const MOST_SCRATCH: u32 = 1 << 18;
 /// Scratch of a lane of kernels whose stack grows at run time, in bytes.
 const DYNAMIC_STACK: usize = 16_384;
 /// Bytes of the dispatch packet.
@@ -31,16 +33,25 @@ pub struct Options {
     pub threads: usize,
     /// Most instructions of a wave.
     pub instruction_limit: u64,
+    /// Whether a barrier that some waves end without reaching is a fault. Hardware counts only the waves that still run.
+    pub check_sync: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { target: "gfx1100".to_owned(), seed: 0, threads: 0, instruction_limit: u64::MAX }
+        Self {
+            target: "gfx1100".to_owned(),
+            seed: 0,
+            threads: 0,
+            instruction_limit: u64::MAX,
+            check_sync: false,
+        }
     }
 }
 
 impl Options {
-    /// The defaults, changed by `HIP_EMU_TARGET`, `HIP_EMU_SEED`, `HIP_EMU_THREADS` and `HIP_EMU_INSTRUCTION_LIMIT`.
+    /// The defaults, changed by `HIP_EMU_TARGET`, `HIP_EMU_SEED`, `HIP_EMU_THREADS`, `HIP_EMU_INSTRUCTION_LIMIT` and
+    /// `HIP_EMU_CHECK`, a list of which `sync` is known. A number that cannot be read leaves the default.
     #[must_use]
     pub fn from_env() -> Self {
         fn number<T: FromStr>(name: &str) -> Option<T> {
@@ -52,6 +63,8 @@ impl Options {
             seed: number("HIP_EMU_SEED").unwrap_or(default.seed),
             threads: number("HIP_EMU_THREADS").unwrap_or(default.threads),
             instruction_limit: number("HIP_EMU_INSTRUCTION_LIMIT").unwrap_or(default.instruction_limit),
+            check_sync: env::var("HIP_EMU_CHECK")
+                .is_ok_and(|list| list.split(',').any(|check| check == "sync")),
         }
     }
 }
@@ -151,6 +164,12 @@ impl Machine {
         if lds > u64::from(MOST_LDS) {
             return Err(LaunchError::TooMuchLds { bytes: lds, most: MOST_LDS });
         }
+        if descriptor.private_segment_size > MOST_SCRATCH {
+            return Err(LaunchError::TooMuchScratch {
+                bytes: descriptor.private_segment_size,
+                most: MOST_SCRATCH,
+            });
+        }
         let block = argument_block(info, descriptor, dispatch, arguments)?;
         let packet = packet(descriptor, dispatch);
         let own = [self.lend(&block)?, self.lend(&packet)?];
@@ -169,12 +188,13 @@ impl Machine {
             groups: dispatch.groups,
             block: dispatch.block,
             lds: usize::try_from(lds).unwrap_or(0),
-            scratch: scratch.max(stack).min(1 << 20).next_multiple_of(4),
+            scratch: scratch.max(stack).next_multiple_of(4),
             arguments: own[0].0.address,
             packet: own[1].0.address,
             own: &[own[0].0, own[1].0],
             limit: self.options.instruction_limit,
             order_seed: self.options.seed,
+            check_sync: self.options.check_sync,
         };
         let table = self.memory.lock();
         let result = run(&dispatched, &table, self.pool.as_ref());

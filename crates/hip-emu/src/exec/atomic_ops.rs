@@ -1,9 +1,10 @@
 //! Atomics of every address space.
 
 use crate::exec::{
+    element::Element,
     environment::Environment,
     memory_ops::{active, fail, first},
-    op::{Op, Source, Target},
+    op::{Op, Place, Source, Target},
     space::{Buffer, DATA, DATA2, Flat, Global, Lds, Space},
     table::instructions,
     wave::{Wave, low},
@@ -44,11 +45,10 @@ fn atomic64<const L: usize, S: Space>(
     let addresses = S::addresses(wave, op);
     let (mask, data) = (wave.exec(), first(op, DATA));
     let other = op.sources.get(DATA2).and_then(Source::vector).unwrap_or(data.wrapping_add(2));
-    let pair = |wave: &Wave<L>, first: usize| -> [u64; L] {
-        let (lows, highs) = (wave.row(first), wave.row(first.wrapping_add(1)));
-        std::array::from_fn(|lane| u64::from(lows[lane]) | u64::from(highs[lane]) << 32)
+    let pair = |first: usize| {
+        u64::row(wave, &Source::plain(Place::Vector(u16::try_from(first).unwrap_or(u16::MAX))))
     };
-    let (values, others) = (pair(wave, data), pair(wave, other));
+    let (values, others) = (pair(data), pair(other));
     let mut old = [0; L];
     for lane in active::<L>(mask) {
         match S::update64(wave, at, lane, addresses[lane], |word| f(word, values[lane], others[lane])) {

@@ -63,6 +63,8 @@ pub(crate) struct Dispatched<'a> {
     pub(crate) own: &'a [Allocation],
     pub(crate) limit: u64,
     pub(crate) order_seed: u64,
+    /// Whether waves that end before a barrier are a fault.
+    pub(crate) check_sync: bool,
 }
 
 /// Runs every group. Gives the instructions that were executed.
@@ -175,7 +177,7 @@ impl<'a> Batch<'a> {
         let waiting = group.waves.iter().filter(|wave| matches!(wave.stop, Some(Stop::Barrier))).count();
         let ended = group.waves.iter().filter(|wave| matches!(wave.stop, Some(Stop::End))).count();
         if waiting > 0 && waiting + ended == count {
-            if ended > 0 {
+            if ended > 0 && self.dispatched.check_sync {
                 let mut fault = LaunchFault::new(FaultKind::DivergentBarrier { waiting, ended }, None);
                 fault.group = group.id;
                 let wave = group.waves.iter().find(|wave| matches!(wave.stop, Some(Stop::Barrier)));
@@ -184,7 +186,8 @@ impl<'a> Batch<'a> {
                     |wave| self.placed(fault, wave),
                 ));
             }
-            group.waves.iter_mut().for_each(|wave| wave.stop = None);
+            let waiting = |wave: &&mut Wave<32>| matches!(wave.stop, Some(Stop::Barrier));
+            group.waves.iter_mut().filter(waiting).for_each(|wave| wave.stop = None);
         }
         Ok(ended == count)
     }

@@ -101,7 +101,7 @@ fn permute_rows<const L: usize>(wave: &mut Wave<L>, op: &Op<L>, other_row: bool)
     let (lows, highs) = (scalar32(wave, op.sources[1].place), scalar32(wave, op.sources[2].place));
     let selectors = u64::from(lows) | u64::from(highs) << 32;
     // op_sel of the first source: inactive lanes can be read; of the second: they give zero.
-    let (fetch_inactive, bound_control) = (op.output & 1 != 0, op.output & 2 != 0);
+    let (fetch_inactive, bound_control) = (op.flags & 1 != 0, op.flags & 2 != 0);
     let exec = wave.exec();
     let old = match op.target {
         Target::Vector { first, .. } => *wave.row(usize::from(first)),
@@ -277,7 +277,8 @@ fn div_fmas<const L: usize, T: Element>(wave: &mut Wave<L>, op: &Op<L>, f: impl 
     let (a, b, c) =
         (T::row(wave, &op.sources[0]), T::row(wave, &op.sources[1]), T::row(wave, &op.sources[2]));
     let scaled = wave.mask(VCC);
-    let row = std::array::from_fn(|lane| f(a[lane], b[lane], c[lane], scaled >> lane & 1 != 0));
+    let mut row = std::array::from_fn(|lane| f(a[lane], b[lane], c[lane], scaled >> lane & 1 != 0));
+    T::finish(wave, op, &mut row);
     let mask = wave.exec();
     T::store(wave, op.target, &row, mask);
 }
@@ -417,6 +418,8 @@ pub(super) unsafe fn permuted<const L: usize>(
     wave.set_mask(EXEC, written);
     // SAFETY: the contract is the caller's.
     unsafe { (op.inner)(wave, &inner, environment) };
-    // cmpx writes EXEC, and is not wrapped.
-    wave.set_mask(EXEC, exec);
+    // What has no target of its own writes EXEC.
+    if op.target != Target::None {
+        wave.set_mask(EXEC, exec);
+    }
 }

@@ -3,9 +3,9 @@
 use crate::{
     FaultKind, Half, LaunchFault,
     exec::{
-        element::{scalar64, words},
+        element::{scalar32, scalar64, words},
         environment::Environment,
-        op::{Op, Target},
+        op::{Op, Place, Target},
         space::{ADDRESS, Buffer, DATA, DATA2, Flat, Global, Lds, Scratch, Space},
         table::instructions,
         wave::{Wave, low},
@@ -204,8 +204,31 @@ fn load_scalars<const L: usize>(wave: &mut Wave<L>, op: &Op<L>, at: &mut Environ
     }
 }
 
+/// Loads words into scalar registers through a descriptor: what lies outside its range is zero.
+fn load_described<const L: usize>(wave: &mut Wave<L>, op: &Op<L>, at: &mut Environment<'_>, count: u64) {
+    let (Place::Scalar(first), Target::Scalar(target)) = (op.sources[0].place, op.target) else { return };
+    let descriptor: [u32; 4] = std::array::from_fn(|word| wave.scalar(usize::from(first) + word));
+    let base = u64::from(descriptor[0]) | u64::from(descriptor[1] & 0xffff) << 32;
+    let stride = u64::from(descriptor[1] >> 16 & 0x3fff).max(1);
+    let offset =
+        u64::from(scalar32(wave, op.sources[1].place).wrapping_add(op.immediate.cast_unsigned()) & !3);
+    for word in 0..count {
+        let place = offset + 4 * word;
+        let inside = place + 4 <= u64::from(descriptor[2]) * stride;
+        match if inside { at.load32(base.wrapping_add(place)) } else { Ok(0) } {
+            Ok(value) => wave.set_scalar(usize::from(target) + usize::try_from(word).unwrap_or(0), value),
+            Err(kind) => return wave.fault(LaunchFault::new(kind, None)),
+        }
+    }
+}
+
 instructions! {
     scalar(wave, op, at) {
+        "s_buffer_load_b32" => load_described(wave, op, at, 1);
+        "s_buffer_load_b64" => load_described(wave, op, at, 2);
+        "s_buffer_load_b128" => load_described(wave, op, at, 4);
+        "s_buffer_load_b256" => load_described(wave, op, at, 8);
+        "s_buffer_load_b512" => load_described(wave, op, at, 16);
         "s_load_b32" => load_scalars(wave, op, at, 1);
         "s_load_b64" => load_scalars(wave, op, at, 2);
         "s_load_b128" => load_scalars(wave, op, at, 4);

@@ -89,8 +89,11 @@ pub(super) struct Op<const L: usize> {
     pub(super) length: u8,
     /// Immediate: byte offset, branch distance, hardware register.
     pub(super) immediate: i32,
-    /// Words of data that a memory access moves.
-    pub(super) words: u8,
+    /// Bytes that a buffer access moves.
+    pub(super) bytes: u8,
+    /// Bits of their own: what addresses a buffer (1 index, 2 offset), what a row permutation reads (1 inactive lanes,
+    /// 2 zero from them).
+    pub(super) flags: u8,
     /// Which lanes the first source is read from.
     pub(super) lanes: Lanes,
     /// The next word holds the second half of a pair.
@@ -118,7 +121,7 @@ impl<'a> Operands<'a> {
                 Place::Vector(self.vector(first, words)?)
             }
             Value::Register(register) => scalar_place(register)?,
-            Value::Integer(value) => Place::Constant(integer(value, operand.element)),
+            Value::Integer(value) => Place::Constant(i64::from(value).cast_unsigned()),
             Value::Float(value) => Place::Constant(match operand.element {
                 ElementType::F16 | ElementType::V2F16 | ElementType::B16 | ElementType::V2B16 => {
                     u64::from(value.to_f16_bits())
@@ -163,11 +166,6 @@ impl<'a> Operands<'a> {
     pub(super) const fn permutes(&self) -> bool {
         !matches!(self.instruction.modifiers.lanes, Lanes::Own)
     }
-}
-
-/// An inline integer in the type of its operand, sign-extended.
-fn integer(value: i8, _element: ElementType) -> u64 {
-    i64::from(value).cast_unsigned()
 }
 
 fn scalar_place(register: Register) -> Option<Place> {

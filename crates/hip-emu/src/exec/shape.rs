@@ -103,7 +103,7 @@ pub(super) fn carry<const L: usize, const CARRY_IN: bool>(
     for lane in 0..L {
         let bit = u32::from(carries >> lane & 1 != 0);
         let (value, out) = f(a[lane], b[lane], bit);
-        row[lane] = if op.clamp && out { if f(0, 1, 0).1 { 0 } else { u32::MAX } } else { value };
+        row[lane] = value;
         flags[lane] = u32::from(out);
     }
     let mask = wave.exec();

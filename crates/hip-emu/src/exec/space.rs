@@ -3,7 +3,7 @@
 use crate::{
     FaultKind,
     exec::{
-        element::{scalar32, scalar64, words},
+        element::{Element, scalar32, scalar64, words},
         environment::Environment,
         op::{Op, PRIVATE_APERTURE, Place, SHARED_APERTURE, Source},
         wave::{Wave, low},
@@ -56,10 +56,10 @@ pub(super) trait Space {
         f: impl Fn(u64) -> u64,
     ) -> Result<u64, FaultKind> {
         let old = u64::from(Self::load(wave, at, lane, address, 4)?)
-            | u64::from(Self::load(wave, at, lane, address + 4, 4)?) << 32;
+            | u64::from(Self::load(wave, at, lane, address.wrapping_add(4), 4)?) << 32;
         let new = f(old);
         Self::store(wave, at, lane, address, 4, low(new))?;
-        Self::store(wave, at, lane, address + 4, 4, low(new >> 32))?;
+        Self::store(wave, at, lane, address.wrapping_add(4), 4, low(new >> 32))?;
         Ok(old)
     }
 }
@@ -68,17 +68,6 @@ pub(super) trait Space {
 #[inline(always)]
 fn offset<const L: usize>(op: &Op<L>) -> u64 {
     i64::from(op.immediate).cast_unsigned()
-}
-
-#[inline(always)]
-fn pairs<const L: usize>(wave: &Wave<L>, source: &Source) -> [u64; L] {
-    match source.place {
-        Place::Vector(first) => {
-            let (lows, highs) = (wave.row(usize::from(first)), wave.row(usize::from(first) + 1));
-            std::array::from_fn(|lane| u64::from(lows[lane]) | u64::from(highs[lane]) << 32)
-        }
-        place => [scalar64(wave, place); L],
-    }
 }
 
 /// Global memory.
@@ -90,7 +79,7 @@ impl Space for Global {
         let offset = offset(op);
         match op.sources[BASE].place {
             Place::Constant(_) => {
-                pairs(wave, &op.sources[ADDRESS]).map(|address| address.wrapping_add(offset))
+                u64::row(wave, &op.sources[ADDRESS]).map(|address| address.wrapping_add(offset))
             }
             place => {
                 let base = scalar64(wave, place).wrapping_add(offset);
@@ -270,7 +259,7 @@ impl Space for Flat {
     #[inline(always)]
     fn addresses<const L: usize>(wave: &Wave<L>, op: &Op<L>) -> [u64; L] {
         let offset = offset(op);
-        pairs(wave, &op.sources[ADDRESS]).map(|address| address.wrapping_add(offset))
+        u64::row(wave, &op.sources[ADDRESS]).map(|address| address.wrapping_add(offset))
     }
 
     fn load<const L: usize>(
@@ -318,20 +307,41 @@ impl Space for Flat {
 /// Global memory through a descriptor with a range check: reads outside give zero, writes are dropped.
 pub(super) struct Buffer;
 
-/// What `Buffer` uses as the address of a lane that is out of range.
-const OUTSIDE: u64 = u64::MAX;
+/// The address of a lane that is out of range.
+const OUTSIDE: u64 = u64::MAX - 64;
+/// The address of a lane whose access hardware would split or find in a way that is not computed.
+const UNKNOWN: u64 = u64::MAX - 128;
+
+/// Where a lane's access goes.
+enum Reach {
+    Inside,
+    Outside,
+}
+
+/// Whether a lane's address, or one of the words after it, stands for something else.
+#[inline(always)]
+fn reach(address: u64) -> Result<Reach, FaultKind> {
+    match address {
+        OUTSIDE.. => Ok(Reach::Outside),
+        UNKNOWN.. => Err(FaultKind::Unsupported),
+        _ => Ok(Reach::Inside),
+    }
+}
 
 impl Space for Buffer {
     fn addresses<const L: usize>(wave: &Wave<L>, op: &Op<L>) -> [u64; L] {
-        let Place::Scalar(first) = op.sources[BASE].place else { return [OUTSIDE; L] };
+        let Place::Scalar(first) = op.sources[BASE].place else { return [UNKNOWN; L] };
         let descriptor: [u32; 4] = std::array::from_fn(|word| wave.scalar(usize::from(first) + word));
+        let (swizzled, adds_lane) = (descriptor[1] >> 30 != 0, descriptor[3] >> 23 & 1 != 0);
+        if swizzled || adds_lane {
+            return [UNKNOWN; L];
+        }
         let base = u64::from(descriptor[0]) | u64::from(descriptor[1] & 0xffff) << 32;
         let stride = u64::from(descriptor[1] >> 16 & 0x3fff);
         let (records, select) = (u64::from(descriptor[2]), descriptor[3] >> 28 & 3);
         let scalar = u64::from(scalar32(wave, op.sources[DATA2].place));
-        let (indexed, offset_in_register) = (op.output & 1 != 0, op.output & 2 != 0);
-        let bytes = u64::from(op.words.max(1)) * 4;
-        let zero = Source::ZERO;
+        let (indexed, offset_in_register) = (op.flags & 1 != 0, op.flags & 2 != 0);
+        let (bytes, zero) = (u64::from(op.bytes), Source::ZERO);
         let address = &op.sources[ADDRESS];
         let second = match address.place {
             Place::Vector(first) if indexed => Source::plain(Place::Vector(first + 1)),
@@ -342,16 +352,20 @@ impl Space for Buffer {
         std::array::from_fn(|lane| {
             let index = u64::from(indices[lane]);
             let offset = u64::from(offsets[lane]) + u64::from(op.immediate.cast_unsigned());
+            let raw = stride == 0 || select == 3;
+            let start = if raw { index * stride + offset + scalar } else { offset };
             let outside = match select {
-                _ if stride == 0 || select == 3 => index * stride + offset + bytes.min(4) > records,
-                0 => index >= records || offset + bytes.min(4) > stride,
+                _ if raw => start >= records,
+                0 => index >= records || offset >= stride,
                 1 => index >= records,
                 _ => records == 0,
             };
-            if outside {
-                OUTSIDE
-            } else {
-                base.wrapping_add(scalar).wrapping_add(index * stride).wrapping_add(offset)
+            let end = if raw { records } else { stride };
+            let split = (raw || select == 0) && start + bytes > end;
+            match (outside, split) {
+                (true, _) => OUTSIDE,
+                (false, true) => UNKNOWN,
+                _ => base.wrapping_add(scalar).wrapping_add(index * stride).wrapping_add(offset),
             }
         })
     }
@@ -363,7 +377,10 @@ impl Space for Buffer {
         address: u64,
         bytes: usize,
     ) -> Result<u32, FaultKind> {
-        if address >= OUTSIDE - 64 { Ok(0) } else { Global::load(wave, at, lane, address, bytes) }
+        match reach(address)? {
+            Reach::Inside => Global::load(wave, at, lane, address, bytes),
+            Reach::Outside => Ok(0),
+        }
     }
 
     fn store<const L: usize>(
@@ -374,7 +391,10 @@ impl Space for Buffer {
         bytes: usize,
         value: u32,
     ) -> Result<(), FaultKind> {
-        if address >= OUTSIDE - 64 { Ok(()) } else { Global::store(wave, at, lane, address, bytes, value) }
+        match reach(address)? {
+            Reach::Inside => Global::store(wave, at, lane, address, bytes, value),
+            Reach::Outside => Ok(()),
+        }
     }
 
     fn update32<const L: usize>(
@@ -384,7 +404,10 @@ impl Space for Buffer {
         address: u64,
         f: impl Fn(u32) -> u32,
     ) -> Result<u32, FaultKind> {
-        if address >= OUTSIDE - 64 { Ok(0) } else { Global::update32(wave, at, lane, address, f) }
+        match reach(address)? {
+            Reach::Inside => Global::update32(wave, at, lane, address, f),
+            Reach::Outside => Ok(0),
+        }
     }
 
     fn update64<const L: usize>(
@@ -394,6 +417,9 @@ impl Space for Buffer {
         address: u64,
         f: impl Fn(u64) -> u64,
     ) -> Result<u64, FaultKind> {
-        if address >= OUTSIDE - 64 { Ok(0) } else { Global::update64(wave, at, lane, address, f) }
+        match reach(address)? {
+            Reach::Inside => Global::update64(wave, at, lane, address, f),
+            Reach::Outside => Ok(0),
+        }
     }
 }

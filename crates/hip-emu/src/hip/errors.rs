@@ -76,7 +76,7 @@ impl Coded for LaunchError {
         match self {
             Self::NoKernel { .. } => hipError_t::hipErrorNotFound,
             Self::BadDispatch { .. } => hipError_t::hipErrorInvalidConfiguration,
-            Self::TooMuchLds { .. } => hipError_t::hipErrorLaunchOutOfResources,
+            Self::TooMuchLds { .. } | Self::TooMuchScratch { .. } => hipError_t::hipErrorLaunchOutOfResources,
             Self::BadArguments { .. } => hipError_t::hipErrorInvalidValue,
             Self::Memory(error) => error.code(),
             Self::Fault(fault) => match fault.kind {

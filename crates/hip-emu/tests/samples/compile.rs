@@ -28,19 +28,23 @@ pub(crate) enum Dialect {
     Bare,
     /// Sources that include HIP's headers; floating-point atomics are instructions.
     Hip,
+    /// Self-contained sources of this crate.
+    Own,
 }
 
 impl Dialect {
     fn folder(self) -> PathBuf {
-        Path::new(SHARED).join(match self {
-            Dialect::Bare => "kernels",
-            Dialect::Hip => "emu/kernels",
-        })
+        match self {
+            Dialect::Bare => Path::new(SHARED).join("kernels"),
+            Dialect::Hip => Path::new(SHARED).join("emu/kernels"),
+            Dialect::Own => Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data"),
+        }
     }
 
     fn flags(self) -> &'static [&'static str] {
         match self {
             Dialect::Bare => &["-DGPU_BARE"],
+            Dialect::Own => &[],
             Dialect::Hip => &["-munsafe-fp-atomics", "-I", PRELUDE],
         }
     }

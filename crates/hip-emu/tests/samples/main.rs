@@ -7,5 +7,6 @@ mod bare;
 mod card;
 mod compare;
 mod compile;
+mod forms;
 mod hip;
 mod reference;

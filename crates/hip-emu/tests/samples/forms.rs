@@ -1,0 +1,55 @@
+//! Forms of instructions that the sample kernels lack, from a source of this crate.
+
+use hip_emu::{Dispatch, FaultKind, LaunchError, Machine, Options};
+
+use crate::card::{Arguments, Card, each_build};
+use crate::compare::assert_same;
+use crate::compile::{Dialect, builds};
+
+const THREADS: usize = 64;
+
+/// As on hardware, a barrier waits for the waves that still run.
+fn early_end(card: &Card) {
+    let y = card.upload(&[0i32; THREADS]);
+    card.launch("early_end", [1, 1, 1], THREADS, Arguments::default().buffer(&y));
+    let expected: Vec<i32> = (0..THREADS).map(|thread| i32::from(thread < 32)).collect();
+    assert_same(card, "early_end", &card.download(&y), &expected);
+}
+
+/// Within a range of 50 words and bytes: what lies outside reads zero and is not written.
+fn through_descriptor(card: &Card) {
+    const WORDS: usize = 50;
+    let x: Vec<i32> = (0..).map(|i| i * 0x0101).take(WORDS).collect();
+    let bytes: &[u8] = bytemuck::cast_slice(&x);
+    let (device_x, y) = (card.upload(&x), card.upload(&[-1i32; WORDS]));
+    let arguments = Arguments::default().buffer(&y).buffer(&device_x).size(4 * WORDS - 4);
+    card.launch("through_descriptor", [1, 1, 1], THREADS, arguments);
+    let mut expected: Vec<i32> = (0..WORDS).map(|i| x[i] + 1000 * i32::from(bytes[i]) + 1_000_000).collect();
+    expected[WORDS - 1] = -1;
+    assert_same(card, "through_descriptor", &card.download(&y), &expected);
+}
+
+#[test]
+fn forms() {
+    each_build(Dialect::Own, "forms", &[], |card| {
+        early_end(card);
+        through_descriptor(card);
+    });
+}
+
+/// With the check on, the same barrier is reported.
+#[test]
+fn a_barrier_that_a_wave_never_reaches_is_reported() {
+    for build in builds(Dialect::Own, "forms", &[]) {
+        let mut options = Options::default();
+        options.check_sync = true;
+        let machine = Machine::new(options);
+        let program = machine.load(&build.image).unwrap();
+        let y = machine.memory().allocate(4 * THREADS).unwrap();
+        let dispatch = Dispatch { groups: [1, 1, 1], block: [64, 1, 1], dynamic_lds: 0 };
+        let result = machine.launch(&program, "early_end", &dispatch, &y.to_le_bytes());
+        let Err(LaunchError::Fault(fault)) = result else { panic!("{build}: {result:?}") };
+        assert_eq!(fault.kind, FaultKind::DivergentBarrier { waiting: 1, ended: 1 }, "{build}");
+        assert_eq!(fault.wave, 0, "{build}");
+    }
+}
