@@ -5,6 +5,7 @@ use crate::exec::{
     environment::Environment,
     memory_ops::{active, fail, first},
     op::{Op, Place, Source, Target},
+    shape::each,
     space::{Buffer, DATA, DATA2, Flat, Global, Lds, Space},
     table::instructions,
     wave::{Wave, low},
@@ -57,8 +58,8 @@ fn atomic64<const L: usize, S: Space>(
         }
     }
     if let Target::Vector { first, .. } = op.target {
-        wave.write_row(usize::from(first), &old.map(low), mask);
-        wave.write_row(usize::from(first) + 1, &old.map(|word| low(word >> 32)), mask);
+        wave.write_row(usize::from(first), &each(old, low), mask);
+        wave.write_row(usize::from(first) + 1, &each(old, |word| low(word >> 32)), mask);
     }
 }
 

@@ -18,7 +18,7 @@ fn jump<const L: usize>(wave: &mut Wave<L>, op: &Op<L>) {
 
 /// Address of the next instruction.
 fn next_address<const L: usize>(wave: &Wave<L>, environment: &Environment<'_>) -> u64 {
-    environment.code_address + 4 * wave.pc as u64
+    environment.code_address.wrapping_add((wave.pc as u64).wrapping_mul(4))
 }
 
 fn jump_to<const L: usize>(wave: &mut Wave<L>, environment: &Environment<'_>, address: u64) {

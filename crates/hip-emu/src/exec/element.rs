@@ -5,6 +5,7 @@ use crate::{
     exec::{
         float::{F16, flushed},
         op::{Op, Place, Source, Target},
+        shape::{each, lanes},
         wave::{EXEC, VCC, Wave, low},
     },
 };
@@ -64,12 +65,12 @@ macro_rules! word {
         impl Element for $type {
             #[inline(always)]
             fn row<const L: usize>(wave: &Wave<L>, source: &Source) -> [Self; L] {
-                words(wave, source).map($from)
+                each(words(wave, source), $from)
             }
 
             #[inline(always)]
             fn store<const L: usize>(wave: &mut Wave<L>, target: Target, row: &[Self; L], mask: u64) {
-                store32(wave, target, &row.map($to), mask);
+                store32(wave, target, &each(*row, $to), mask);
             }
         }
     };
@@ -83,32 +84,32 @@ impl Element for f32 {
     fn row<const L: usize>(wave: &Wave<L>, source: &Source) -> [Self; L] {
         let mut row = words(wave, source);
         if source.abs {
-            row = row.map(|bits| bits & 0x7fff_ffff);
+            row = each(row, |bits| bits & 0x7fff_ffff);
         }
         if source.neg {
-            row = row.map(|bits| bits ^ 0x8000_0000);
+            row = each(row, |bits| bits ^ 0x8000_0000);
         }
-        let row = row.map(Self::from_bits);
-        if wave.mode.flushes_input32() { row.map(flushed) } else { row }
+        let row = each(row, Self::from_bits);
+        if wave.mode.flushes_input32() { each(row, flushed) } else { row }
     }
 
     #[inline(always)]
     fn store<const L: usize>(wave: &mut Wave<L>, target: Target, row: &[Self; L], mask: u64) {
-        store32(wave, target, &row.map(Self::to_bits), mask);
+        store32(wave, target, &each(*row, Self::to_bits), mask);
     }
 
     #[inline(always)]
     fn finish<const L: usize>(wave: &Wave<L>, op: &Op<L>, row: &mut [Self; L]) {
         if op.output != 0 {
             let factor = [1.0, 2.0, 4.0, 0.5][usize::from(op.output & 3)];
-            *row = row.map(|value| value * factor);
+            *row = each(*row, |value| value * factor);
         }
         if op.clamp {
             let nan = if wave.mode.clamps_nan() { 0.0 } else { Self::NAN };
-            *row = row.map(|value| if value.is_nan() { nan } else { value.clamp(0.0, 1.0) });
+            *row = each(*row, |value| if value.is_nan() { nan } else { value.clamp(0.0, 1.0) });
         }
         if wave.mode.flushes_output32() {
-            *row = row.map(flushed);
+            *row = each(*row, flushed);
         }
     }
 }
@@ -116,7 +117,7 @@ impl Element for f32 {
 #[inline(always)]
 pub(super) fn halves<const L: usize>(wave: &Wave<L>, source: &Source) -> [u16; L] {
     let shift = if source.high { 16 } else { 0 };
-    words(wave, source).map(|bits| crate::exec::float::half_word(u64::from(bits >> shift)))
+    each(words(wave, source), |bits| crate::exec::float::half_word(u64::from(bits >> shift)))
 }
 
 /// 16-bit results keep the other half of their register.
@@ -138,12 +139,12 @@ macro_rules! half_word_type {
         impl Element for $type {
             #[inline(always)]
             fn row<const L: usize>(wave: &Wave<L>, source: &Source) -> [Self; L] {
-                halves(wave, source).map($from)
+                each(halves(wave, source), $from)
             }
 
             #[inline(always)]
             fn store<const L: usize>(wave: &mut Wave<L>, target: Target, row: &[Self; L], mask: u64) {
-                store16(wave, target, &row.map($to), mask);
+                store16(wave, target, &each(*row, $to), mask);
             }
         }
     };
@@ -157,27 +158,27 @@ impl Element for F16 {
     fn row<const L: usize>(wave: &Wave<L>, source: &Source) -> [Self; L] {
         let mut row = halves(wave, source);
         if source.abs {
-            row = row.map(|bits| bits & 0x7fff);
+            row = each(row, |bits| bits & 0x7fff);
         }
         if source.neg {
-            row = row.map(|bits| bits ^ 0x8000);
+            row = each(row, |bits| bits ^ 0x8000);
         }
-        row.map(F16)
+        each(row, F16)
     }
 
     #[inline(always)]
     fn store<const L: usize>(wave: &mut Wave<L>, target: Target, row: &[Self; L], mask: u64) {
-        store16(wave, target, &row.map(|value| value.0), mask);
+        store16(wave, target, &each(*row, |value| value.0), mask);
     }
 
     #[inline(always)]
     fn finish<const L: usize>(_wave: &Wave<L>, op: &Op<L>, row: &mut [Self; L]) {
         if op.output != 0 {
             let factor = [1.0, 2.0, 4.0, 0.5][usize::from(op.output & 3)];
-            *row = row.map(|value| Self::from_f32(value.to_f32() * factor));
+            *row = each(*row, |value| Self::from_f32(value.to_f32() * factor));
         }
         if op.clamp {
-            *row = row.map(clamp16);
+            *row = each(*row, clamp16);
         }
     }
 }
@@ -197,25 +198,25 @@ macro_rules! pair {
                 let mut row = match source.place {
                     Place::Vector(first) => {
                         let (lows, highs) = (wave.row(usize::from(first)), wave.row(usize::from(first) + 1));
-                        std::array::from_fn(|lane| u64::from(lows[lane]) | u64::from(highs[lane]) << 32)
+                        lanes(|lane| u64::from(lows[lane]) | u64::from(highs[lane]) << 32)
                     }
                     place => [scalar64(wave, place); L],
                 };
                 if source.abs {
-                    row = row.map($abs);
+                    row = each(row, $abs);
                 }
                 if source.neg {
-                    row = row.map($neg);
+                    row = each(row, $neg);
                 }
-                row.map($from)
+                each(row, $from)
             }
 
             #[inline(always)]
             fn store<const L: usize>(wave: &mut Wave<L>, target: Target, row: &[Self; L], mask: u64) {
                 let Target::Vector { first, .. } = target else { return };
-                let bits = row.map($to);
-                wave.write_row(usize::from(first), &bits.map(low), mask);
-                wave.write_row(usize::from(first) + 1, &bits.map(|value| low(value >> 32)), mask);
+                let bits = each(*row, $to);
+                wave.write_row(usize::from(first), &each(bits, low), mask);
+                wave.write_row(usize::from(first) + 1, &each(bits, |value| low(value >> 32)), mask);
             }
         }
     };
@@ -234,27 +235,27 @@ impl Element for F64 {
         let plain = Source { neg: false, abs: false, ..*source };
         let mut row = u64::row(wave, &plain);
         if source.abs {
-            row = row.map(|bits| bits & (u64::MAX >> 1));
+            row = each(row, |bits| bits & (u64::MAX >> 1));
         }
         if source.neg {
-            row = row.map(|bits| bits ^ (1 << 63));
+            row = each(row, |bits| bits ^ (1 << 63));
         }
-        row.map(|bits| Self(f64::from_bits(bits)))
+        each(row, |bits| Self(f64::from_bits(bits)))
     }
 
     #[inline(always)]
     fn store<const L: usize>(wave: &mut Wave<L>, target: Target, row: &[Self; L], mask: u64) {
-        u64::store(wave, target, &row.map(|value| value.0.to_bits()), mask);
+        u64::store(wave, target, &each(*row, |value| value.0.to_bits()), mask);
     }
 
     #[inline(always)]
     fn finish<const L: usize>(_wave: &Wave<L>, op: &Op<L>, row: &mut [Self; L]) {
         if op.output != 0 {
             let factor = [1.0, 2.0, 4.0, 0.5][usize::from(op.output & 3)];
-            *row = row.map(|value| Self(value.0 * factor));
+            *row = each(*row, |value| Self(value.0 * factor));
         }
         if op.clamp {
-            *row = row.map(|value| Self(if value.0.is_nan() { 0.0 } else { value.0.clamp(0.0, 1.0) }));
+            *row = each(*row, |value| Self(if value.0.is_nan() { 0.0 } else { value.0.clamp(0.0, 1.0) }));
         }
     }
 }

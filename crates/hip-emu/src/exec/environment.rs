@@ -11,8 +11,9 @@ pub(super) struct Environment<'a> {
     words: Words<'a>,
     /// Memory of the dispatch itself: arguments and packet.
     own: &'a [Allocation],
-    /// The allocation of the last access.
+    /// The allocation of the last access, and some before it.
     last: Allocation,
+    before: [Allocation; 4],
     pub(super) lds: Vec<u8>,
     /// Bytes of scratch of each lane.
     pub(super) scratch_per_lane: usize,
@@ -30,6 +31,7 @@ impl<'a> Environment<'a> {
             words: table.words(),
             own,
             last: Allocation { address: 0, bytes: 0 },
+            before: [Allocation { address: 0, bytes: 0 }; 4],
             lds: Vec::new(),
             scratch_per_lane: 0,
             code_address: code.address,
@@ -46,9 +48,15 @@ impl<'a> Environment<'a> {
 
     #[cold]
     fn find(&mut self, address: u64, bytes: usize) -> Result<(), FaultKind> {
+        if let Some(place) = self.before.iter_mut().find(|allocation| allocation.holds(address, bytes)) {
+            std::mem::swap(place, &mut self.last);
+            return Ok(());
+        }
         let own = self.own.iter().copied().find(|allocation| allocation.holds(address, bytes));
         match own.or_else(|| self.table.find(address, bytes)) {
             Some(found) => {
+                self.before.rotate_right(1);
+                self.before[0] = self.last;
                 self.last = found;
                 Ok(())
             }

@@ -241,8 +241,8 @@ impl<'a> Batch<'a> {
     fn placed(&self, mut fault: LaunchFault, wave: &Wave<32>) -> Box<LaunchFault> {
         fault.kernel = self.dispatched.kernel.to_owned();
         fault.wave = wave.number;
-        fault.pc = self.dispatched.code_start + 4 * wave.pc as u64;
-        let rest = self.dispatched.bytes.get(4 * wave.pc..).unwrap_or(&[]);
+        fault.pc = self.dispatched.code_start.wrapping_add((wave.pc as u64).wrapping_mul(4));
+        let rest = self.dispatched.bytes.get(wave.pc.saturating_mul(4)..).unwrap_or(&[]);
         match decode(self.dispatched.arch, rest) {
             Ok(instruction) => fault.text = instruction.to_string(),
             Err(error) => {

@@ -7,7 +7,7 @@ use crate::{
         environment::Environment,
         float::{frexp, ldexp32, ldexp64},
         op::{Op, Place, Target},
-        shape::{gather, lane_mask, map3, set_second},
+        shape::{each, gather, lane_mask, lanes, map3, set_second},
         table::instructions,
         wave::{EXEC, M0, VCC, Wave, low},
     },
@@ -18,7 +18,7 @@ use crate::{
 fn select<const L: usize, T: Element>(wave: &mut Wave<L>, op: &Op<L>) {
     let (a, b) = (T::row(wave, &op.sources[0]), T::row(wave, &op.sources[1]));
     let chosen = lane_mask(wave, &op.sources[2]);
-    let row = std::array::from_fn(|lane| if chosen >> lane & 1 != 0 { b[lane] } else { a[lane] });
+    let row = lanes(|lane| if chosen >> lane & 1 != 0 { b[lane] } else { a[lane] });
     let mask = wave.exec();
     T::store(wave, op.target, &row, mask);
 }
@@ -27,8 +27,8 @@ fn select<const L: usize, T: Element>(wave: &mut Wave<L>, op: &Op<L>) {
 #[inline(always)]
 fn select32<const L: usize>(wave: &mut Wave<L>, op: &Op<L>) {
     let signs = |row: [u32; L], source: &crate::exec::op::Source| {
-        let row = if source.abs { row.map(|bits| bits & 0x7fff_ffff) } else { row };
-        if source.neg { row.map(|bits| bits ^ 0x8000_0000) } else { row }
+        let row = if source.abs { each(row, |bits| bits & 0x7fff_ffff) } else { row };
+        if source.neg { each(row, |bits| bits ^ 0x8000_0000) } else { row }
     };
     let a = signs(words(wave, &op.sources[0]), &op.sources[0]);
     let b = signs(words(wave, &op.sources[1]), &op.sources[1]);
@@ -45,7 +45,7 @@ fn select32<const L: usize>(wave: &mut Wave<L>, op: &Op<L>) {
 #[inline(always)]
 fn count_below<const L: usize>(wave: &mut Wave<L>, op: &Op<L>, from: usize) {
     let (masks, base) = (words(wave, &op.sources[0]), words(wave, &op.sources[1]));
-    let row = std::array::from_fn(|lane| {
+    let row = lanes(|lane| {
         let below = match lane.checked_sub(from) {
             None => 0,
             Some(place) if place >= 32 => u32::MAX,
@@ -107,7 +107,7 @@ fn permute_rows<const L: usize>(wave: &mut Wave<L>, op: &Op<L>, other_row: bool)
         Target::Vector { first, .. } => *wave.row(usize::from(first)),
         _ => [0; L],
     };
-    let result = std::array::from_fn(|lane| {
+    let result = lanes(|lane| {
         let selected = usize::try_from(selectors >> (4 * (lane % 16)) & 15).unwrap_or(0);
         let from = (lane & !15 | selected) ^ if other_row { 16 } else { 0 };
         if fetch_inactive || exec >> from & 1 != 0 {
@@ -125,7 +125,7 @@ fn permute_rows<const L: usize>(wave: &mut Wave<L>, op: &Op<L>, other_row: bool)
 fn permute_backward<const L: usize>(wave: &mut Wave<L>, op: &Op<L>) {
     let (addresses, data) = (words(wave, &op.sources[0]), words(wave, &op.sources[1]));
     let exec = wave.exec();
-    let row = std::array::from_fn(|lane| {
+    let row = lanes(|lane| {
         let from =
             usize::try_from(addresses[lane].wrapping_add(op.immediate.cast_unsigned()) / 4).unwrap_or(0) % L;
         if exec >> from & 1 != 0 { data[from] } else { 0 }
@@ -154,7 +154,7 @@ fn swizzle<const L: usize>(wave: &mut Wave<L>, op: &Op<L>) {
     if pattern >= 0xc000 {
         return unsupported(wave);
     }
-    let result = std::array::from_fn(|lane| {
+    let result = lanes(|lane| {
         let from = if pattern & 0x8000 != 0 {
             lane & !3 | pattern >> (2 * (lane & 3)) & 3
         } else {
@@ -277,7 +277,7 @@ fn div_fmas<const L: usize, T: Element>(wave: &mut Wave<L>, op: &Op<L>, f: impl 
     let (a, b, c) =
         (T::row(wave, &op.sources[0]), T::row(wave, &op.sources[1]), T::row(wave, &op.sources[2]));
     let scaled = wave.mask(VCC);
-    let mut row = std::array::from_fn(|lane| f(a[lane], b[lane], c[lane], scaled >> lane & 1 != 0));
+    let mut row = lanes(|lane| f(a[lane], b[lane], c[lane], scaled >> lane & 1 != 0));
     T::finish(wave, op, &mut row);
     let mask = wave.exec();
     T::store(wave, op.target, &row, mask);

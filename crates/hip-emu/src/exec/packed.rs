@@ -4,6 +4,7 @@ use crate::exec::{
     element::{Element, clamp16, words},
     float::{F16, bf16_to_f32, f32_to_bf16, half_word},
     op::{Op, Source},
+    shape::{each, lanes},
     table::instructions,
     vector_float::half_fma,
     wave::Wave,
@@ -52,7 +53,7 @@ const fn signed(x: u16) -> i16 {
 #[inline(always)]
 fn dot<const L: usize>(wave: &mut Wave<L>, op: &Op<L>, f: impl Fn(u32, u32, u32) -> u32) {
     let rows: [[u32; L]; 3] = std::array::from_fn(|index| words(wave, &op.sources[index]));
-    let row = std::array::from_fn(|lane| f(rows[0][lane], rows[1][lane], rows[2][lane]));
+    let row = lanes(|lane| f(rows[0][lane], rows[1][lane], rows[2][lane]));
     let mask = wave.exec();
     u32::store(wave, op.target, &row, mask);
 }
@@ -119,7 +120,7 @@ fn half_dot<const L: usize>(
 ) {
     let rows: [[u32; L]; 2] = std::array::from_fn(|index| words(wave, &op.sources[index]));
     let addends = u16::row(wave, &op.sources[2]);
-    let row = std::array::from_fn(|lane| {
+    let row = lanes(|lane| {
         let pairs = (0..2).map(|half| {
             let pick = |bits: u32| to_f32(half_word(u64::from(bits >> (16 * half))));
             f64::from(pick(rows[0][lane])) * f64::from(pick(rows[1][lane]))
@@ -135,7 +136,7 @@ fn half_dot<const L: usize>(
 /// A source of a mixed operation: binary16 from a half, or binary32.
 #[inline(always)]
 fn mixed<const L: usize>(wave: &Wave<L>, source: &Source) -> [f32; L] {
-    let row = words(wave, source).map(|bits| {
+    let row = each(words(wave, source), |bits| {
         if source.high_of_high {
             F16(half_word(u64::from(if source.high { bits >> 16 } else { bits }))).to_f32()
         } else {
@@ -143,8 +144,8 @@ fn mixed<const L: usize>(wave: &Wave<L>, source: &Source) -> [f32; L] {
         }
     });
     // `neg_high` stands for the absolute value here.
-    let row = if source.neg_high { row.map(f32::abs) } else { row };
-    if source.neg { row.map(|value| -value) } else { row }
+    let row = if source.neg_high { each(row, f32::abs) } else { row };
+    if source.neg { each(row, |value| -value) } else { row }
 }
 
 #[inline(always)]

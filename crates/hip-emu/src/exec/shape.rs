@@ -6,6 +6,22 @@ use crate::exec::{
     wave::{VCC, Wave},
 };
 
+/// `f` of every lane's value. The array's own `map` is not inlined, and so not compiled for the caller's CPU features.
+#[inline(always)]
+pub(super) fn each<const L: usize, A: Copy, B: Copy + Default>(row: [A; L], f: impl Fn(A) -> B) -> [B; L] {
+    lanes(|lane| f(row[lane]))
+}
+
+/// `f` of every lane's number.
+#[inline(always)]
+pub(super) fn lanes<const L: usize, T: Copy + Default>(f: impl Fn(usize) -> T) -> [T; L] {
+    let mut row = [T::default(); L];
+    for (lane, place) in row.iter_mut().enumerate() {
+        *place = f(lane);
+    }
+    row
+}
+
 /// Sources of an op as its body sees them.
 #[inline(always)]
 fn source<const L: usize>(op: &Op<L>, index: usize) -> &Source {

@@ -6,6 +6,7 @@ use crate::{
         element::{Element, scalar32, scalar64, words},
         environment::Environment,
         op::{Op, PRIVATE_APERTURE, Place, SHARED_APERTURE, Source},
+        shape::{each, lanes},
         wave::{Wave, low},
     },
 };
@@ -79,11 +80,11 @@ impl Space for Global {
         let offset = offset(op);
         match op.sources[BASE].place {
             Place::Constant(_) => {
-                u64::row(wave, &op.sources[ADDRESS]).map(|address| address.wrapping_add(offset))
+                each(u64::row(wave, &op.sources[ADDRESS]), |address| address.wrapping_add(offset))
             }
             place => {
                 let base = scalar64(wave, place).wrapping_add(offset);
-                words(wave, &op.sources[ADDRESS]).map(|index| base.wrapping_add(u64::from(index)))
+                each(words(wave, &op.sources[ADDRESS]), |index| base.wrapping_add(u64::from(index)))
             }
         }
     }
@@ -148,7 +149,7 @@ impl Space for Lds {
     #[inline(always)]
     fn addresses<const L: usize>(wave: &Wave<L>, op: &Op<L>) -> [u64; L] {
         let offset = op.immediate.cast_unsigned();
-        words(wave, &op.sources[ADDRESS]).map(|address| u64::from(address.wrapping_add(offset)))
+        each(words(wave, &op.sources[ADDRESS]), |address| u64::from(address.wrapping_add(offset)))
     }
 
     #[inline(always)]
@@ -204,7 +205,7 @@ impl Space for Scratch {
     #[inline(always)]
     fn addresses<const L: usize>(wave: &Wave<L>, op: &Op<L>) -> [u64; L] {
         let base = scalar32(wave, op.sources[BASE].place).wrapping_add(op.immediate.cast_unsigned());
-        words(wave, &op.sources[ADDRESS]).map(|address| u64::from(address.wrapping_add(base)))
+        each(words(wave, &op.sources[ADDRESS]), |address| u64::from(address.wrapping_add(base)))
     }
 
     #[inline(always)]
@@ -259,7 +260,7 @@ impl Space for Flat {
     #[inline(always)]
     fn addresses<const L: usize>(wave: &Wave<L>, op: &Op<L>) -> [u64; L] {
         let offset = offset(op);
-        u64::row(wave, &op.sources[ADDRESS]).map(|address| address.wrapping_add(offset))
+        each(u64::row(wave, &op.sources[ADDRESS]), |address| address.wrapping_add(offset))
     }
 
     fn load<const L: usize>(
@@ -349,7 +350,7 @@ impl Space for Buffer {
         };
         let indices = words(wave, if indexed { address } else { &zero });
         let offsets = words(wave, if offset_in_register { &second } else { &zero });
-        std::array::from_fn(|lane| {
+        lanes(|lane| {
             let index = u64::from(indices[lane]);
             let offset = u64::from(offsets[lane]) + u64::from(op.immediate.cast_unsigned());
             let raw = stride == 0 || select == 3;

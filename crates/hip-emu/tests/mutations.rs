@@ -1,0 +1,86 @@
+//! Damaged objects and instruction streams: an error or a result, never a panic, a hang or unbounded memory.
+//! `HIP_EMU_MUTATIONS` says how many there are, `HIP_EMU_MUTATIONS_SEED` which.
+
+use std::env;
+
+use hip_emu::{Dispatch, Machine, Options};
+
+const AXPY: &[u8] = include_bytes!("data/axpy.gfx1100.hsaco");
+/// The code's place in the file: `.text` of the object, both kernels.
+const CODE: std::ops::Range<usize> = 0x900..0xc80;
+
+/// SplitMix64 (Steele, Lea, Flood 2014).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, limit: usize) -> usize {
+        usize::try_from(self.next() % limit as u64).unwrap_or(0)
+    }
+}
+
+fn number(name: &str, default: u64) -> u64 {
+    env::var(name)
+        .map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}: a number, not {text}")))
+}
+
+/// Flips bits and replaces words, anywhere or in the code alone; sometimes cuts the end off.
+fn damage(random: &mut Random, image: &mut Vec<u8>) {
+    let code = random.next() % 4 != 0;
+    let places = if code { CODE } else { 0..image.len() };
+    for _ in 0..=random.below(4) {
+        let at = places.start + random.below(places.len());
+        match random.next() % 3 {
+            0 => image[at] ^= 1 << random.below(8),
+            1 => image[at] = random.next().to_le_bytes()[0],
+            _ => {
+                let at = at & !3;
+                let end = (at + 4).min(image.len());
+                image[at..end].copy_from_slice(&random.next().to_le_bytes()[..end - at]);
+            }
+        }
+    }
+    if !code && random.next() % 8 == 0 {
+        image.truncate(random.below(image.len()));
+    }
+}
+
+#[test]
+fn damaged_objects_give_an_error_or_a_result() {
+    let mut random = Random(number("HIP_EMU_MUTATIONS_SEED", 1));
+    let mut options = Options::default();
+    options.threads = 1;
+    options.instruction_limit = 5_000;
+    let machine = Machine::new(options);
+    let (mut refused, mut stopped, mut ran) = (0, 0, 0);
+    for _ in 0..number("HIP_EMU_MUTATIONS", 20_000) {
+        let mut image = AXPY.to_vec();
+        damage(&mut random, &mut image);
+        let Ok(program) = machine.load(&image) else {
+            refused += 1;
+            continue;
+        };
+        let Ok(data) = machine.memory().allocate(1024) else { panic!("1024 bytes") };
+        let arguments =
+            [&data.to_le_bytes()[..], &data.to_le_bytes(), &[0, 0, 128, 63], &[100, 0, 0, 0]].concat();
+        let dispatch = Dispatch { groups: [2, 1, 1], block: [64, 1, 1], dynamic_lds: 0 };
+        for kernel in program.kernels() {
+            match machine.launch(&program, &kernel.name, &dispatch, &arguments) {
+                Ok(_) => ran += 1,
+                Err(_) => stopped += 1,
+            }
+        }
+        drop(program);
+        assert!(machine.memory().free(data).is_ok());
+        assert_eq!(machine.memory().used(), 0, "a launch leaves nothing");
+    }
+    println!("{refused} objects refused, {stopped} launches stopped, {ran} ran");
+    assert!(refused > 0 && stopped > 0 && ran > 0, "every way is taken");
+}
