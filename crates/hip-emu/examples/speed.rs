@@ -27,7 +27,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         memory.fill(table, 0x3e, POSITIONS * HEAD_DIM as usize * 4)?;
         memory.fill(positions, 0, TOKENS as usize * 4)?;
         let mut arguments: Vec<u8> = [x, table, positions].into_iter().flat_map(u64::to_le_bytes).collect();
-        arguments.extend([HEADS, HEAD_DIM, HEAD_DIM, HEADS * HEAD_DIM].into_iter().flat_map(u32::to_le_bytes));
+        arguments
+            .extend([HEADS, HEAD_DIM, HEAD_DIM, HEADS * HEAD_DIM].into_iter().flat_map(u32::to_le_bytes));
         let dispatch = Dispatch { groups: [1, HEADS, TOKENS], block: [64, 1, 1], dynamic_lds: 0 };
         let mut seconds: Vec<f64> = Vec::with_capacity(RUNS);
         let mut instructions = 0;
@@ -38,7 +39,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         seconds.sort_by(f64::total_cmp);
         let (least, median) = (seconds[0] * 1e3, seconds[RUNS / 2] * 1e3);
-        println!("{threads} threads: {instructions} wave instructions, least {least:.2} ms, median {median:.2} ms");
+        println!(
+            "{threads} threads: {instructions} wave instructions, least {least:.2} ms, median {median:.2} ms"
+        );
     }
     Ok(())
 }

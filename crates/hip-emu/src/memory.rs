@@ -55,13 +55,13 @@ unsafe impl Sync for Block {}
 
 impl Drop for Block {
     fn drop(&mut self) {
-        // SAFETY: `start` came from `alloc_zeroed` with this layout, and nothing uses it after the owner.
+        // SAFETY: `start` came from `alloc` with this layout, and nothing uses it after the owner.
         unsafe { alloc::dealloc(self.start, self.layout) }
     }
 }
 
 impl Memory {
-    /// Allocates `bytes` bytes, aligned to 256; zero bytes give an address of their own.
+    /// Allocates `bytes` bytes, aligned to 256; zero bytes give an address of their own. Every byte is 0xff.
     ///
     /// # Errors
     ///
@@ -72,10 +72,13 @@ impl Memory {
         let layout =
             Layout::from_size_align(whole, ALIGNMENT).map_err(|_| MemoryError::OutOfMemory { bytes })?;
         // SAFETY: the layout's size is not zero.
-        let start = unsafe { alloc::alloc_zeroed(layout) };
+        let start = unsafe { alloc::alloc(layout) };
         if start.is_null() {
             return Err(MemoryError::OutOfMemory { bytes });
         }
+        // What a card hands out is not zero: a pattern that is NaN in every float type shows unwritten elements.
+        // SAFETY: the block was just allocated with this size, and nobody else has it yet.
+        unsafe { start.write_bytes(0xff, whole) };
         let address = start.wrapping_add(RED_ZONE).expose_provenance() as u64;
         let block = Block { start, layout, allocation: Allocation { address, bytes } };
         let mut blocks = self.blocks.write().unwrap_or_else(PoisonError::into_inner);
@@ -290,6 +293,8 @@ mod tests {
     fn ranges_are_held_to_their_allocation() {
         let memory = Memory::default();
         let address = memory.allocate(10).unwrap();
+        let mut fresh = [0; 10];
+        assert_eq!((memory.read(address, &mut fresh), fresh), (Ok(()), [0xff; 10]));
         assert_eq!(memory.write(address, &[7; 10]), Ok(()));
         assert!(memory.write(address, &[7; 11]).is_err());
         assert!(memory.write(address - 1, &[7]).is_err());

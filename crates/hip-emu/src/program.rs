@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Largest image that is loaded, in bytes.
-const MOST: u64 = 1 << 30;
+const MOST: u64 = 1 << 28;
 
 /// A loaded code object: its segments in memory, its kernels and variables. Dropping it frees the memory.
 pub struct Program {
@@ -88,6 +88,7 @@ impl Program {
             image: Allocation { address, bytes },
             translated: Mutex::default(),
         };
+        memory.fill(address, 0, bytes)?;
         for &(start, contents) in &segments.loads {
             memory.write(address + start, contents)?;
         }

@@ -33,7 +33,7 @@ fn number(name: &str, default: u64) -> u64 {
 
 /// Flips bits and replaces words, anywhere or in the code alone; sometimes cuts the end off.
 fn damage(random: &mut Random, image: &mut Vec<u8>) {
-    let code = random.next() % 4 != 0;
+    let code = !random.next().is_multiple_of(4);
     let places = if code { CODE } else { 0..image.len() };
     for _ in 0..=random.below(4) {
         let at = places.start + random.below(places.len());
@@ -47,7 +47,7 @@ fn damage(random: &mut Random, image: &mut Vec<u8>) {
             }
         }
     }
-    if !code && random.next() % 8 == 0 {
+    if !code && random.next().is_multiple_of(8) {
         image.truncate(random.below(image.len()));
     }
 }

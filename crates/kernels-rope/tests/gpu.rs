@@ -174,7 +174,7 @@ fn rope_05_several_axes_are_equal_bit_for_bit() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1024, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 2048, ..ProptestConfig::default() })]
 
     #[test]
     fn rope_05_random_shapes_are_equal_bit_for_bit(

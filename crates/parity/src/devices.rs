@@ -8,6 +8,9 @@ use crate::host_hip::host_hip;
 /// Names the devices that parity tests run on, separated by commas: `host`, `emu`, `hip`, `hip:N`.
 pub const PARITY_DEVICES: &str = "PARITY_DEVICES";
 
+/// What runs where nothing is asked for.
+const DEFAULT: &str = "host,emu";
+
 /// Why the devices that were asked for cannot be had. A test fails on it: nothing is skipped.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -36,7 +39,7 @@ pub enum DevicesError {
 /// # Errors
 /// [`DevicesError`].
 pub fn devices() -> Result<Vec<Device>, DevicesError> {
-    parse(&env::var(PARITY_DEVICES).unwrap_or_else(|_| "host,emu".to_owned()))
+    parse(&env::var(PARITY_DEVICES).unwrap_or_else(|_| DEFAULT.to_owned()))
 }
 
 fn parse(list: &str) -> Result<Vec<Device>, DevicesError> {
@@ -58,6 +61,13 @@ fn open(name: &str) -> Result<Device, DevicesError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_default_runs_the_images_and_not_only_their_source() {
+        let devices = parse(DEFAULT).unwrap();
+        let names: Vec<String> = devices.iter().map(|device| format!("{device:?}")).collect();
+        assert!(names.iter().any(|name| name.contains("hip-emu gfx1100")), "{names:?}");
+    }
 
     #[test]
     fn the_list_never_names_the_cpu_body() {

@@ -277,16 +277,20 @@ impl<'a> Batch<'a> {
         }
         self.initial_scalars(&mut wave.sgprs, group);
         let [width, height, _] = dispatched.block;
-        let mut exec = 0;
+        let first = number * 32;
+        let (mut x, mut y, mut z) = (first % width, first / width % height, first / width / height);
         let mut ids = [0; 32];
-        for lane in 0..32 {
-            let item = number * 32 + lane;
-            if item < items {
-                exec |= 1 << lane;
-                let (x, y, z) = (item % width, item / width % height, item / (width * height));
-                ids[lane as usize] = x | y << 10 | z << 20;
+        for id in &mut ids {
+            *id = x | y << 10 | z << 20;
+            x += 1;
+            if x == width {
+                (x, y) = (0, y + 1);
+            }
+            if y == height {
+                (y, z) = (0, z + 1);
             }
         }
+        let exec = u64::MAX >> (64 - u64::from(items - first).min(32));
         wave.write_row(0, &ids, u64::from(u32::MAX));
         wave.set_mask(EXEC, exec);
         wave

@@ -10,7 +10,7 @@ use hip_ffi::sys::{hipError_t, hipFunction_t, hipModule_t};
 
 use crate::{
     Program,
-    hip::{CARD, device, errors::tell, handles::Handles, image, launch::Function, memory, put, text},
+    hip::{CARD, Status, device, errors::tell, handles::Handles, image, launch::Function, memory, put, text},
 };
 
 static MODULES: Handles<Program> = Handles::new();
@@ -18,6 +18,22 @@ pub(super) static FUNCTIONS: Handles<Function> = Handles::new();
 
 fn load(image: &[u8]) -> Result<hipModule_t, hipError_t> {
     CARD.machine.load(image).map(|program| MODULES.add(program)).map_err(tell)
+}
+
+/// Loads an image that the caller has in memory.
+///
+/// # Safety
+///
+/// `place` is null or valid for a write; `bytes` is null or as [`image::whole`] needs it.
+unsafe fn load_into(place: *mut hipModule_t, bytes: *const c_void) -> Status {
+    if place.is_null() || bytes.is_null() {
+        return Err(hipError_t::hipErrorInvalidValue);
+    }
+    // SAFETY: the contract is the caller's.
+    let image = unsafe { image::whole(bytes.cast()) }.ok_or(hipError_t::hipErrorInvalidImage)?;
+    let module = load(image)?;
+    // SAFETY: the contract is the caller's.
+    unsafe { put(place, module) }
 }
 
 /// Groups of a kernel that are on a unit at the same time: one, or none when it does not fit.
@@ -39,14 +55,8 @@ pub(super) fn largest(function: &Function, limit: c_int) -> Result<(c_int, c_int
 hip_functions! {
     /// Loads a code object, or the card's one of a bundle.
     fn hipModuleLoadData(place: *mut hipModule_t, bytes: *const c_void) {
-        if place.is_null() || bytes.is_null() {
-            return Err(hipError_t::hipErrorInvalidValue);
-        }
-        // SAFETY: the caller's image.
-        let image = unsafe { image::whole(bytes.cast()) }.ok_or(hipError_t::hipErrorInvalidImage)?;
-        let module = load(image)?;
-        // SAFETY: the caller's place for the result.
-        unsafe { put(place, module) }
+        // SAFETY: the caller's place for the result and image.
+        unsafe { load_into(place, bytes) }
     }
 
     /// As `hipModuleLoadData`; the options are for compilers.
@@ -54,14 +64,8 @@ hip_functions! {
         place: *mut hipModule_t, bytes: *const c_void, _options: c_uint, _names: *mut c_int,
         _values: *mut *mut c_void,
     ) {
-        if place.is_null() || bytes.is_null() {
-            return Err(hipError_t::hipErrorInvalidValue);
-        }
-        // SAFETY: the caller's image.
-        let image = unsafe { image::whole(bytes.cast()) }.ok_or(hipError_t::hipErrorInvalidImage)?;
-        let module = load(image)?;
-        // SAFETY: the caller's place for the result.
-        unsafe { put(place, module) }
+        // SAFETY: the caller's place for the result and image.
+        unsafe { load_into(place, bytes) }
     }
 
     /// Loads a file.
