@@ -53,6 +53,8 @@ pub struct HipProperties {
 struct LoadedModule {
     decl: KernelDecl,
     handle: hipModule_t,
+    /// Asked for so far.
+    functions: Vec<(&'static str, hipFunction_t)>,
     /// HIP may read the image until the module is unloaded.
     _image: Cow<'static, [u8]>,
 }
@@ -111,15 +113,20 @@ impl HipDevice {
 
     /// Runs HIP calls: refuses after a loss, tells what a `Drop` met, binds the device, notes an error.
     pub(crate) fn call<R>(&self, run: impl FnOnce(&HipApi) -> Result<R, HipError>) -> Result<R, MemError> {
-        if let Some(source) = self.lost.get() {
-            return Err(MemError::Lost { device: self.to_string(), source: source.clone() });
-        }
+        self.refuse_if_lost()?;
         let deferred = self.deferred.lock().unwrap_or_else(PoisonError::into_inner).take();
         let done = match deferred {
             Some(error) => Err(error),
             None => self.bound(run),
         };
         done.map_err(|source| MemError::Hip { device: self.to_string(), source })
+    }
+
+    fn refuse_if_lost(&self) -> Result<(), MemError> {
+        match self.lost.get() {
+            Some(source) => Err(MemError::Lost { device: self.to_string(), source: source.clone() }),
+            None => Ok(()),
+        }
     }
 
     /// As [`HipDevice::call`], for `Drop`: an error is counted and kept for the next operation.
@@ -148,30 +155,50 @@ impl HipDevice {
         done
     }
 
-    /// The function of `symbol` in the image of this card, which is loaded once per device.
+    /// The function of `symbol` in the image of this card. The image is loaded once per device and the function looked up
+    /// once, so that asking again makes no HIP call.
     pub(crate) fn function(
         &self,
         images: &ImageSet,
         symbol: &'static str,
     ) -> Result<hipFunction_t, MemError> {
-        let module = self.module(images)?;
+        self.refuse_if_lost()?;
+        let mut modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
+        let module = self.module(&mut modules, images)?;
+        if let Some((_, function)) = module.functions.iter().find(|(known, _)| *known == symbol) {
+            return Ok(*function);
+        }
         let name = std::ffi::CString::new(symbol).map_err(|_| MemError::Symbol { symbol })?;
+        let handle = module.handle;
         // SAFETY: modules live as long as the device.
-        self.call(|api| unsafe { result::module_get_function(api, module, &name) })
+        let function = self.call(|api| unsafe { result::module_get_function(api, handle, &name) })?;
+        module.functions.push((symbol, function));
+        Ok(function)
     }
 
-    fn module(&self, images: &ImageSet) -> Result<hipModule_t, MemError> {
-        let mut modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(loaded) = modules.iter().find(|module| module.decl == images.decl) {
-            return Ok(loaded.handle);
-        }
+    fn module<'a>(
+        &self,
+        modules: &'a mut Vec<LoadedModule>,
+        images: &ImageSet,
+    ) -> Result<&'a mut LoadedModule, MemError> {
+        let loaded = modules.iter().position(|module| module.decl == images.decl);
+        let index = match loaded {
+            Some(index) => index,
+            None => {
+                modules.push(self.load_module(images)?);
+                modules.len() - 1
+            }
+        };
+        Ok(&mut modules[index])
+    }
+
+    fn load_module(&self, images: &ImageSet) -> Result<LoadedModule, MemError> {
         let image = images.load(&self.properties.arch)?.bytes;
         let start = image.as_ptr().cast();
         // SAFETY: `load` parsed and checked the whole object, so its headers end inside these bytes, which are kept until
         // the module is unloaded.
         let handle = self.call(|api| unsafe { result::module_load_data(api, start) })?;
-        modules.push(LoadedModule { decl: images.decl, handle, _image: image });
-        Ok(handle)
+        Ok(LoadedModule { decl: images.decl, handle, functions: Vec::new(), _image: image })
     }
 }
 
