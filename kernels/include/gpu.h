@@ -4,8 +4,10 @@
 //   clang++ -x cuda --cuda-device-only -nocudainc -nocudalib     PTX
 //   c++ -DGPU_HOST                                               function of the host, see gpu_host.h
 //
-// Each of them gives __global__, __device__, __launch_bounds__(threads), threadIdx, blockIdx, blockDim, gridDim and
-// the fixed-width integers.
+// Each of them gives __global__, __device__, __shared__, __launch_bounds__(threads), threadIdx, blockIdx, blockDim,
+// gridDim, __syncthreads(), the fixed-width integers, and lane_xor<MASK>(value): what `value` is in the lane whose index
+// differs by MASK. Lanes are the threads of a one-dimensional block in groups of 32, whatever the size of a wave; all 32
+// must take part, on the host all threads of the block.
 #pragma once
 
 #if defined(GPU_HOST)
@@ -19,3 +21,28 @@
 #endif
 
 #include "types.h"
+
+template <uint32_t MASK>
+__device__ static inline float lane_xor(float value) {
+    uint32_t bits;
+    __builtin_memcpy(&bits, &value, sizeof bits);
+    bits = lane_xor<MASK>(bits);
+    __builtin_memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+template <uint32_t MASK>
+__device__ static inline uint64_t lane_xor(uint64_t value) {
+    const uint32_t low = lane_xor<MASK>((uint32_t)value);
+    const uint32_t high = lane_xor<MASK>((uint32_t)(value >> 32));
+    return ((uint64_t)high << 32) | low;
+}
+
+template <uint32_t MASK>
+__device__ static inline double lane_xor(double value) {
+    uint64_t bits;
+    __builtin_memcpy(&bits, &value, sizeof bits);
+    bits = lane_xor<MASK>(bits);
+    __builtin_memcpy(&value, &bits, sizeof value);
+    return value;
+}

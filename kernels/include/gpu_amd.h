@@ -3,6 +3,7 @@
 
 #define __global__ __attribute__((global))
 #define __device__ __attribute__((device))
+#define __shared__ __attribute__((shared))
 // The AMD back end ignores launch_bounds and would budget registers for 1024 threads.
 #define __launch_bounds__(threads) __attribute__((amdgpu_flat_work_group_size(1, threads)))
 
@@ -31,3 +32,16 @@ GPU_INDEX(gridDim, __builtin_amdgcn_grid_size_x() / __builtin_amdgcn_workgroup_s
           __builtin_amdgcn_grid_size_y() / __builtin_amdgcn_workgroup_size_y(),
           __builtin_amdgcn_grid_size_z() / __builtin_amdgcn_workgroup_size_z());
 #undef GPU_INDEX
+
+__device__ static inline void __syncthreads() {
+    __builtin_amdgcn_fence(__ATOMIC_RELEASE, "workgroup");
+    __builtin_amdgcn_s_barrier();
+    __builtin_amdgcn_fence(__ATOMIC_ACQUIRE, "workgroup");
+}
+
+// ds_swizzle in its mask mode stays within 32 lanes, in waves of 64 too.
+template <uint32_t MASK>
+__device__ static inline uint32_t lane_xor(uint32_t value) {
+    static_assert(MASK < 32, "lanes are counted in groups of 32");
+    return (uint32_t)__builtin_amdgcn_ds_swizzle((int)value, (MASK << 10) | 0x1f);
+}

@@ -15,19 +15,22 @@
 // byte by byte, so they need no alignment. Each launching thread has indices of its own: launches may run at the same
 // time.
 //
-// There is no __syncthreads, no __shared__ and no shuffle here: threads do not overlap, so a kernel that needs them does
-// not compile instead of running wrongly.
+// A kernel that calls __syncthreads or lane_xor needs gpu_host::launch_with_barriers<kernel>, which gives each thread of a
+// block a stack and switches between them at every barrier. Launched without it, such a kernel ends the process.
 #pragma once
 
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
+#include <functional>
 #include <tuple>
 #include <utility>
 
 #define __global__
 #define __device__
+// Blocks run one after another in their launching thread.
+#define __shared__ static thread_local
 #define __launch_bounds__(threads)
 
 namespace gpu_host {
@@ -39,6 +42,16 @@ struct Index {
 }  // namespace gpu_host
 
 inline thread_local gpu_host::Index threadIdx, blockIdx, blockDim, gridDim;
+
+#include "gpu_host_fibers.h"
+
+inline void __syncthreads() { gpu_host::Fibers::wait(); }
+
+template <uint32_t MASK>
+uint32_t lane_xor(uint32_t value) {
+    static_assert(MASK < 32, "lanes are counted in groups of 32");
+    return gpu_host::Fibers::exchange(value, threadIdx.x ^ MASK);
+}
 
 namespace gpu_host {
 
@@ -79,6 +92,15 @@ void launch(const uint32_t grid[3], const uint32_t block[3], void *const *kernel
     for_each_index(grid, blockIdx, [&] {
         for_each_index(block, threadIdx, [&] { std::apply(kernel, params); });
     });
+}
+
+template <auto kernel>
+void launch_with_barriers(const uint32_t grid[3], const uint32_t block[3], void *const *kernel_params) {
+    const auto params = read_params(kernel, kernel_params);
+    gridDim = {grid[0], grid[1], grid[2]};
+    blockDim = {block[0], block[1], block[2]};
+    Fibers fibers([&] { std::apply(kernel, params); });
+    for_each_index(grid, blockIdx, [&] { fibers.run_block(); });
 }
 
 }  // namespace gpu_host

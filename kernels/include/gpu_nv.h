@@ -3,6 +3,7 @@
 
 #define __global__ __attribute__((global))
 #define __device__ __attribute__((device))
+#define __shared__ __attribute__((shared))
 #define __launch_bounds__(threads) __attribute__((launch_bounds(threads)))
 
 typedef __UINT16_TYPE__ uint16_t;
@@ -24,3 +25,9 @@ GPU_INDEX(blockIdx, ctaid);
 GPU_INDEX(blockDim, ntid);
 GPU_INDEX(gridDim, nctaid);
 #undef GPU_INDEX
+
+template <uint32_t MASK>
+__device__ static inline uint32_t lane_xor(uint32_t value) {
+    static_assert(MASK < 32, "lanes are counted in groups of 32");
+    return (uint32_t)__nvvm_shfl_sync_bfly_i32(~0u, (int)value, MASK, 31);
+}
