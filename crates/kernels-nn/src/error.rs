@@ -115,12 +115,6 @@ pub enum NnError {
         /// Logits that were given.
         vocab: usize,
     },
-    /// The operation has no body for HIP devices.
-    #[error("{operation} has no HIP body; keep its operands on the CPU")]
-    NoHipBody {
-        /// The operation.
-        operation: &'static str,
-    },
     /// Memory, transfer or launch failed.
     #[error(transparent)]
     Mem(#[from] MemError),

@@ -4,6 +4,7 @@ use device_mem::{DType, Device, DeviceBuffer, Element, MappedFile, View};
 use half::{bf16, f16};
 
 use crate::NnError;
+use crate::cpu::HostNorm;
 
 /// A matrix of parameters in the type that the checkpoint stores; operations widen it to f32 as they read it.
 #[derive(Debug)]
@@ -232,5 +233,10 @@ impl RmsNorm {
     /// What is added to the mean square.
     pub fn eps(&self) -> f32 {
         self.eps
+    }
+
+    /// The parameters, when they live in host memory.
+    pub(crate) fn host(&self) -> Option<HostNorm<'_>> {
+        host_slice(&self.weight).map(|weight| HostNorm { weight, eps: self.eps })
     }
 }

@@ -5,20 +5,29 @@
 //! | [`embed`] | `out[t] = table[ids[t]]` | [`Embedding`] |
 //! | [`linear`] | `out = x W^T + b` | [`Linear`], [`Weight`] |
 //! | [`rms_norm`] | `out = x / sqrt(mean(x^2) + eps) * weight` (Zhang and Sennrich) | [`RmsNorm`] |
+//! | [`add_rms_norm`] | `x = x + branch`, then `out = norm(x)`, in one pass | [`RmsNorm`] |
 //! | [`swiglu`] | `out = silu(gate) * up`, `silu(a) = a / (1 + e^-a)` (Shazeer) | - |
 //! | [`add`] | `x = x + y` | - |
+//! | [`argmax`] | the index of each row's first maximum | - |
 //!
 //! - Activations are f32 `[tokens, width]`, row-major without gaps. Weights are f32, f16 or bf16; they are widened as
 //!   they are read, and every sum is taken in f32 or wider.
 //! - Constructors check shapes and devices once; an operation checks its operands against them, then runs where they
 //!   live and says where that was. No tokens is allowed everywhere.
-//! - On the CPU each sum has one fixed order, so a result depends on neither the number of threads nor the number of
-//!   tokens in the call: a decoded token is the prefilled one, bit for bit.
-//! - [`Sampler`] turns logits into a token: greedy, or by temperature, top-k and top-p with a seed.
+//! - Each sum has one fixed order, which does not depend on threads, card, size of a wave, or number of tokens in the
+//!   call: a decoded token is the prefilled one, bit for bit.
+//! - [`Sampler`] turns logits in host memory into a token: greedy, or by temperature, top-k and top-p with a seed.
 //!
-//! What this crate does not do: it moves nothing between devices and never falls back from one to another. An
-//! operation without a body for HIP devices refuses them with [`NnError::NoHipBody`]. An error leaves every operand as
-//! it was.
+//! # On a HIP device
+//!
+//! Every operation is one launch into the device's stream (see [`kernels`]); it uploads, downloads, allocates and waits
+//! for nothing. All but [`linear`] compute the same bits on every device: sums of squares are f64 in 256 lanes,
+//! exponential and inverse root are written out operation by operation, divisions are IEEE's. [`linear`] has an order for
+//! CPUs and one for cards, each with its bound. A kernel cannot refuse what only the device knows: [`embed`] and
+//! [`argmax`] say what they give instead.
+//!
+//! What this crate does not do: it moves nothing between devices and never falls back from one to another. An error
+//! leaves every operand as it was.
 //!
 //! # Example
 //!
@@ -43,10 +52,14 @@
 //! # }
 //! ```
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod cpu;
 mod error;
+mod exp;
+#[expect(unsafe_code, reason = "launches, each with its proof")]
+mod hip;
+pub mod kernels;
 mod layers;
 mod philox;
 mod sampling;
@@ -57,11 +70,17 @@ pub use error::NnError;
 pub use layers::{Embedding, Linear, RmsNorm, Weight};
 pub use sampling::{Sampler, SamplerConfig};
 
+/// What [`argmax`] gives for a row that holds no token to choose.
+pub const NO_TOKEN: u32 = u32::MAX;
+
 /// Copies row `ids[t]` of the table, widened to f32, to row `t` of `out` `[tokens, hidden]`. `ids` is `[tokens]`.
 ///
+/// On a HIP device, where ids cannot be refused, one outside the vocabulary gives a row of NaN, and nothing outside the
+/// table is read.
+///
 /// # Errors
-/// [`NnError::OperandLength`], [`NnError::TokenId`], [`ForeignDevice`](device_mem::MemError::ForeignDevice),
-/// [`NnError::NoHipBody`].
+/// [`NnError::OperandLength`], [`NnError::TokenId`] on the CPU,
+/// [`ForeignDevice`](device_mem::MemError::ForeignDevice), or what the device reports.
 pub fn embed(embedding: &Embedding, ids: View<'_, u32>, out: ViewMut<'_, f32>) -> Result<RanOn, NnError> {
     let &Embedding { ref weight, vocab, hidden } = embedding;
     weight.device().expect_same(&ids.device())?;
@@ -76,28 +95,31 @@ pub fn embed(embedding: &Embedding, ids: View<'_, u32>, out: ViewMut<'_, f32>) -
             cpu::embed_host(table, ids, hidden, out);
             Ok(RanOn::Cpu)
         }
-        _ => Err(NnError::NoHipBody { operation: "embed" }),
+        (_, ids, out) => hip::embed_device(embedding, ids, out).map(|()| RanOn::Hip),
     }
 }
 
 /// `out = x W^T + b` for each row of `x` `[tokens, in_features]`; `out` is `[tokens, out_features]`.
 ///
-/// Every product and sum is rounded once to f32. On the CPU element `i` of a row is added to lane `i % 8`, the lanes
-/// are then added in halves, and the bias comes last, so with `m = ceil(in_features / 8) + 4`,
-/// `|error| <= gamma_m * (sum |w x| + |b|)`, `gamma_m = m u / (1 - m u)`, `u = 2^-24` (Higham, Accuracy and Stability
-/// of Numerical Algorithms, 3.1).
+/// `|error| <= gamma_m * (sum |w x| + |b|)`, `gamma_m = m u / (1 - m u)`, `u = 2^-24` (Higham, Accuracy and Stability of
+/// Numerical Algorithms, 3.1), where `m` is the longest chain of roundings:
+///
+/// - On the CPU products and sums are rounded once each. Element `i` of a row is added to lane `i % 8`, the lanes are then
+///   added in halves, and the bias comes last: `m = ceil(in_features / 8) + 4`.
+/// - On a HIP device each product is added with one rounding. Elements go to lane `(i / 8) % lanes`, the lanes are then
+///   added in halves (first within groups of 32), and the bias comes last: `m = 8 ceil(in_features / (8 lanes)) +
+///   log2(lanes) + 1`. There are 256 lanes for less than 16384 `out_features`, so that few rows fill a card, else 32.
 ///
 /// # Errors
-/// [`NnError::Ragged`], [`NnError::OperandLength`], [`ForeignDevice`](device_mem::MemError::ForeignDevice),
-/// [`NnError::NoHipBody`].
+/// [`NnError::Ragged`], [`NnError::OperandLength`], [`ForeignDevice`](device_mem::MemError::ForeignDevice), or what the
+/// device reports.
 pub fn linear(x: View<'_, f32>, layer: &Linear, out: ViewMut<'_, f32>) -> Result<RanOn, NnError> {
     let Linear { weight, bias, out_features, in_features } = layer;
     weight.device().expect_same(&x.device())?;
     weight.device().expect_same(&out.device())?;
     let tokens = whole_rows("x", *in_features, x.len())?;
     expect_rows("out", tokens, *out_features, out.len())?;
-    let bias = bias.as_ref().map(DeviceBuffer::as_view);
-    match (x, weight.host(), bias, out) {
+    match (x, weight.host(), bias.as_ref().map(DeviceBuffer::as_view), out) {
         (View::Host(x), Some(weight), None, ViewMut::Host(out)) => {
             cpu::linear_host(x, weight, None, *in_features, out);
             Ok(RanOn::Cpu)
@@ -106,41 +128,83 @@ pub fn linear(x: View<'_, f32>, layer: &Linear, out: ViewMut<'_, f32>) -> Result
             cpu::linear_host(x, weight, Some(bias), *in_features, out);
             Ok(RanOn::Cpu)
         }
-        _ => Err(NnError::NoHipBody { operation: "linear" }),
+        (x, _, _, out) => hip::linear_device(x, layer, out).map(|()| RanOn::Hip),
     }
 }
 
 /// Divides each row of `x` `[tokens, hidden]` by its root mean square and multiplies it by the norm's weight; `out`
-/// is `[tokens, hidden]`.
+/// is `[tokens, hidden]`. Heads `[tokens, heads, head_dim]` are rows too, for a norm of width `head_dim`.
 ///
 /// The mean and its inverse root are f64, rounded once to f32; two f32 products follow (`(x * scale) * weight`), as in
-/// ChatGLM2. So `|error| <= gamma_3 |out|`.
+/// ChatGLM2. So `|error| <= gamma_3 |out|`. Element `i` of a row is squared and added to lane `i % 256`, and the lanes are
+/// then added in halves, on every device.
 ///
 /// # Errors
-/// [`NnError::Ragged`], [`NnError::OperandLength`], [`ForeignDevice`](device_mem::MemError::ForeignDevice),
-/// [`NnError::NoHipBody`].
+/// [`NnError::Ragged`], [`NnError::OperandLength`], [`ForeignDevice`](device_mem::MemError::ForeignDevice), or what the
+/// device reports.
 pub fn rms_norm(x: View<'_, f32>, norm: &RmsNorm, out: ViewMut<'_, f32>) -> Result<RanOn, NnError> {
     norm.weight.device().expect_same(&x.device())?;
     norm.weight.device().expect_same(&out.device())?;
     let tokens = whole_rows("x", norm.hidden(), x.len())?;
     expect_rows("out", tokens, norm.hidden(), out.len())?;
-    match (x, norm.weight.as_view(), out) {
-        (View::Host(x), View::Host(weight), ViewMut::Host(out)) => {
-            cpu::rms_norm_host(x, weight, norm.eps, out);
+    match (x, norm.host(), out) {
+        (View::Host(x), Some(norm), ViewMut::Host(out)) => {
+            cpu::rms_norm_host(x, norm, out);
             Ok(RanOn::Cpu)
         }
-        _ => Err(NnError::NoHipBody { operation: "rms_norm" }),
+        (x, _, out) => hip::rms_norm_device(x, norm, out).map(|()| RanOn::Hip),
+    }
+}
+
+/// The residual connection and the norm after it: `x += branch`, then `out = norm(x)`. All are `[tokens, hidden]`. Where
+/// there is a `branch_norm`, as in `glm4`, the branch is normed first: `x += branch_norm(branch)`.
+///
+/// Every bit is that of [`rms_norm`] and [`add`] one after the other.
+///
+/// # Errors
+/// [`NnError::Ragged`], [`NnError::OperandLength`], [`NnError::VectorLength`] when the norms differ in width,
+/// [`ForeignDevice`](device_mem::MemError::ForeignDevice), or what the device reports.
+pub fn add_rms_norm(
+    x: ViewMut<'_, f32>,
+    branch: View<'_, f32>,
+    branch_norm: Option<&RmsNorm>,
+    norm: &RmsNorm,
+    out: ViewMut<'_, f32>,
+) -> Result<RanOn, NnError> {
+    let (device, hidden) = (norm.weight.device(), norm.hidden());
+    for operand in [x.device(), branch.device(), out.device()] {
+        device.expect_same(&operand)?;
+    }
+    if let Some(branch_norm) = branch_norm {
+        device.expect_same(&branch_norm.weight.device())?;
+        if branch_norm.hidden() != hidden {
+            let found = branch_norm.hidden();
+            return Err(NnError::VectorLength { vector: "branch_norm", expected: hidden, found });
+        }
+    }
+    let tokens = whole_rows("x", hidden, x.len())?;
+    expect_rows("branch", tokens, hidden, branch.len())?;
+    expect_rows("out", tokens, hidden, out.len())?;
+    match (x, branch, norm.host(), out) {
+        (ViewMut::Host(x), View::Host(branch), Some(norm), ViewMut::Host(out)) => {
+            cpu::add_rms_norm_host(x, branch, branch_norm.and_then(RmsNorm::host), norm, out);
+            Ok(RanOn::Cpu)
+        }
+        (x, branch, _, out) => {
+            hip::add_rms_norm_device(x, branch, branch_norm, norm, out).map(|()| RanOn::Hip)
+        }
     }
 }
 
 /// `out = silu(gate) * up` for rows `[gate; up]`: `gate_up` is `[tokens, 2 * ff]`, `out` `[tokens, ff]`.
 ///
-/// silu is the f64 value rounded once to f32; one f32 product follows. So `|error| <= gamma_2 |out|`, wherever the
-/// values are not so small that f32 has no normal number for them.
+/// The exponential of `-|gate|` is within 2 units of `2^-24`, and the operations around it round once each, so
+/// `|error| <= gamma_7 |out|`, wherever the values are not so small that f32 has no normal number for them. Gates below
+/// -87.33 count as the limit: they give a zero, which misses silu by at most `1.1e-36`.
 ///
 /// # Errors
 /// [`NnError::ZeroDimension`] when `ff` is 0, [`NnError::Ragged`], [`NnError::OperandLength`],
-/// [`ForeignDevice`](device_mem::MemError::ForeignDevice), [`NnError::NoHipBody`].
+/// [`ForeignDevice`](device_mem::MemError::ForeignDevice), or what the device reports.
 pub fn swiglu(gate_up: View<'_, f32>, ff: usize, out: ViewMut<'_, f32>) -> Result<RanOn, NnError> {
     gate_up.device().expect_same(&out.device())?;
     if ff == 0 {
@@ -154,14 +218,14 @@ pub fn swiglu(gate_up: View<'_, f32>, ff: usize, out: ViewMut<'_, f32>) -> Resul
             cpu::swiglu_host(gate_up, ff, out);
             Ok(RanOn::Cpu)
         }
-        _ => Err(NnError::NoHipBody { operation: "swiglu" }),
+        (gate_up, out) => hip::swiglu_device(gate_up, ff, out).map(|()| RanOn::Hip),
     }
 }
 
 /// `x += y`: the residual connection. Both have the same shape; each sum is rounded once.
 ///
 /// # Errors
-/// [`NnError::VectorLength`], [`ForeignDevice`](device_mem::MemError::ForeignDevice), [`NnError::NoHipBody`].
+/// [`NnError::VectorLength`], [`ForeignDevice`](device_mem::MemError::ForeignDevice), or what the device reports.
 pub fn add(x: ViewMut<'_, f32>, y: View<'_, f32>) -> Result<RanOn, NnError> {
     x.device().expect_same(&y.device())?;
     if x.len() != y.len() {
@@ -172,7 +236,32 @@ pub fn add(x: ViewMut<'_, f32>, y: View<'_, f32>) -> Result<RanOn, NnError> {
             cpu::add_host(x, y);
             Ok(RanOn::Cpu)
         }
-        _ => Err(NnError::NoHipBody { operation: "add" }),
+        (x, y) => hip::add_device(x, y).map(|()| RanOn::Hip),
+    }
+}
+
+/// The greedy choice: `tokens[r]` is the index of the first maximum of row `r` of `logits` `[rows, vocab]`, as
+/// [`Sampler`] chooses it with temperature 0. Zeros of either sign are equal.
+///
+/// [`NO_TOKEN`] stands for a row that the sampler refuses: one that holds NaN or `+inf`, or nothing above `-inf`. A kernel
+/// cannot refuse, so whoever reads the token does.
+///
+/// # Errors
+/// [`NnError::ZeroDimension`] when `vocab` is 0, [`NnError::VocabTooLarge`], [`NnError::OperandLength`],
+/// [`ForeignDevice`](device_mem::MemError::ForeignDevice), or what the device reports.
+pub fn argmax(logits: View<'_, f32>, vocab: usize, tokens: ViewMut<'_, u32>) -> Result<RanOn, NnError> {
+    logits.device().expect_same(&tokens.device())?;
+    if vocab == 0 {
+        return Err(NnError::ZeroDimension { dimension: "vocab" });
+    }
+    let width = u32::try_from(vocab).map_err(|_| NnError::VocabTooLarge { vocab })?;
+    expect_rows("logits", tokens.len(), vocab, logits.len())?;
+    match (logits, tokens) {
+        (View::Host(logits), ViewMut::Host(tokens)) => {
+            sampling::argmax_host(logits, vocab, tokens);
+            Ok(RanOn::Cpu)
+        }
+        (logits, tokens) => hip::argmax_device(logits, width, tokens).map(|()| RanOn::Hip),
     }
 }
 

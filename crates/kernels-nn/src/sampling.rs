@@ -1,7 +1,7 @@
 use std::cmp::Ordering;
 
-use crate::NnError;
 use crate::philox::uniform;
+use crate::{NO_TOKEN, NnError};
 
 /// How the next token is chosen. The default is greedy.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -124,6 +124,13 @@ impl Sampler {
             .iter()
             .rfind(|candidate| candidate.weight > 0.0)
             .map_or(best.id, |candidate| candidate.id)
+    }
+}
+
+/// The most likely token of each row of `logits` `[rows, vocab]`, or [`NO_TOKEN`].
+pub(crate) fn argmax_host(logits: &[f32], vocab: usize, tokens: &mut [u32]) {
+    for (row, token) in logits.chunks_exact(vocab).zip(tokens) {
+        *token = first_maximum(row).map_or(NO_TOKEN, |best| best.id);
     }
 }
 

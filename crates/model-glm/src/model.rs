@@ -44,7 +44,7 @@ impl fmt::Debug for LoadOptions<'_> {
 pub const DEFAULT_CONTEXT: u32 = 131_072;
 
 /// The operations of the forward pass that have no HIP body.
-const NO_HIP_BODY: &[&str] = &["embed", "linear", "rms_norm", "swiglu", "add", "attend"];
+const NO_HIP_BODY: &[&str] = &["attend"];
 
 /// A loaded model on one device.
 #[derive(Debug)]

@@ -2,6 +2,14 @@
 #include "rope.hip"
 #include "position_embeddings.hip"
 
+#include "add.hip"
+#include "add_rms_norm.hip"
+#include "argmax.hip"
+#include "embedding.hip"
+#include "linear.hip"
+#include "rms_norm.hip"
+#include "swiglu.hip"
+
 namespace {
 
 struct Entry {
@@ -10,6 +18,7 @@ struct Entry {
 };
 
 #define ENTRY(KERNEL) {#KERNEL, gpu_host::launch<KERNEL>}
+#define ENTRY_WITH_BARRIERS(KERNEL) {#KERNEL, gpu_host::launch_with_barriers<KERNEL>}
 const Entry ENTRIES[] = {
     ENTRY(rope_f32),
     ENTRY(rope_f16),
@@ -17,8 +26,26 @@ const Entry ENTRIES[] = {
     ENTRY(position_embeddings_f32),
     ENTRY(position_embeddings_f16),
     ENTRY(position_embeddings_bf16),
+    ENTRY(embed_f32),
+    ENTRY(embed_f16),
+    ENTRY(embed_bf16),
+    ENTRY(add_f32),
+    ENTRY(swiglu_f32),
+    ENTRY_WITH_BARRIERS(rms_norm_f32),
+    ENTRY_WITH_BARRIERS(add_rms_norm_f32),
+    ENTRY_WITH_BARRIERS(argmax_f32),
+    ENTRY_WITH_BARRIERS(linear_f32_1),
+    ENTRY_WITH_BARRIERS(linear_f32_4),
+    ENTRY_WITH_BARRIERS(linear_f32_8),
+    ENTRY_WITH_BARRIERS(linear_f16_1),
+    ENTRY_WITH_BARRIERS(linear_f16_4),
+    ENTRY_WITH_BARRIERS(linear_f16_8),
+    ENTRY_WITH_BARRIERS(linear_bf16_1),
+    ENTRY_WITH_BARRIERS(linear_bf16_4),
+    ENTRY_WITH_BARRIERS(linear_bf16_8),
 };
 #undef ENTRY
+#undef ENTRY_WITH_BARRIERS
 
 }  // namespace
 

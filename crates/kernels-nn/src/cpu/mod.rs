@@ -1,7 +1,12 @@
 //! The reference bodies, on slices of host memory whose lengths the callers have proven.
 
 mod linear;
+mod norm;
 mod rows;
 
 pub(crate) use linear::linear_host;
-pub(crate) use rows::{add_host, embed_host, rms_norm_host, swiglu_host};
+pub(crate) use norm::{HostNorm, add_rms_norm_host, inverse_width, rms_norm_host};
+pub(crate) use rows::{add_host, embed_host, swiglu_host};
+
+/// Elements that are worth a task of their own.
+const TASK_LEN: usize = 1 << 14;

@@ -5,6 +5,5 @@
 mod common;
 mod errors;
 mod linear;
-mod no_hip_body;
 mod rows;
 mod sampling;

@@ -91,12 +91,12 @@ fn gating_meets_the_bound_up_to_where_exp_overflows() {
         for magnitude in [1.0, 30.0, 80.0] {
             let gate_up = Vec::from_iter(values.iter().map(|value| value * magnitude));
             let exact = exact_gated(&gate_up, ff);
-            compare(&exact, &gated(&gate_up, ff), Tolerance::Elementwise(&relative(&exact, 2)))
+            compare(&exact, &gated(&gate_up, ff), Tolerance::Elementwise(&relative(&exact, 7)))
                 .unwrap_or_else(|mismatch| panic!("{ff} {magnitude}: {mismatch}"));
         }
     }
-    // Gates so negative that e^-gate leaves f32 and then f64.
-    for gate in [-104.0, -200.0, -1e4, f32::MIN] {
+    // Gates so negative that the exponential counts as 0.
+    for gate in [-87.4, -104.0, -200.0, -1e4, f32::MIN] {
         let got = gated(&[gate, 3.0], 1)[0];
         assert!(got <= 0.0 && got > -1e-40, "{gate}: {got}");
     }

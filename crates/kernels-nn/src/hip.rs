@@ -1,0 +1,275 @@
+//! The launches. No other file of this crate launches anything.
+//!
+//! Each function takes operands whose lengths its caller in `lib.rs` has proven, and puts one launch into their device's
+//! stream, or none where there is nothing to compute. The image was checked against the arguments' declaration when it
+//! was loaded.
+
+use std::sync::Arc;
+
+use device_mem::{
+    DeviceBuffer, Element, Grid, HipDevice, HipView, HipViewMut, Kernel, MemError, View, ViewMut,
+};
+use hsaco::{ImageSet, KernelArgs, KernelPointer};
+
+use crate::kernels::{
+    ADD, ADD_RMS_NORM, ARGMAX, AddArgs, AddRmsNormArgs, ArgmaxArgs, EMBEDDING, EmbeddingArgs, LINEAR,
+    LinearArgs, RMS_NORM, RmsNormArgs, SWIGLU, SwigluArgs,
+};
+use crate::{Embedding, Linear, NnError, RmsNorm, Weight, cpu};
+
+/// Threads of a block of every kernel but argmax.
+const BLOCK: u32 = 256;
+/// Threads of a block of argmax, one block being all that reads a row.
+const ARGMAX_BLOCK: u32 = 1024;
+/// Blocks take their work in turn, so a grid needs no more along x, and its threads stay below 2^32.
+const MAX_BLOCKS: u32 = 1 << 20;
+/// The most blocks along y that every card takes.
+const MAX_BLOCKS_Y: u32 = 65_535;
+
+/// Rows of the weight that one group of 32 threads takes in `kernels/linear.hip`.
+const ROWS: usize = 4;
+/// Groups of a block, and the parts that a row is summed in where rows are few.
+const GROUPS: usize = 8;
+/// Fewer rows than this leave a large card idle, so the groups of a block share them.
+const SLICE_BELOW: usize = 1 << 14;
+
+/// `out[t] = table[ids[t]]`; a row of NaN for an id outside the table.
+pub(crate) fn embed_device(
+    embedding: &Embedding,
+    ids: View<'_, u32>,
+    out: ViewMut<'_, f32>,
+) -> Result<(), NnError> {
+    let (ids, mut out) = (on_device(ids)?, on_device_mut(out)?);
+    let tokens = ids.len();
+    if tokens == 0 {
+        return Ok(());
+    }
+    let symbol = match &embedding.weight {
+        Weight::F32(_) => "embed_f32",
+        Weight::F16(_) => "embed_f16",
+        Weight::BF16(_) => "embed_bf16",
+    };
+    let kernel = load::<EmbeddingArgs>(ids.device(), &EMBEDDING, symbol)?;
+    let args = EmbeddingArgs {
+        table: matrix(&embedding.weight)?,
+        ids: ids.pointer(),
+        out: out.pointer(),
+        tokens: tokens as u64,
+        vocab: embedding.vocab as u64,
+        hidden: embedding.hidden as u64,
+    };
+    // SAFETY: the kernel reads ids[..tokens], rows of the table below vocab, which `Embedding::new` proved to be there in
+    // the symbol's type, and writes out[..tokens * hidden], which `embed` proved. All of it is borrowed, on the kernel's
+    // device by `embed`, and is freed by hipFree, which waits for the stream.
+    unsafe { kernel.launch(rows_and_columns(tokens, embedding.hidden), &args) }?;
+    Ok(())
+}
+
+/// `out = x W^T + b`.
+pub(crate) fn linear_device(x: View<'_, f32>, layer: &Linear, out: ViewMut<'_, f32>) -> Result<(), NnError> {
+    let (x, mut out) = (on_device(x)?, on_device_mut(out)?);
+    let Linear { weight, bias, out_features, in_features } = layer;
+    let tokens = x.len() / in_features;
+    if tokens == 0 {
+        return Ok(());
+    }
+    let (symbol, tile_tokens) = linear_symbol(weight, tokens);
+    let slices = if *out_features < SLICE_BELOW { GROUPS } else { 1 };
+    let tiles = out_features.div_ceil(GROUPS / slices * ROWS).saturating_mul(tokens.div_ceil(tile_tokens));
+    let kernel = load::<LinearArgs>(x.device(), &LINEAR, symbol)?;
+    let args = LinearArgs {
+        weight: matrix(weight)?,
+        x: x.pointer(),
+        bias: optional(bias.as_ref())?,
+        out: out.pointer(),
+        tokens: tokens as u64,
+        in_features: *in_features as u64,
+        out_features: *out_features as u64,
+        slices: if slices == 1 { 1 } else { 8 },
+    };
+    // SAFETY: the kernel reads weight[..out_features * in_features] in the symbol's type and bias[..out_features], if not
+    // null, both proven by `Linear::new`; it reads x[..tokens * in_features] and writes out[..tokens * out_features], both
+    // proven by `linear`, with at least one token. No count is 0, and slices is 1 or 8. All of it is borrowed, on the
+    // kernel's device by `linear`, and is freed by hipFree, which waits for the stream.
+    unsafe { kernel.launch(Grid { blocks: [blocks(tiles), 1, 1], threads: [BLOCK, 1, 1] }, &args) }?;
+    Ok(())
+}
+
+/// The kernel for a weight and a number of tokens, and how many tokens it takes at once.
+fn linear_symbol(weight: &Weight, tokens: usize) -> (&'static str, usize) {
+    let [one, four, eight] = match weight {
+        Weight::F32(_) => ["linear_f32_1", "linear_f32_4", "linear_f32_8"],
+        Weight::F16(_) => ["linear_f16_1", "linear_f16_4", "linear_f16_8"],
+        Weight::BF16(_) => ["linear_bf16_1", "linear_bf16_4", "linear_bf16_8"],
+    };
+    match tokens {
+        1 => (one, 1),
+        2..=4 => (four, 4),
+        _ => (eight, 8),
+    }
+}
+
+/// `out = norm(x)`.
+pub(crate) fn rms_norm_device(
+    x: View<'_, f32>,
+    norm: &RmsNorm,
+    out: ViewMut<'_, f32>,
+) -> Result<(), NnError> {
+    let (x, mut out) = (on_device(x)?, on_device_mut(out)?);
+    let rows = x.len() / norm.hidden();
+    if rows == 0 {
+        return Ok(());
+    }
+    let kernel = load::<RmsNormArgs>(x.device(), &RMS_NORM, "rms_norm_f32")?;
+    let args = RmsNormArgs {
+        x: x.pointer(),
+        weight: on_device(norm.weight.as_view())?.pointer(),
+        out: out.pointer(),
+        rows: rows as u64,
+        width: norm.hidden() as u64,
+        inverse_width: cpu::inverse_width(norm.hidden()),
+        eps: norm.eps,
+    };
+    // SAFETY: the kernel reads x[..rows * width] and weight[..width] and writes out[..rows * width], as `rms_norm` proved;
+    // all of it is borrowed, on the kernel's device, and is freed by hipFree, which waits for the stream.
+    unsafe { kernel.launch(Grid { blocks: [blocks(rows), 1, 1], threads: [BLOCK, 1, 1] }, &args) }?;
+    Ok(())
+}
+
+/// `x += branch` or `x += branch_norm(branch)`, then `out = norm(x)`.
+pub(crate) fn add_rms_norm_device(
+    x: ViewMut<'_, f32>,
+    branch: View<'_, f32>,
+    branch_norm: Option<&RmsNorm>,
+    norm: &RmsNorm,
+    out: ViewMut<'_, f32>,
+) -> Result<(), NnError> {
+    let (mut x, branch, mut out) = (on_device_mut(x)?, on_device(branch)?, on_device_mut(out)?);
+    let rows = branch.len() / norm.hidden();
+    if rows == 0 {
+        return Ok(());
+    }
+    let kernel = load::<AddRmsNormArgs>(branch.device(), &ADD_RMS_NORM, "add_rms_norm_f32")?;
+    let args = AddRmsNormArgs {
+        x: x.pointer(),
+        branch: branch.pointer(),
+        branch_weight: optional(branch_norm.map(|norm| &norm.weight))?,
+        weight: on_device(norm.weight.as_view())?.pointer(),
+        out: out.pointer(),
+        rows: rows as u64,
+        width: norm.hidden() as u64,
+        inverse_width: cpu::inverse_width(norm.hidden()),
+        branch_eps: branch_norm.map_or(0.0, |norm| norm.eps),
+        eps: norm.eps,
+    };
+    // SAFETY: the kernel reads branch[..rows * width], weight[..width] and branch_weight[..width], if not null, reads and
+    // writes x[..rows * width] and writes out[..rows * width], as `add_rms_norm` proved. x and out are distinct, both
+    // being borrowed for writing. All of it is on the kernel's device, and is freed by hipFree, which waits for the stream.
+    unsafe { kernel.launch(Grid { blocks: [blocks(rows), 1, 1], threads: [BLOCK, 1, 1] }, &args) }?;
+    Ok(())
+}
+
+/// `out = silu(gate) * up`.
+pub(crate) fn swiglu_device(gate_up: View<'_, f32>, ff: usize, out: ViewMut<'_, f32>) -> Result<(), NnError> {
+    let (gate_up, mut out) = (on_device(gate_up)?, on_device_mut(out)?);
+    let tokens = out.len() / ff;
+    if tokens == 0 {
+        return Ok(());
+    }
+    let kernel = load::<SwigluArgs>(gate_up.device(), &SWIGLU, "swiglu_f32")?;
+    let args =
+        SwigluArgs { gate_up: gate_up.pointer(), out: out.pointer(), tokens: tokens as u64, ff: ff as u64 };
+    // SAFETY: the kernel reads gate_up[..tokens * 2 * ff] and writes out[..tokens * ff], as `swiglu` proved; both are
+    // borrowed, on the kernel's device, and are freed by hipFree, which waits for the stream.
+    unsafe { kernel.launch(rows_and_columns(tokens, ff), &args) }?;
+    Ok(())
+}
+
+/// `x += y`.
+pub(crate) fn add_device(x: ViewMut<'_, f32>, y: View<'_, f32>) -> Result<(), NnError> {
+    let (mut x, y) = (on_device_mut(x)?, on_device(y)?);
+    if y.len() == 0 {
+        return Ok(());
+    }
+    let kernel = load::<AddArgs>(y.device(), &ADD, "add_f32")?;
+    let args = AddArgs { x: x.pointer(), y: y.pointer(), len: y.len() as u64 };
+    // SAFETY: the kernel reads y[..len] and reads and writes x[..len], which `add` proved to be as long; both are borrowed,
+    // on the kernel's device, and are freed by hipFree, which waits for the stream.
+    unsafe { kernel.launch(rows_and_columns(1, y.len()), &args) }?;
+    Ok(())
+}
+
+/// The first maximum of each row. `vocab` is at least 1.
+pub(crate) fn argmax_device(
+    logits: View<'_, f32>,
+    vocab: u32,
+    tokens: ViewMut<'_, u32>,
+) -> Result<(), NnError> {
+    let (logits, mut tokens) = (on_device(logits)?, on_device_mut(tokens)?);
+    let rows = tokens.len();
+    if rows == 0 {
+        return Ok(());
+    }
+    let kernel = load::<ArgmaxArgs>(logits.device(), &ARGMAX, "argmax_f32")?;
+    let args =
+        ArgmaxArgs { logits: logits.pointer(), tokens: tokens.pointer(), rows: rows as u64, width: vocab };
+    // SAFETY: the kernel reads logits[..rows * vocab] and writes tokens[..rows], as `argmax` proved; both are borrowed, on
+    // the kernel's device, and are freed by hipFree, which waits for the stream.
+    unsafe { kernel.launch(Grid { blocks: [blocks(rows), 1, 1], threads: [ARGMAX_BLOCK, 1, 1] }, &args) }?;
+    Ok(())
+}
+
+/// The kernel, from the device's own list after the first time.
+fn load<A: KernelArgs>(
+    device: &Arc<HipDevice>,
+    images: &ImageSet,
+    symbol: &'static str,
+) -> Result<Kernel<A>, MemError> {
+    Kernel::load(device, images, symbol)
+}
+
+/// Blocks for `work` pieces, which they take in turn.
+fn blocks(work: usize) -> u32 {
+    u32::try_from(work).map_or(MAX_BLOCKS, |work| work.min(MAX_BLOCKS))
+}
+
+/// Threads for the columns along x and blocks for the rows along y.
+fn rows_and_columns(rows: usize, columns: usize) -> Grid {
+    let across = blocks(columns.div_ceil(BLOCK as usize));
+    Grid { blocks: [across, blocks(rows).min(MAX_BLOCKS_Y), 1], threads: [BLOCK, 1, 1] }
+}
+
+fn matrix(weight: &Weight) -> Result<KernelPointer, MemError> {
+    match weight {
+        Weight::F32(buffer) => Ok(on_device(buffer.as_view())?.pointer()),
+        Weight::F16(buffer) => Ok(on_device(buffer.as_view())?.pointer()),
+        Weight::BF16(buffer) => Ok(on_device(buffer.as_view())?.pointer()),
+    }
+}
+
+/// The address of a vector, or null.
+fn optional(vector: Option<&DeviceBuffer<f32>>) -> Result<KernelPointer, MemError> {
+    match vector {
+        Some(vector) => Ok(on_device(vector.as_view())?.pointer()),
+        None => Ok(KernelPointer(0)),
+    }
+}
+
+fn on_device<T: Element>(view: View<'_, T>) -> Result<HipView<'_, T>, MemError> {
+    match view {
+        View::Hip(view) => Ok(view),
+        View::Host(_) => Err(foreign()),
+    }
+}
+
+fn on_device_mut<T: Element>(view: ViewMut<'_, T>) -> Result<HipViewMut<'_, T>, MemError> {
+    match view {
+        ViewMut::Hip(view) => Ok(view),
+        ViewMut::Host(_) => Err(foreign()),
+    }
+}
+
+/// The callers compared the devices, so this tells of an operand that they forgot.
+fn foreign() -> MemError {
+    MemError::ForeignDevice { left: "hip".to_owned(), right: "cpu".to_owned() }
+}

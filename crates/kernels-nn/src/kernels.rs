@@ -1,0 +1,165 @@
+//! The kernels of this crate, declared once: the arguments that a launch takes, what an image must look like, and the
+//! images that ship. Activations are f32, row-major without gaps; counts are in elements.
+
+use hsaco::{ImageSet, KernelArgs, KernelPointer};
+
+include!(concat!(env!("OUT_DIR"), "/images.rs"));
+
+/// Images of `kernels/embedding.hip`.
+pub static EMBEDDING: ImageSet = images_of::<EmbeddingArgs>();
+
+/// Images of `kernels/rms_norm.hip`.
+pub static RMS_NORM: ImageSet = images_of::<RmsNormArgs>();
+
+/// Images of `kernels/add_rms_norm.hip`.
+pub static ADD_RMS_NORM: ImageSet = images_of::<AddRmsNormArgs>();
+
+/// Images of `kernels/swiglu.hip`.
+pub static SWIGLU: ImageSet = images_of::<SwigluArgs>();
+
+/// Images of `kernels/add.hip`.
+pub static ADD: ImageSet = images_of::<AddArgs>();
+
+/// Images of `kernels/linear.hip`.
+pub static LINEAR: ImageSet = images_of::<LinearArgs>();
+
+/// Images of `kernels/argmax.hip`.
+pub static ARGMAX: ImageSet = images_of::<ArgmaxArgs>();
+
+const fn images_of<A: KernelArgs>() -> ImageSet {
+    ImageSet { decl: A::DECL, images: hsaco::images_of(IMAGES, A::DECL.family) }
+}
+
+hsaco::kernel! {
+    /// Arguments of `kernels/embedding.hip`, which gathers rows of a table.
+    pub struct EmbeddingArgs: "embedding" => [embed_f32, embed_f16, embed_bf16],
+        variable "EMBEDDING_HSACO", max_block 256 {
+        /// `[vocab, hidden]`, of the symbol's data type.
+        table: KernelPointer,
+        /// `[tokens]` u32.
+        ids: KernelPointer,
+        /// `[tokens, hidden]` f32.
+        out: KernelPointer,
+        /// Tokens.
+        tokens: u64,
+        /// Rows of the table.
+        vocab: u64,
+        /// Width of a row.
+        hidden: u64,
+    }
+}
+
+hsaco::kernel! {
+    /// Arguments of `kernels/rms_norm.hip`, which norms rows.
+    pub struct RmsNormArgs: "rms_norm" => [rms_norm_f32], variable "RMS_NORM_HSACO", max_block 256 {
+        /// `[rows, width]`.
+        x: KernelPointer,
+        /// `[width]` f32.
+        weight: KernelPointer,
+        /// `[rows, width]`.
+        out: KernelPointer,
+        /// Rows.
+        rows: u64,
+        /// Width of a row.
+        width: u64,
+        /// `1 / width`, rounded once.
+        inverse_width: f64,
+        /// Added to the mean square.
+        eps: f32,
+    }
+}
+
+hsaco::kernel! {
+    /// Arguments of `kernels/add_rms_norm.hip`, which adds a branch to rows and norms the sum.
+    pub struct AddRmsNormArgs: "add_rms_norm" => [add_rms_norm_f32],
+        variable "ADD_RMS_NORM_HSACO", max_block 256 {
+        /// `[rows, width]`, read and written.
+        x: KernelPointer,
+        /// `[rows, width]`.
+        branch: KernelPointer,
+        /// `[width]` f32, or null: then the branch is added as it is.
+        branch_weight: KernelPointer,
+        /// `[width]` f32.
+        weight: KernelPointer,
+        /// `[rows, width]`.
+        out: KernelPointer,
+        /// Rows.
+        rows: u64,
+        /// Width of a row.
+        width: u64,
+        /// `1 / width`, rounded once.
+        inverse_width: f64,
+        /// Added to the branch's mean square.
+        branch_eps: f32,
+        /// Added to the sum's mean square.
+        eps: f32,
+    }
+}
+
+hsaco::kernel! {
+    /// Arguments of `kernels/swiglu.hip`, which gates rows.
+    pub struct SwigluArgs: "swiglu" => [swiglu_f32], variable "SWIGLU_HSACO", max_block 256 {
+        /// `[tokens, 2 * ff]`, rows `[gate; up]`.
+        gate_up: KernelPointer,
+        /// `[tokens, ff]`.
+        out: KernelPointer,
+        /// Tokens.
+        tokens: u64,
+        /// Width of an output row.
+        ff: u64,
+    }
+}
+
+hsaco::kernel! {
+    /// Arguments of `kernels/add.hip`, which adds in place.
+    pub struct AddArgs: "add" => [add_f32], variable "ADD_HSACO", max_block 256 {
+        /// `[len]`, read and written.
+        x: KernelPointer,
+        /// `[len]`.
+        y: KernelPointer,
+        /// Elements.
+        len: u64,
+    }
+}
+
+hsaco::kernel! {
+    /// Arguments of `kernels/linear.hip`, which multiplies rows with a matrix. The number that ends a symbol is how many
+    /// tokens share a pass over the weight. A block has exactly 256 threads.
+    pub struct LinearArgs: "linear" => [
+        linear_f32_1, linear_f32_4, linear_f32_8,
+        linear_f16_1, linear_f16_4, linear_f16_8,
+        linear_bf16_1, linear_bf16_4, linear_bf16_8,
+    ], variable "LINEAR_HSACO", max_block 256 {
+        /// `[out_features, in_features]`, of the symbol's data type.
+        weight: KernelPointer,
+        /// `[tokens, in_features]`.
+        x: KernelPointer,
+        /// `[out_features]` f32, or null.
+        bias: KernelPointer,
+        /// `[tokens, out_features]`.
+        out: KernelPointer,
+        /// Tokens; at least 1.
+        tokens: u64,
+        /// Width of a row of `x`; at least 1.
+        in_features: u64,
+        /// Width of a row of `out`; at least 1.
+        out_features: u64,
+        /// Parts that the elements of a row are summed in: 1 or 8.
+        slices: u32,
+    }
+}
+
+hsaco::kernel! {
+    /// Arguments of `kernels/argmax.hip`, which finds the first maximum of rows. The threads of a block are a multiple of
+    /// 32.
+    pub struct ArgmaxArgs: "argmax" => [argmax_f32], variable "ARGMAX_HSACO", max_block 1024 {
+        /// `[rows, width]`.
+        logits: KernelPointer,
+        /// `[rows]` u32.
+        tokens: KernelPointer,
+        /// Rows.
+        rows: u64,
+        /// Width of a row.
+        width: u32,
+    }
+}
