@@ -8,7 +8,7 @@
 //!   modifiers, length. It allocates nothing and never panics; what it does not know is a [`DecodeError`] that names it.
 //! - Printing an [`Instruction`] gives LLVM's text; [`Dialect`] chooses whose spelling.
 //! - [`Listing`] prints the code of an object as `llvm-objdump -d` does, [`KernelDescriptor`] reads what a launch needs.
-//! - The program `hip-emu` does both from the shell: `hip-emu disasm FILE`, `hip-emu info FILE`.
+//! - The program `hip-emu` does all of it from the shell: `hip-emu disasm FILE`, `hip-emu info FILE`, `hip-emu run FILE`.
 //!
 //! | [`Arch`] | targets | waves |
 //! |---|---|---|
