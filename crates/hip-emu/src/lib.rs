@@ -77,6 +77,8 @@ mod operand;
 mod print;
 mod program;
 mod scalar;
+#[cfg_attr(not(test), expect(dead_code, reason = "faults do not name lines yet"))]
+mod source_line;
 
 pub use arch::{Arch, Dialect, Family};
 pub use decode::decode;
@@ -90,3 +92,4 @@ pub use machine::{Dispatch, Machine, Options, Report};
 pub use memory::{Allocation, Memory};
 pub use operand::{ElementType, Half, InlineFloat, Operand, Register, Special, Value};
 pub use program::Program;
+pub use source_line::SourceLine;
