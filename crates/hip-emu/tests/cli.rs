@@ -1,4 +1,4 @@
-//! The program `hip-emu run`, as a shell runs it.
+//! The program `hip-emu`, as a shell runs it.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 
@@ -141,5 +141,16 @@ fn the_help_tells_the_forms() {
         ["Work-groups in x, y and z", "out:TYPE:COUNT[=FILE]", "hip-emu run axpy.hsaco --kernel axpy_f32"]
     {
         assert!(text.contains(part), "{part} is not in: {text}");
+    }
+}
+
+#[test]
+fn a_compressed_bundle_is_shown_as_the_object_in_it() {
+    let print = |verb: &str, file: &str| {
+        printed(Command::new(env!("CARGO_BIN_EXE_hip-emu")).args([verb, file]).output().unwrap())
+    };
+    let bundle = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/axpy.ccob");
+    for verb in ["info", "disasm"] {
+        assert_eq!(print(verb, bundle), print(verb, AXPY));
     }
 }

@@ -1,5 +1,9 @@
 //! Clang's offload bundle: a table of code objects by target (clang's ClangOffloadBundler documentation).
 
+use std::borrow::Cow;
+
+#[cfg(feature = "compressed")]
+use crate::compressed::decompress;
 use crate::{HsacoError, TargetId};
 
 const MAGIC: &[u8] = b"__CLANG_OFFLOAD_BUNDLE__";
@@ -8,12 +12,23 @@ const ELF_MAGIC: &[u8] = b"\x7fELF";
 
 /// The ELF in `bytes`, which is an ELF itself or a bundle. Of a bundle, the entry that suits `card` best is taken, or
 /// without a card the only device entry.
-pub(crate) fn unwrap<'a>(bytes: &'a [u8], card: Option<&TargetId>) -> Result<&'a [u8], HsacoError> {
+pub(crate) fn unwrap<'a>(bytes: &'a [u8], card: Option<&TargetId>) -> Result<Cow<'a, [u8]>, HsacoError> {
+    if bytes.starts_with(COMPRESSED_MAGIC) {
+        let bundle = decompress(bytes)?;
+        return plain(&bundle, card).map(|elf| Cow::Owned(elf.to_vec()));
+    }
+    plain(bytes, card).map(Cow::Borrowed)
+}
+
+#[cfg(not(feature = "compressed"))]
+fn decompress(_bytes: &[u8]) -> Result<Vec<u8>, HsacoError> {
+    Err(HsacoError::CompressedBundle)
+}
+
+/// As [`unwrap`], of what is not compressed.
+fn plain<'a>(bytes: &'a [u8], card: Option<&TargetId>) -> Result<&'a [u8], HsacoError> {
     if bytes.starts_with(ELF_MAGIC) {
         return Ok(bytes);
-    }
-    if bytes.starts_with(COMPRESSED_MAGIC) {
-        return Err(HsacoError::CompressedBundle);
     }
     let Some(table) = bytes.strip_prefix(MAGIC) else {
         return Err(HsacoError::NotACodeObject { found: bytes.iter().copied().take(8).collect() });
@@ -110,14 +125,14 @@ mod tests {
     fn the_entry_that_suits_the_card_is_taken() {
         let table = [(HOST, 0, 0), (GFX1100, 24, 8), (GFX1201, 0, 24)];
         let bytes = bundle(3, &table, &[]);
-        assert_eq!(unwrap(&bytes, Some(&arch("gfx1100"))).unwrap(), 3u64.to_le_bytes());
-        assert_eq!(unwrap(&bytes, Some(&arch("gfx1201"))).unwrap(), MAGIC);
+        assert_eq!(*unwrap(&bytes, Some(&arch("gfx1100"))).unwrap(), 3u64.to_le_bytes());
+        assert_eq!(*unwrap(&bytes, Some(&arch("gfx1201"))).unwrap(), *MAGIC);
         let missing = unwrap(&bytes, Some(&arch("gfx942")));
         assert!(
             matches!(missing, Err(HsacoError::NoBundleEntry { found, .. }) if found == ["gfx1100", "gfx1201"])
         );
         assert!(matches!(unwrap(&bytes, None), Err(HsacoError::NoBundleEntry { wanted: None, .. })));
-        assert_eq!(unwrap(&bundle(1, &[(GFX1100, 0, 24)], &[]), None).unwrap(), MAGIC);
+        assert_eq!(*unwrap(&bundle(1, &[(GFX1100, 0, 24)], &[]), None).unwrap(), *MAGIC);
     }
 
     #[test]
@@ -137,7 +152,6 @@ mod tests {
         long_id[48..56].copy_from_slice(&u64::MAX.to_le_bytes());
         assert!(matches!(unwrap(&long_id, None), Err(HsacoError::TruncatedBundle { entry: 0, .. })));
         assert!(matches!(unwrap(MAGIC, None), Err(HsacoError::TruncatedBundle { .. })));
-        assert!(matches!(unwrap(b"CCOB\x02\x00", None), Err(HsacoError::CompressedBundle)));
         assert!(matches!(unwrap(b"", None), Err(HsacoError::NotACodeObject { .. })));
     }
 }

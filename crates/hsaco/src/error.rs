@@ -14,9 +14,70 @@ pub enum HsacoError {
         /// The first bytes, at most eight.
         found: Vec<u8>,
     },
-    /// A compressed bundle.
-    #[error("the bundle is compressed; compile with --no-gpu-bundle-output")]
+    /// A compressed bundle, without the feature `compressed`.
+    #[error(
+        "the bundle is compressed; compile with --no-gpu-bundle-output, or turn on hsaco's feature `compressed`"
+    )]
     CompressedBundle,
+    /// A compressed bundle that ends before its header does, or before the end that the header tells.
+    #[error(
+        "the compressed bundle has {found} bytes where its header needs {expected}: it is cut off or damaged"
+    )]
+    CompressedTruncated {
+        /// Bytes of the header, or by the header.
+        expected: u64,
+        /// Bytes there are.
+        found: usize,
+    },
+    /// A header of an unknown version.
+    #[error("the compressed bundle's header has version {found}; 1, 2 and 3 are known")]
+    CompressedVersion {
+        /// The version.
+        found: u16,
+    },
+    /// An unknown method of compression.
+    #[error("the bundle is compressed by method {found}; 0 (zlib) and 1 (zstd) are known")]
+    CompressionMethod {
+        /// The method.
+        found: u16,
+    },
+    /// A header that tells an unreasonable size.
+    #[error(
+        "the compressed bundle would have {size} bytes, more than the limit of {limit}: split it, or it is damaged"
+    )]
+    CompressedTooLarge {
+        /// Bytes, by the header.
+        size: u64,
+        /// Most bytes.
+        limit: u64,
+    },
+    /// A stream that is not what the header's method writes.
+    #[error("the compressed bundle cannot be decompressed: it is damaged")]
+    CompressedDamaged {
+        /// What the decoder says.
+        #[source]
+        source: io::Error,
+    },
+    /// A bundle of another size than the header tells.
+    #[error(
+        "the compressed bundle has {found} bytes or more where its header says {expected}: it is damaged"
+    )]
+    CompressedSize {
+        /// Bytes, by the header.
+        expected: u64,
+        /// Bytes that were decompressed, at most one more than expected.
+        found: usize,
+    },
+    /// A bundle with another digest than the header tells.
+    #[error(
+        "the compressed bundle has the hash {found:#018x} where its header says {expected:#018x}: it is damaged"
+    )]
+    CompressedHash {
+        /// Start of the MD5, by the header.
+        expected: u64,
+        /// Start of the MD5.
+        found: u64,
+    },
     /// A bundle that ends inside its own table.
     #[error("the bundle ends inside its table: entry {entry} of {entries}")]
     TruncatedBundle {

@@ -6,6 +6,7 @@
 //! - [`CodeObject::check`] compares an image with a declaration. The build and the load use this one function.
 //! - [`ImageSet`] holds the embedded images of one kernel, picks the one for a card (its own architecture, then the
 //!   generic family that contains it), and honours the variable that replaces it (`ROPE_HSACO`).
+//! - The feature `compressed` lets it read compressed bundles (`CCOB`, zlib or zstd) too.
 //! - The feature `build` adds the module `build`: the manifest beside the images, and `embed` for build scripts.
 //!
 //! What this crate does not do: it does not compile, load or launch anything, knows no HIP, and reads no machine
@@ -44,6 +45,8 @@
 pub mod build;
 mod bundle;
 mod check;
+#[cfg(feature = "compressed")]
+mod compressed;
 mod decl;
 mod error;
 mod image;

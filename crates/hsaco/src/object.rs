@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use object::Endianness;
@@ -12,7 +13,7 @@ use crate::{HsacoError, TargetId};
 /// A code object, read: what it is for and which kernels it holds.
 #[derive(Clone, Debug)]
 pub struct CodeObject<'a> {
-    elf: &'a [u8],
+    elf: Cow<'a, [u8]>,
     target: TargetId,
     version: u32,
     pub(crate) kernels: Vec<KernelInfo>,
@@ -42,14 +43,14 @@ impl<'a> CodeObject<'a> {
         CodeObject::from_elf(bundle::unwrap(bytes, Some(card))?)
     }
 
-    fn from_elf(elf: &'a [u8]) -> Result<CodeObject<'a>, HsacoError> {
-        let file = ElfFile64::<Endianness>::parse(elf)?;
+    fn from_elf(elf: Cow<'a, [u8]>) -> Result<CodeObject<'a>, HsacoError> {
+        let file = ElfFile64::<Endianness>::parse(&*elf)?;
         let (header, endian) = (file.elf_header(), file.endian());
         let machine = header.e_machine(endian);
         if machine != elf::EM_AMDGPU {
             return Err(HsacoError::WrongMachine { found: machine.0 });
         }
-        let (target, kernels) = metadata::parse(metadata_note(header, endian, elf)?)?;
+        let (target, kernels) = metadata::parse(metadata_note(header, endian, &elf)?)?;
         let target = target_of(header.e_flags(endian).0, &target)?;
         let table = file.elf_dynamic_symbol_table();
         let mut symbols = BTreeSet::new();
@@ -61,8 +62,8 @@ impl<'a> CodeObject<'a> {
     }
 
     /// The ELF itself, unwrapped from its bundle.
-    pub fn elf(&self) -> &'a [u8] {
-        self.elf
+    pub fn elf(&self) -> &[u8] {
+        &self.elf
     }
 
     /// What it runs on.

@@ -100,6 +100,21 @@ fn the_entry_of_a_bundle_is_chosen_by_card() {
     assert_eq!(CodeObject::parse(&one).unwrap().elf(), GFX1100);
 }
 
+#[test]
+fn a_compressed_bundle_is_read_by_its_feature_only() {
+    let bytes = include_bytes!("images/scale.v3.ccob");
+    let card: TargetId = "gfx1100".parse().unwrap();
+    match CodeObject::parse_for(bytes, &card) {
+        Ok(object) => assert!(cfg!(feature = "compressed") && object.elf() == GFX1100),
+        Err(error) => {
+            assert!(
+                !cfg!(feature = "compressed") && matches!(error, HsacoError::CompressedBundle),
+                "{error}"
+            );
+        }
+    }
+}
+
 /// The sample with `bytes` written at `at`.
 fn patched(at: usize, bytes: &[u8]) -> Vec<u8> {
     let mut image = GFX1100.to_vec();

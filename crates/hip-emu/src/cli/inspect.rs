@@ -14,11 +14,11 @@ fn arch_of(target: &str) -> Result<Arch> {
 
 pub(super) fn disasm(file: &Path, kernel: Option<&str>, target: Option<&str>) -> Result<String> {
     let bytes = read(file)?;
+    let object;
     let (elf, arch) = match target {
         Some(target) => (bytes.as_slice(), arch_of(target)?),
         None => {
-            let object =
-                CodeObject::parse(&bytes).with_context(|| format!("cannot use {}", file.display()))?;
+            object = CodeObject::parse(&bytes).with_context(|| format!("cannot use {}", file.display()))?;
             (object.elf(), arch_of(&object.target().processor)?)
         }
     };

@@ -5,6 +5,10 @@
 //   scale.gfx90a.elf             --offload-arch=gfx90a:xnack- -mcode-object-version=5
 //   scratch.gfx1100.elf          --offload-arch=gfx1100 -mcode-object-version=5 -DSCRATCH
 //   unnamed.gfx1100.elf          as the first, without -fhip-kernel-arg-name
+// scale.v2.ccob and scale.v3.ccob bundle the first two, with COMPRESSED_BUNDLE_FORMAT_VERSION=2 and =3, by
+//   clang-offload-bundler-22 -type=o -bundle-align=4096 -compress -input=/dev/null -input=scale.gfx1100.elf
+//   -input=scale.gfx11-generic.elf -output=scale.v2.ccob
+//   -targets=host-x86_64-unknown-linux--,hipv4-amdgcn-amd-amdhsa--gfx1100,hipv4-amdgcn-amd-amdhsa--gfx11-generic
 #define KERNEL(threads) extern "C" __attribute__((global, amdgpu_flat_work_group_size(1, threads)))
 
 #ifndef SCRATCH
