@@ -154,3 +154,36 @@ fn a_compressed_bundle_is_shown_as_the_object_in_it() {
         assert_eq!(print(verb, bundle), print(verb, AXPY));
     }
 }
+
+#[test]
+fn the_card_is_the_one_that_the_object_is_for() {
+    // Two pairs, at a distance of 2, by their cosines and sines.
+    let arguments = [
+        "inout:f32:1,2,3,4,5,6",
+        "in:f32:0.5,0.25",
+        "in:f32:2,-1",
+        "in:u32:0",
+        "in:u32:0,0",
+        "u64:6",
+        "u64:6",
+        "u32:1",
+        "u32:1",
+        "u32:4",
+        "u32:2",
+    ];
+    let rope = |arch: &str, arguments: &[&str]| {
+        let image = format!("{}/../kernels-rope/hsaco/{arch}/rope_kernel.hsaco", env!("CARGO_MANIFEST_DIR"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hip-emu"));
+        command.env_remove("HIP_EMU_TARGET").args(["run", &image, "--kernel=rope_f32"]);
+        command.args(["--grid=1", "--block=32"]).args(arguments.iter().map(|one| format!("--arg={one}")));
+        command.output().unwrap()
+    };
+    for arch in ["gfx1100", "gfx1101", "gfx11-generic"] {
+        let text = printed(rope(arch, &arguments));
+        assert!(text.ends_with("argument 0 `x`, f32[6]: -5.5, 4.5, 3.5, -1.0, 5.0, 6.0\n"), "{arch}: {text}");
+    }
+    let text = complaint(rope("gfx90a", &arguments));
+    assert!(text.contains("gfx90a is decoded but not executed"), "{text}");
+    let text = complaint(rope("gfx1100", &arguments[..9]));
+    assert!(text.contains("10: `pair_span` (ByValue) at 68, 4 bytes: i32:, u32:, f32: or bytes:"), "{text}");
+}

@@ -1,11 +1,11 @@
 //! A launch from the shell: `hip-emu run`.
 
-use std::{fmt::Write as _, fs, path::PathBuf};
+use std::{env, fmt::Write as _, fs, path::PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use clap::Args;
 use hip_emu::{Dispatch, LaunchError, Machine, Options, Program};
-use hsaco::KernelInfo;
+use hsaco::{CodeObject, KernelInfo};
 use serde_json::{Value, json};
 
 use crate::cli::{
@@ -70,8 +70,8 @@ struct Told<'a> {
 impl Launch {
     /// Runs the kernel, and gives the report.
     pub(super) fn run(&self) -> Result<String> {
-        let machine = Machine::new(Options::from_env());
         let image = read(&self.file)?;
+        let machine = Machine::new(options(&image));
         let program = machine.load(&image).with_context(|| format!("cannot load {}", self.file.display()))?;
         let kernel = self.kernel(&program)?;
         self.check(kernel)?;
@@ -144,6 +144,19 @@ impl Launch {
         }
         Ok((packed, told))
     }
+}
+
+/// The environment's card, or else the one that the object is for.
+fn options(image: &[u8]) -> Options {
+    let mut options = Options::from_env();
+    // Of several objects in a bundle, the card chooses; what cannot be read is told when it is loaded.
+    if env::var_os("HIP_EMU_TARGET").is_none()
+        && let Ok(object) = CodeObject::parse(image)
+        && !object.target().processor.ends_with("-generic")
+    {
+        options.target = object.target().to_string();
+    }
+    options
 }
 
 /// Allocates a buffer; gives its address and bytes.
