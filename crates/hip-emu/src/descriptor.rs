@@ -5,7 +5,7 @@ use object::{Object, ObjectSection, ObjectSymbol};
 use crate::ObjectError;
 
 /// Bytes of a descriptor.
-const SIZE: usize = 64;
+pub(crate) const SIZE: usize = 64;
 
 /// What the hardware is told when a kernel starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,11 +8,12 @@ use std::{
 use hsaco::{CodeObject, KernelInfo, TargetId};
 use object::{
     Endianness, Object, ObjectSymbol,
-    read::elf::{ElfFile64, FileHeader, ProgramHeader},
+    elf::{self, FileHeader64, Rela64},
+    read::elf::{ElfFile64, FileHeader, ProgramHeader, Rela, SectionHeader, Sym, SymbolTable},
 };
 
 use crate::{
-    Arch, KernelDescriptor, LoadError,
+    Arch, KernelDescriptor, LoadError, descriptor,
     exec::Code,
     memory::{Allocation, Memory},
 };
@@ -57,22 +58,14 @@ impl Drop for Program {
 impl Program {
     pub(crate) fn load(memory: &Arc<Memory>, image: &[u8], target: &TargetId) -> Result<Self, LoadError> {
         let object = CodeObject::parse_for(image, target)?;
-        let processor = &object.target().processor;
-        let (Some(arch), wanted) = (Arch::from_target(processor), Arch::from_target(&target.processor))
-        else {
-            return Err(LoadError::WrongTarget {
-                expected: target.to_string(),
-                found: object.target().to_string(),
-            });
-        };
-        if wanted != Some(arch) {
-            return Err(LoadError::WrongTarget {
-                expected: target.to_string(),
-                found: object.target().to_string(),
-            });
+        let wrong =
+            || LoadError::WrongTarget { expected: target.to_string(), found: object.target().to_string() };
+        // A bare object is read whatever it is for.
+        if !object.target().runs_on(target) {
+            return Err(wrong());
         }
-        let elf = object.elf();
-        let file = ElfFile64::<Endianness>::parse(elf)?;
+        let arch = Arch::from_target(&object.target().processor).ok_or_else(wrong)?;
+        let file = ElfFile64::<Endianness>::parse(object.elf())?;
         let segments = Segments::read(&file)?;
         let bytes =
             usize::try_from(segments.span).map_err(|_| LoadError::BadSegments { bytes: segments.span })?;
@@ -96,39 +89,71 @@ impl Program {
         let length = usize::try_from(segments.code.1).unwrap_or(0);
         program.code = vec![0; length];
         memory.read(address + segments.code.0, &mut program.code)?;
-        program.find_symbols(&file, elf)?;
+        program.find_symbols(&file)?;
         Ok(program)
     }
 
     /// Applies the relocations that a linked code object has.
     fn relocate(&self, file: &ElfFile64<'_, Endianness>, memory: &Memory) -> Result<(), LoadError> {
-        const ABS64: u32 = 3;
-        const RELATIVE64: u32 = 13;
-        let Some(relocations) = file.dynamic_relocations() else { return Ok(()) };
-        for (offset, relocation) in relocations {
-            let object::RelocationFlags::Elf { r_type } = relocation.flags() else { continue };
-            let kind = r_type.0;
-            let bad = || LoadError::BadRelocation { offset, kind };
-            let symbol = match relocation.target() {
-                object::RelocationTarget::Symbol(index) => {
-                    let table = file.dynamic_symbol_table().ok_or_else(bad)?;
-                    object::ObjectSymbolTable::symbol_by_index(&table, index).map_err(|_| bad())?.address()
+        const RELA: u64 = size_of::<Rela64<Endianness>>() as u64;
+        let (endian, symbols) = (file.endian(), file.elf_dynamic_symbol_table());
+        for section in file.elf_section_table().iter() {
+            // Others relocate what is not loaded, such as debug information.
+            if section.sh_flags(endian).0 & elf::SHF_ALLOC.0 == 0 && section.link(endian) != symbols.section()
+            {
+                continue;
+            }
+            // Tables of other forms, which linkers do not write for AMDGPU, and entries of other sizes would be passed
+            // over in silence.
+            let refused = match section.sh_type(endian) {
+                elf::SHT_REL | elf::SHT_RELR | elf::SHT_CREL => true,
+                elf::SHT_RELA => {
+                    section.sh_entsize(endian) != RELA || !section.sh_size(endian).is_multiple_of(RELA)
                 }
-                _ => 0,
+                _ => false,
             };
-            let value = match kind {
-                RELATIVE64 => 0,
-                ABS64 => symbol,
-                _ => return Err(bad()),
-            };
-            let value = self.image.address.wrapping_add(value).wrapping_add_signed(relocation.addend());
-            let place = self.image.address.checked_add(offset).filter(|&place| self.image.holds(place, 8));
-            memory.write(place.ok_or_else(bad)?, &value.to_le_bytes())?;
+            if refused {
+                return Err(LoadError::BadRelocation { offset: section.sh_addr(endian), kind: 0 });
+            }
+            let table = section.rela(endian, file.data())?;
+            for relocation in table.map_or(&[][..], |(relocations, _)| relocations) {
+                self.apply(relocation, endian, symbols, memory)?;
+            }
         }
         Ok(())
     }
 
-    fn find_symbols(&mut self, file: &ElfFile64<'_, Endianness>, elf: &[u8]) -> Result<(), LoadError> {
+    /// Applies one relocation (LLVM's AMDGPU usage guide, "Relocation Records").
+    fn apply(
+        &self,
+        relocation: &Rela64<Endianness>,
+        endian: Endianness,
+        symbols: &SymbolTable<'_, FileHeader64<Endianness>>,
+        memory: &Memory,
+    ) -> Result<(), LoadError> {
+        const ABS64: u32 = 3;
+        const RELATIVE64: u32 = 13;
+        let offset = relocation.r_offset(endian);
+        let kind = relocation.r_type(endian, false).0;
+        let bad = || LoadError::BadRelocation { offset, kind };
+        let value = match kind {
+            RELATIVE64 => 0,
+            ABS64 => {
+                let index = relocation.symbol(endian, false).ok_or_else(bad)?;
+                let symbol = symbols.symbol(index).map_err(|_| bad())?;
+                if symbol.is_undefined(endian) || symbol.is_absolute(endian) {
+                    return Err(bad());
+                }
+                symbol.st_value(endian)
+            }
+            _ => return Err(bad()),
+        };
+        let value = self.image.address.wrapping_add(value).wrapping_add_signed(relocation.r_addend(endian));
+        let place = self.image.address.checked_add(offset).filter(|&place| self.image.holds(place, 8));
+        Ok(memory.write(place.ok_or_else(bad)?, &value.to_le_bytes())?)
+    }
+
+    fn find_symbols(&mut self, file: &ElfFile64<'_, Endianness>) -> Result<(), LoadError> {
         for symbol in file.dynamic_symbols().filter(|symbol| symbol.is_definition()) {
             let inside =
                 symbol.address().checked_add(symbol.size()).is_some_and(|end| end <= self.image.bytes as u64);
@@ -138,8 +163,13 @@ impl Program {
         }
         for kernel in &self.kernels {
             let bad = || LoadError::BadDescriptor { kernel: kernel.name.clone() };
-            let (at, descriptor) = KernelDescriptor::find(elf, &kernel.descriptor).map_err(|_| bad())?;
-            let entry = at.wrapping_add_signed(descriptor.entry_offset).wrapping_sub(self.code_start);
+            let (address, _) = self.symbol(&kernel.descriptor).ok_or_else(bad)?;
+            let mut bytes = [0; descriptor::SIZE];
+            self.memory.read(address, &mut bytes).map_err(|_| bad())?;
+            let descriptor = KernelDescriptor::parse(&bytes).ok_or_else(bad)?;
+            let entry = (address - self.image.address)
+                .wrapping_add_signed(descriptor.entry_offset)
+                .wrapping_sub(self.code_start);
             if entry >= self.code.len() as u64 || entry % 4 != 0 {
                 return Err(bad());
             }
@@ -199,16 +229,17 @@ impl<'a> Segments<'a> {
         let endian = file.endian();
         let headers = file.elf_header().program_headers(endian, file.data())?;
         let mut segments = Self { loads: Vec::new(), code: (0, 0), span: 0 };
-        for header in headers.iter().filter(|header| header.p_type(endian) == object::elf::PT_LOAD) {
+        for header in headers.iter().filter(|header| header.p_type(endian) == elf::PT_LOAD) {
             let (start, size) = (header.p_vaddr(endian), header.p_memsz(endian));
             let end = start.checked_add(size).filter(|&end| end <= MOST);
             let end = end.ok_or(LoadError::BadSegments { bytes: start.saturating_add(size) })?;
             let contents =
                 header.data(endian, file.data()).map_err(|()| LoadError::BadSegments { bytes: size })?;
-            if contents.len() as u64 > size {
-                return Err(LoadError::BadSegments { bytes: contents.len() as u64 });
+            // Segments come in the order of their addresses, by ELF's rules; these would overlap.
+            if contents.len() as u64 > size || start < segments.span {
+                return Err(LoadError::BadSegments { bytes: end });
             }
-            if header.p_flags(endian).0 & object::elf::PF_X.0 != 0 {
+            if header.p_flags(endian).0 & elf::PF_X.0 != 0 {
                 segments.code = (start, contents.len() as u64);
             }
             segments.loads.push((start, contents));

@@ -113,6 +113,16 @@ pub enum HsacoError {
         #[from]
         source: object::read::Error,
     },
+    /// An ELF of 32 bits or with the most significant byte first.
+    #[error(
+        "an ELF of class {class} and byte order {order}, where AMDGPU has 2 (64 bits) and 1 (little-endian)"
+    )]
+    WrongLayout {
+        /// `EI_CLASS`.
+        class: u8,
+        /// `EI_DATA`.
+        order: u8,
+    },
     /// An ELF for another machine.
     #[error("an ELF for machine {found}, where AMDGPU is 224; compile with --offload-device-only")]
     WrongMachine {

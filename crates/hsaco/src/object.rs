@@ -44,6 +44,15 @@ impl<'a> CodeObject<'a> {
     }
 
     fn from_elf(elf: Cow<'a, [u8]>) -> Result<CodeObject<'a>, HsacoError> {
+        // An entry of a bundle may be anything.
+        if !elf.starts_with(&elf::ELFMAG) {
+            return Err(HsacoError::NotACodeObject { found: elf.iter().copied().take(8).collect() });
+        }
+        if let &[_, _, _, _, class, order, ..] = &*elf
+            && (class, order) != (elf::ELFCLASS64.0, elf::ELFDATA2LSB.0)
+        {
+            return Err(HsacoError::WrongLayout { class, order });
+        }
         let file = ElfFile64::<Endianness>::parse(&*elf)?;
         let (header, endian) = (file.elf_header(), file.endian());
         let machine = header.e_machine(endian);

@@ -128,6 +128,16 @@ fn each_damage_has_its_error() {
     // e_machine is at 18 and e_flags at 48 of an ELF64 header.
     let x86 = patched(18, &62_u16.to_le_bytes());
     assert!(matches!(CodeObject::parse(&x86), Err(HsacoError::WrongMachine { found: 62 })));
+    for (at, byte, found) in [(4, 1, (1, 1)), (5, 2, (2, 2))] {
+        let other = patched(at, &[byte]);
+        assert!(
+            matches!(CodeObject::parse(&other), Err(HsacoError::WrongLayout { class, order }) if (class, order) == found)
+        );
+    }
+    let no_elf = bundle(&[("gfx1100", b"text")]);
+    assert!(
+        matches!(CodeObject::parse(&no_elf), Err(HsacoError::NotACodeObject { found }) if found == b"text")
+    );
     let gfx1101 = patched(48, &[0x46]);
     assert!(
         matches!(CodeObject::parse(&gfx1101), Err(HsacoError::TargetDisagrees { header, .. }) if header == "gfx1101")
