@@ -18,7 +18,8 @@ pub struct Listing<'a> {
     pub arch: Arch,
     /// Name of the section.
     pub section: String,
-    /// Functions by rising address. Padding after a function belongs to it.
+    /// Functions by rising address. Padding after a function belongs to it; code before the first has the section's
+    /// name.
     pub functions: Vec<Function<'a>>,
 }
 
@@ -63,6 +64,9 @@ impl<'a> Listing<'a> {
             .map(|symbol| Ok((symbol.address(), symbol.name()?.to_owned())))
             .collect::<Result<_, object::read::Error>>()?;
         places.sort();
+        if places.first().is_none_or(|(address, _)| *address > start) {
+            places.insert(0, (start, text.name()?.to_owned()));
+        }
         places.dedup_by_key(|(address, _)| *address);
         let ends: Vec<u64> = places.iter().skip(1).map(|(address, _)| *address).chain([u64::MAX]).collect();
         let functions = places
@@ -77,34 +81,48 @@ impl<'a> Listing<'a> {
         Ok(Self { arch, section: text.name()?.to_owned(), functions })
     }
 
-    /// Prints one function: its label, then one instruction a line.
+    /// Prints one function: its label, then one instruction a line. Eight zero bytes and more are one line, `...`.
     ///
     /// # Errors
     ///
     /// Those of `out`. What cannot be decoded is printed as `.long`.
     pub fn print(&self, function: &Function<'_>, dialect: Dialect, out: &mut impl Write) -> fmt::Result {
         writeln!(out, "{:016x} <{}>:", function.address, function.name)?;
-        for line in function.lines(self.arch) {
-            let text = match &line.instruction {
-                Ok(instruction) => instruction.display(dialect).to_string(),
-                Err(_) => long(line.code),
-            };
-            write!(out, "\t{text:<59}// {:012X}:", line.address)?;
-            for word in line.code.chunks(4) {
-                out.write_str(" ")?;
-                for byte in word.iter().rev() {
-                    write!(out, "{byte:02X}")?;
-                }
+        let (mut address, mut rest) = (function.address, function.code);
+        while !rest.is_empty() {
+            let mut length = zeros(rest);
+            if length > 0 {
+                writeln!(out, "\t\t...")?;
+            } else {
+                let line = Line::first(self.arch, address, rest);
+                self.print_line(&line, dialect, out)?;
+                length = line.code.len();
             }
-            if let Some((name, offset)) = line.target().and_then(|target| self.place(target)) {
-                match offset {
-                    0 => write!(out, " <{name}>")?,
-                    _ => write!(out, " <{name}+{offset:#x}>")?,
-                }
-            }
-            writeln!(out)?;
+            rest = &rest[length..];
+            address = address.wrapping_add(length as u64);
         }
         Ok(())
+    }
+
+    fn print_line(&self, line: &Line<'_>, dialect: Dialect, out: &mut impl Write) -> fmt::Result {
+        let text = match &line.instruction {
+            Ok(instruction) => instruction.display(dialect).to_string(),
+            Err(_) => long(line.code),
+        };
+        write!(out, "\t{text:<59}// {:012X}:", line.address)?;
+        for word in line.code.chunks(4) {
+            out.write_str(" ")?;
+            for byte in word.iter().rev() {
+                write!(out, "{byte:02X}")?;
+            }
+        }
+        if let Some((name, offset)) = line.target().and_then(|target| self.place(target)) {
+            match offset {
+                0 => write!(out, " <{name}>")?,
+                _ => write!(out, " <{name}+{offset:#x}>")?,
+            }
+        }
+        writeln!(out)
     }
 
     /// The function that holds an address, and how far in.
@@ -112,6 +130,12 @@ impl<'a> Listing<'a> {
         let function = self.functions.iter().rfind(|function| function.address <= address)?;
         Some((function.name.as_str(), address - function.address))
     }
+}
+
+/// Bytes of the zero words at the start of code that are not worth a line each.
+fn zeros(code: &[u8]) -> usize {
+    let zeros = code.iter().take_while(|byte| **byte == 0).count();
+    if zeros < 8 { 0 } else { zeros & !3 }
 }
 
 /// Bytes that are no instruction.
@@ -128,16 +152,9 @@ impl<'a> Function<'a> {
             if rest.is_empty() {
                 return None;
             }
-            let instruction = decode(arch, rest);
-            let length = match &instruction {
-                Ok(instruction) => instruction.length(),
-                Err(DecodeError::Refused { length, .. }) => *length,
-                Err(_) => 4,
-            };
-            let (code, after) = rest.split_at(length.min(rest.len()));
-            let line = Line { address, code, instruction };
-            rest = after;
-            address = address.wrapping_add(code.len() as u64);
+            let line = Line::first(arch, address, rest);
+            rest = &rest[line.code.len()..];
+            address = address.wrapping_add(line.code.len() as u64);
             Some(line)
         })
     }
@@ -154,7 +171,18 @@ pub struct Line<'a> {
     pub instruction: Result<Instruction, DecodeError>,
 }
 
-impl Line<'_> {
+impl<'a> Line<'a> {
+    /// The instruction at the start of code.
+    fn first(arch: Arch, address: u64, code: &'a [u8]) -> Self {
+        let instruction = decode(arch, code);
+        let length = match &instruction {
+            Ok(instruction) => instruction.length(),
+            Err(DecodeError::Refused { length, .. }) => *length,
+            Err(_) => 4,
+        };
+        Self { address, code: &code[..length.min(code.len())], instruction }
+    }
+
     /// Where a branch goes.
     #[must_use]
     pub fn target(&self) -> Option<u64> {

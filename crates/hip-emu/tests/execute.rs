@@ -69,6 +69,20 @@ fn an_access_out_of_bounds_names_its_place() {
 }
 
 #[test]
+fn zeros_in_place_of_code_stop_the_launch() {
+    const ENTRY: usize = 0x900;
+    let mut image = AXPY.to_vec();
+    image[ENTRY..ENTRY + 8].fill(0);
+    let machine = Machine::new(Options::default());
+    let program = machine.load(&image).unwrap();
+    let name = program.kernels()[0].name.clone();
+    let error = machine.launch(&program, &name, &dispatch(1, 32), &arguments(0, 0, 1.0, 1)).unwrap_err();
+    let LaunchError::Fault(fault) = error else { panic!("{error}") };
+    assert!(matches!(fault.kind, FaultKind::Unsupported), "{fault}");
+    assert_eq!(fault.text, "v_illegal");
+}
+
+#[test]
 fn launches_that_cannot_be_are_refused() {
     let machine = Machine::new(Options::default());
     let program = machine.load(AXPY).unwrap();

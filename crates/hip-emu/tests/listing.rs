@@ -1,6 +1,7 @@
 //! A linked code object, listed and described.
 
 use hip_emu::{Arch, Dialect, KernelDescriptor, Listing, ObjectError};
+use object::{Endianness, Object, ObjectSection, ObjectSymbol, read::elf::ElfFile64};
 
 const OBJECT: &[u8] = include_bytes!("data/axpy.gfx1100.hsaco");
 
@@ -24,6 +25,46 @@ fn an_object_lists_as_llvm_objdump_prints_it() -> Result<(), ObjectError> {
         assert_eq!(printed, expected, "line {}", line + 1);
     }
     assert_eq!(text.lines().count(), expected.lines().count());
+    Ok(())
+}
+
+/// The object after `change`, which is given the places in the file of the code and of a symbol in the symbol table.
+fn changed(symbol: &str, change: impl Fn(&mut Vec<u8>, usize, usize)) -> Result<Vec<u8>, object::Error> {
+    const SYMBOL_BYTES: usize = 24;
+    let file = ElfFile64::<Endianness>::parse(OBJECT)?;
+    let start = |name| file.section_by_name(name).and_then(|section| section.file_range()).map(|(at, _)| at);
+    let index = file.symbols().find(|entry| entry.name() == Ok(symbol)).map(|entry| entry.index().0);
+    let (Some(code), Some(symbols), Some(index)) = (start(".text"), start(".symtab"), index) else {
+        panic!("the object has code and symbols");
+    };
+    let place = |start: u64| usize::try_from(start).unwrap_or(usize::MAX);
+    let mut object = OBJECT.to_vec();
+    change(&mut object, place(code), place(symbols) + index * SYMBOL_BYTES);
+    Ok(object)
+}
+
+#[test]
+fn zeros_are_one_line_and_a_single_zero_word_is_illegal() -> Result<(), Box<dyn std::error::Error>> {
+    let object = changed("axpy_f32", |object, code, _| {
+        object[code + 0x10..code + 0x14].fill(0);
+        object[code + 0x18..code + 0x23].fill(0);
+    })?;
+    let text = listing_of(&object)?;
+    let lines: Vec<&str> = text.lines().skip(5).take(4).collect();
+    let [illegal, after] = [("v_illegal", "1910: 00000000"), ("s_cmp_eq_i32 s0, s0", "1920: BF000000")]
+        .map(|(instruction, place)| format!("\t{instruction:<59}// 00000000{place}"));
+    assert_eq!([lines[0], lines[2], lines[3]], [&illegal, "\t\t...", &after]);
+    Ok(())
+}
+
+#[test]
+fn code_before_the_first_symbol_has_the_name_of_the_section() -> Result<(), Box<dyn std::error::Error>> {
+    const VALUE: usize = 8;
+    let object = changed("axpy_f32", |object, _, symbol| object[symbol + VALUE] += 8)?;
+    let listings = Listing::of_elf(&object, Arch::Gfx11)?;
+    let names: Vec<_> = listings[0].functions.iter().map(|f| (f.name.as_str(), f.address)).collect();
+    assert_eq!(names[..2], [(".text", 0x1900), ("axpy_f32", 0x1908)]);
+    assert_eq!(listings[0].functions[0].code.len(), 8);
     Ok(())
 }
 

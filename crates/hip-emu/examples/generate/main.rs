@@ -36,6 +36,9 @@ const TABLES: [(&str, &[Source]); 5] = [
     ("gfx940", &[("gfx940", &["GFX940"]), ("gfx90a", &["GFX90A"]), ("gfx9", &["GFX9", "GFX9_DL", "GFX8"])]),
 ];
 
+/// Zeros, which gfx10 and later refuse to execute: LLVM has the operation in the namespace of no architecture.
+const ILLEGAL: &str = "v_illegal\tV_ILLEGAL\t\t4\tffffffff\t0\t\t(outs)|(ins)";
+
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = env::args().skip(1);
     let (Some(isa_dir), Some(out_dir)) = (arguments.next(), arguments.next()) else {
@@ -50,6 +53,9 @@ fn main() -> Result<(), Box<dyn Error>> {
             for namespace in *namespaces {
                 records.extend(all.iter().filter(|record| record.namespace == *namespace).cloned());
             }
+        }
+        if matches!(module, "gfx10" | "gfx11" | "gfx12") {
+            records.push(Record::parse(ILLEGAL)?);
         }
         let table = render(module, &record::select(module, records)?)?;
         fs::write(Path::new(&out_dir).join(format!("{module}.rs")), table)?;

@@ -151,11 +151,12 @@ pub(crate) fn select(module: &str, mut records: Vec<Record>) -> Result<Vec<Recor
     }
     let mut seen = BTreeSet::new();
     records.retain(|record| seen.insert((record.bytes, record.mask, record.value)));
-    // The newest generation first, then the most specific.
+    // The newest generation first, then the most specific; last what is in no generation's namespace.
     let rank = |record: &Record| match record.namespace.as_str() {
         "GFX940" => 0,
         _ if record.name.contains("_gfx940") => 0,
         "GFX90A" => 1,
+        "" => 3,
         _ => 2,
     };
     records.sort_by_key(|record| (rank(record), std::cmp::Reverse(record.mask.count_ones())));

@@ -199,7 +199,7 @@ static SLOTS: [Slot; 188] = [
 ];
 
 #[rustfmt::skip]
-static LAYOUTS: [Layout; 519] = [
+static LAYOUTS: [Layout; 520] = [
     l(F::Ds, 0, &[]),
     l(F::Vop3, 0, &[]),
     l(F::Vop1, 0, &[]),
@@ -719,10 +719,11 @@ static LAYOUTS: [Layout; 519] = [
     l(F::Vop2, 32, &[37, 172, 186, 119]),
     l(F::Vop2, 32, &[37, 173, 187, 119]),
     l(F::Vop2, 32, &[37, 185, 119]),
+    l(F::Vop2, 0, &[]),
 ];
 
 #[rustfmt::skip]
-static ENTRIES: [Entry; 3275] = [
+static ENTRIES: [Entry; 3276] = [
     e("ds_nop", 0xfffffffffffeffff, 0xd8500000, 8, 0),
     e("v_clrexcp", 0xffffffffffff87ff, 0xd5c10000, 8, 1),
     e("v_nop", 0xffffffffffff87ff, 0xd5800000, 8, 1),
@@ -3998,4 +3999,5 @@ static ENTRIES: [Entry; 3275] = [
     e("v_subrev_nc_u32_e32", 0xfe000000, 0x4e000000, 4, 509),
     e("v_xnor_b32_e32", 0xfe000000, 0x3c000000, 4, 509),
     e("v_xor_b32_e32", 0xfe000000, 0x3a000000, 4, 509),
+    e("v_illegal", 0xffffffff, 0x0, 4, 519),
 ];

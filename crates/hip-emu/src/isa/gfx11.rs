@@ -227,7 +227,7 @@ static SLOTS: [Slot; 216] = [
 ];
 
 #[rustfmt::skip]
-static LAYOUTS: [Layout; 632] = [
+static LAYOUTS: [Layout; 633] = [
     l(F::Ds, 0, &[]),
     l(F::Vop3, 0, &[]),
     l(F::Vop3, 17, &[0, 1, 2, 3]),
@@ -860,10 +860,11 @@ static LAYOUTS: [Layout; 632] = [
     l(F::Vop2, 32, &[89, 195, 215, 81]),
     l(F::Vop2, 32, &[76, 120, 211, 82]),
     l(F::Vop2, 32, &[76, 121, 82]),
+    l(F::Vop2, 0, &[]),
 ];
 
 #[rustfmt::skip]
-static ENTRIES: [Entry; 3720] = [
+static ENTRIES: [Entry; 3721] = [
     e("ds_nop", 0xfffffffffffeffff, 0xd8500000, 8, 0),
     e("v_nop", 0xffffffffffff87ff, 0xd5800000, 8, 1),
     e("v_pipeflush", 0xffffffffffff87ff, 0xd59b0000, 8, 1),
@@ -4584,4 +4585,5 @@ static ENTRIES: [Entry; 3720] = [
     e("v_subrev_nc_u32_e32", 0xfe000000, 0x4e000000, 4, 622),
     e("v_xnor_b32_e32", 0xfe000000, 0x3c000000, 4, 622),
     e("v_xor_b32_e32", 0xfe000000, 0x3a000000, 4, 622),
+    e("v_illegal", 0xffffffff, 0x0, 4, 632),
 ];

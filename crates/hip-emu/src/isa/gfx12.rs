@@ -240,7 +240,7 @@ static SLOTS: [Slot; 229] = [
 ];
 
 #[rustfmt::skip]
-static LAYOUTS: [Layout; 628] = [
+static LAYOUTS: [Layout; 629] = [
     l(F::Ds, 0, &[]),
     l(F::Vop3, 0, &[]),
     l(F::Vop3, 17, &[0, 1, 2, 3]),
@@ -869,10 +869,11 @@ static LAYOUTS: [Layout; 628] = [
     l(F::Vop2, 32, &[68, 155, 223, 74]),
     l(F::Vop2, 32, &[206, 63, 208]),
     l(F::Vop2, 32, &[68, 228, 74]),
+    l(F::Vop2, 0, &[]),
 ];
 
 #[rustfmt::skip]
-static ENTRIES: [Entry; 4251] = [
+static ENTRIES: [Entry; 4252] = [
     e("ds_nop", 0xfffffffffffeffff, 0xd8500000, 8, 0),
     e("v_nop", 0xffffffffffff87ff, 0xd5800000, 8, 1),
     e("v_pipeflush", 0xffffffffffff87ff, 0xd59b0000, 8, 1),
@@ -5124,4 +5125,5 @@ static ENTRIES: [Entry; 4251] = [
     e("v_subrev_nc_u32_e32", 0xfe000000, 0x4e000000, 4, 618),
     e("v_xnor_b32_e32", 0xfe000000, 0x3c000000, 4, 618),
     e("v_xor_b32_e32", 0xfe000000, 0x3a000000, 4, 618),
+    e("v_illegal", 0xffffffff, 0x0, 4, 628),
 ];
