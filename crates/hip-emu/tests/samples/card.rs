@@ -45,8 +45,8 @@ impl Arguments {
 
 /// Runs `test` on a card for each build of `source`.
 pub(crate) fn each_build(dialect: Dialect, source: &str, defines: &[&str], test: impl Fn(&Card)) {
-    for build in builds(dialect, source, defines) {
-        test(&Card::new(&build));
+    for build in builds(dialect, source, defines).iter() {
+        test(&Card::new(build));
     }
 }
 

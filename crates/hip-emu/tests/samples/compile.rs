@@ -1,10 +1,11 @@
 //! Compiles a sample with each compiler at each optimisation.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 
 const SHARED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/samples");
 const PRELUDE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/samples/prelude");
@@ -33,7 +34,7 @@ pub(crate) enum Dialect {
 }
 
 impl Dialect {
-    fn folder(self) -> PathBuf {
+    pub(crate) fn folder(self) -> PathBuf {
         match self {
             Dialect::Bare => Path::new(SHARED).join("kernels"),
             Dialect::Hip => Path::new(SHARED).join("emu/kernels"),
@@ -51,8 +52,10 @@ impl Dialect {
 }
 
 /// One compiled source.
+#[derive(Clone)]
 pub(crate) struct Build {
     label: String,
+    pub(crate) compiler: &'static str,
     pub(crate) image: Vec<u8>,
 }
 
@@ -63,8 +66,18 @@ impl fmt::Display for Build {
     }
 }
 
-/// `source` (a file name without `.hip`) by each compiler at each optimisation; `defines` are further flags.
-pub(crate) fn builds(dialect: Dialect, source: &str, defines: &[&str]) -> Vec<Build> {
+type Cell = Arc<OnceLock<Arc<[Build]>>>;
+static COMPILED: LazyLock<Mutex<HashMap<(PathBuf, String), Cell>>> = LazyLock::new(Mutex::default);
+
+/// `source` (a file name without `.hip`) by each compiler at each optimisation; `defines` are further flags. Each is
+/// compiled once for all tests.
+pub(crate) fn builds(dialect: Dialect, source: &str, defines: &[&str]) -> Arc<[Build]> {
+    let key = (dialect.folder().join(source), defines.join(" "));
+    let cell = Cell::clone(COMPILED.lock().unwrap().entry(key).or_default());
+    Arc::clone(cell.get_or_init(|| compile(dialect, source, defines).into()))
+}
+
+fn compile(dialect: Dialect, source: &str, defines: &[&str]) -> Vec<Build> {
     let path = dialect.folder().join(format!("{source}.hip"));
     assert!(
         path.is_file(),
@@ -81,7 +94,7 @@ pub(crate) fn builds(dialect: Dialect, source: &str, defines: &[&str]) -> Vec<Bu
             command.args(FLAGS).args(dialect.flags()).args(defines).arg(optimisation);
             let run = command.arg("-o").arg(&output).arg(&path).output().unwrap();
             assert!(run.status.success(), "{label}: {}", String::from_utf8_lossy(&run.stderr));
-            builds.push(Build { label, image: fs::read(&output).unwrap() });
+            builds.push(Build { label, compiler, image: fs::read(&output).unwrap() });
         }
     }
     println!("{source}: compiled by {}", COMPILERS.join(" and "));

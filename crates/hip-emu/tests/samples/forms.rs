@@ -40,7 +40,7 @@ fn forms() {
 /// With the check on, the same barrier is reported.
 #[test]
 fn a_barrier_that_a_wave_never_reaches_is_reported() {
-    for build in builds(Dialect::Own, "forms", &[]) {
+    for build in builds(Dialect::Own, "forms", &[]).iter() {
         let mut options = Options::default();
         options.check_sync = true;
         let machine = Machine::new(options);
