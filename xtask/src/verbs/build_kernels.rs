@@ -56,7 +56,7 @@ pub(crate) struct Options {
 /// When a compile fails, an object is not what its declaration says, or `--check` finds a difference.
 pub(crate) fn execute(options: &Options) -> Result<()> {
     if options.install {
-        setup::execute()?;
+        setup::compiler()?;
     }
     if options.check {
         return check_all();

@@ -1,4 +1,4 @@
-//! `cargo xtask setup`: a compiler for the kernels.
+//! `cargo xtask setup`: a compiler for the kernels, and the disassemblers that tests compare with.
 
 use anyhow::{Result, bail};
 
@@ -12,11 +12,23 @@ const PACKAGES: &[[&str; 2]] = &[["clang-22", "lld-22"], ["clang-19", "lld-19"]]
 /// Any architecture that every supported compiler builds.
 const PROBE: &str = "gfx1100";
 
+/// Versions of LLVM whose listings are compared where their compiler is installed.
+const LISTED: [u32; 2] = [22, 19];
+
+/// Installs a compiler unless one works already, and the llvm-objdump of each that is there.
+///
+/// # Errors
+/// When one is missing and cannot be installed; says what to run.
+pub(crate) fn execute() -> Result<()> {
+    compiler()?;
+    disassemblers()
+}
+
 /// Installs a compiler unless one works already.
 ///
 /// # Errors
 /// When there is none and it cannot be installed; says what to run.
-pub(crate) fn execute() -> Result<()> {
+pub(crate) fn compiler() -> Result<()> {
     let kernels = kernels::read(&workspace_root())?;
     if let Some(compiler) = working_compiler(&kernels) {
         println!("{} ({}) compiles kernels; nothing to install", compiler.path.display(), compiler.version);
@@ -39,6 +51,22 @@ pub(crate) fn execute() -> Result<()> {
         }
         None => bail!("no kernel compiler could be installed; run\n  {INSTALL}"),
     }
+}
+
+fn disassemblers() -> Result<()> {
+    let on_path = |name: String| which::which(name).is_ok();
+    for version in LISTED {
+        if !on_path(format!("clang++-{version}")) || on_path(format!("llvm-objdump-{version}")) {
+            continue;
+        }
+        let package = format!("llvm-{version}");
+        if !is_root() {
+            bail!("no llvm-objdump-{version}. As root, run\n  apt-get install {package}");
+        }
+        apt_get(&["update"])?;
+        apt_get(&["install", "-y", "--no-install-recommends", &package])?;
+    }
+    Ok(())
 }
 
 fn working_compiler(kernels: &Kernels) -> Option<compiler::Compiler> {
