@@ -1,6 +1,6 @@
 //! Errors of memory, loading and execution.
 
-use crate::{DecodeError, memory::Allocation};
+use crate::{DecodeError, SourceLine, memory::Allocation};
 
 /// Why memory could not be had or used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -93,12 +93,6 @@ pub enum LoadError {
     /// The image does not fit into memory.
     #[error(transparent)]
     Memory(#[from] MemoryError),
-    /// A compressed bundle cannot be unpacked.
-    #[error("the compressed bundle cannot be unpacked ({reason}): build with --no-gpu-bundle-output")]
-    Compression {
-        /// What went wrong.
-        reason: String,
-    },
 }
 
 /// Why a launch failed.
@@ -159,7 +153,10 @@ pub enum LaunchError {
 
 /// What a wave ran into, and where.
 #[derive(Debug, thiserror::Error)]
-#[error("kernel `{kernel}`, work-group {group:?}, wave {wave}{}, pc {pc:#x} ({text}): {kind}", lane_text(*lane))]
+#[error(
+    "kernel `{kernel}`{}, work-group {group:?}, wave {wave}{}, pc {pc:#x} ({text}): {kind}",
+    line_text(line.as_ref()), lane_text(*lane)
+)]
 pub struct LaunchFault {
     /// The kernel.
     pub kernel: String,
@@ -173,6 +170,8 @@ pub struct LaunchFault {
     pub pc: u64,
     /// The instruction, or its bytes.
     pub text: String,
+    /// The source line that the instruction comes from, where the object has line tables.
+    pub line: Option<SourceLine>,
     /// What happened.
     #[source]
     pub kind: FaultKind,
@@ -182,10 +181,23 @@ fn lane_text(lane: Option<u32>) -> String {
     lane.map_or_else(String::new, |lane| format!(", lane {lane}"))
 }
 
+fn line_text(line: Option<&SourceLine>) -> String {
+    line.map_or_else(String::new, |line| format!(" at {line}"))
+}
+
 impl LaunchFault {
     /// A fault whose place is filled in by whoever knows it.
     pub(crate) fn new(kind: FaultKind, lane: Option<u32>) -> Self {
-        Self { kernel: String::new(), group: [0; 3], wave: 0, lane, pc: 0, text: String::new(), kind }
+        Self {
+            kernel: String::new(),
+            group: [0; 3],
+            wave: 0,
+            lane,
+            pc: 0,
+            text: String::new(),
+            line: None,
+            kind,
+        }
     }
 }
 

@@ -77,7 +77,6 @@ mod operand;
 mod print;
 mod program;
 mod scalar;
-#[cfg_attr(not(test), expect(dead_code, reason = "faults do not name lines yet"))]
 mod source_line;
 
 pub use arch::{Arch, Dialect, Family};

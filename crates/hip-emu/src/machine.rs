@@ -199,7 +199,10 @@ impl Machine {
         let table = self.memory.lock();
         let result = run(&dispatched, &table, self.pool.as_ref());
         drop(table);
-        result.map(|instructions| Report { instructions }).map_err(LaunchError::Fault)
+        result.map(|instructions| Report { instructions }).map_err(|mut fault| {
+            fault.line = program.line(fault.pc);
+            LaunchError::Fault(fault)
+        })
     }
 
     /// Puts bytes into memory for the time of a launch.

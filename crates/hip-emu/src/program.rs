@@ -16,6 +16,7 @@ use crate::{
     Arch, KernelDescriptor, LoadError, descriptor,
     exec::Code,
     memory::{Allocation, Memory},
+    source_line::{SourceLine, SourceLines},
 };
 
 /// Largest image that is loaded, in bytes.
@@ -33,6 +34,7 @@ pub struct Program {
     /// The executable segment in the object's own numbering.
     pub(crate) code_start: u64,
     image: Allocation,
+    lines: Option<SourceLines>,
     /// Translations by number of vector registers.
     translated: Mutex<HashMap<u32, Arc<Code>>>,
 }
@@ -79,6 +81,7 @@ impl Program {
             code: Vec::new(),
             code_start: segments.code.0,
             image: Allocation { address, bytes },
+            lines: SourceLines::new(object.elf()),
             translated: Mutex::default(),
         };
         memory.fill(address, 0, bytes)?;
@@ -204,6 +207,11 @@ impl Program {
     /// Where the code lies in memory.
     pub(crate) fn code_at(&self) -> Allocation {
         Allocation { address: self.image.address + self.code_start, bytes: self.code.len() }
+    }
+
+    /// The source line of the instruction at an address in the object's own numbering.
+    pub(crate) fn line(&self, address: u64) -> Option<SourceLine> {
+        self.lines.as_ref()?.find(address)
     }
 
     /// The code, translated for a kernel's registers.

@@ -53,6 +53,25 @@ fn axpy_is_what_rust_computes() {
 }
 
 #[test]
+fn a_fault_names_the_source_line_where_the_object_has_lines() {
+    let machine = Machine::new(Options::default());
+    let program = machine.load(include_bytes!("data/lines.gfx1100.hsaco")).unwrap();
+    let x = machine.memory().allocate(128).unwrap();
+    let (read, written) = (machine.memory().allocate(4).unwrap(), machine.memory().allocate(4).unwrap());
+    // `lines(y, x)`: the load is in line 15, the store in line 9, in a function that was inlined.
+    for (y, x, line) in [(x, read, 15), (written, x, 9)] {
+        let arguments = [y.to_le_bytes(), x.to_le_bytes()].concat();
+        let error = machine.launch(&program, "lines", &dispatch(1, 32), &arguments).unwrap_err();
+        let LaunchError::Fault(fault) = &error else { panic!("{error}") };
+        assert_eq!(fault.line.as_ref().map(|at| at.line), Some(line), "{error}");
+        assert!(
+            error.to_string().contains(&format!("kernel `lines` at /source/lines.hip:{line},")),
+            "{error}"
+        );
+    }
+}
+
+#[test]
 fn an_access_out_of_bounds_names_its_place() {
     let machine = Machine::new(Options::default());
     let program = machine.load(AXPY).unwrap();
