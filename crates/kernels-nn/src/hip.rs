@@ -4,12 +4,8 @@
 //! stream, or none where there is nothing to compute. The image was checked against the arguments' declaration when it
 //! was loaded.
 
-use std::sync::Arc;
-
-use device_mem::{
-    DeviceBuffer, Element, Grid, HipDevice, HipView, HipViewMut, Kernel, MemError, View, ViewMut,
-};
-use hsaco::{ImageSet, KernelArgs, KernelPointer};
+use device_mem::{DeviceBuffer, Element, Grid, HipView, HipViewMut, Kernel, MemError, View, ViewMut};
+use hsaco::KernelPointer;
 
 use crate::kernels::{
     ADD, ADD_RMS_NORM, ARGMAX, AddArgs, AddRmsNormArgs, ArgmaxArgs, EMBEDDING, EmbeddingArgs, LINEAR,
@@ -49,7 +45,7 @@ pub(crate) fn embed_device(
         Weight::F16(_) => "embed_f16",
         Weight::BF16(_) => "embed_bf16",
     };
-    let kernel = load::<EmbeddingArgs>(ids.device(), &EMBEDDING, symbol)?;
+    let kernel = Kernel::<EmbeddingArgs>::load(ids.device(), &EMBEDDING, symbol)?;
     let args = EmbeddingArgs {
         table: matrix(&embedding.weight)?,
         ids: ids.pointer(),
@@ -76,7 +72,7 @@ pub(crate) fn linear_device(x: View<'_, f32>, layer: &Linear, out: ViewMut<'_, f
     let (symbol, tile_tokens) = linear_symbol(weight, tokens);
     let slices = if *out_features < SLICE_BELOW { GROUPS } else { 1 };
     let tiles = out_features.div_ceil(GROUPS / slices * ROWS).saturating_mul(tokens.div_ceil(tile_tokens));
-    let kernel = load::<LinearArgs>(x.device(), &LINEAR, symbol)?;
+    let kernel = Kernel::<LinearArgs>::load(x.device(), &LINEAR, symbol)?;
     let args = LinearArgs {
         weight: matrix(weight)?,
         x: x.pointer(),
@@ -120,7 +116,7 @@ pub(crate) fn rms_norm_device(
     if rows == 0 {
         return Ok(());
     }
-    let kernel = load::<RmsNormArgs>(x.device(), &RMS_NORM, "rms_norm_f32")?;
+    let kernel = Kernel::<RmsNormArgs>::load(x.device(), &RMS_NORM, "rms_norm_f32")?;
     let args = RmsNormArgs {
         x: x.pointer(),
         weight: on_device(norm.weight.as_view())?.pointer(),
@@ -149,7 +145,7 @@ pub(crate) fn add_rms_norm_device(
     if rows == 0 {
         return Ok(());
     }
-    let kernel = load::<AddRmsNormArgs>(branch.device(), &ADD_RMS_NORM, "add_rms_norm_f32")?;
+    let kernel = Kernel::<AddRmsNormArgs>::load(branch.device(), &ADD_RMS_NORM, "add_rms_norm_f32")?;
     let args = AddRmsNormArgs {
         x: x.pointer(),
         branch: branch.pointer(),
@@ -176,7 +172,7 @@ pub(crate) fn swiglu_device(gate_up: View<'_, f32>, ff: usize, out: ViewMut<'_, 
     if tokens == 0 {
         return Ok(());
     }
-    let kernel = load::<SwigluArgs>(gate_up.device(), &SWIGLU, "swiglu_f32")?;
+    let kernel = Kernel::<SwigluArgs>::load(gate_up.device(), &SWIGLU, "swiglu_f32")?;
     let args =
         SwigluArgs { gate_up: gate_up.pointer(), out: out.pointer(), tokens: tokens as u64, ff: ff as u64 };
     // SAFETY: the kernel reads gate_up[..tokens * 2 * ff] and writes out[..tokens * ff], as `swiglu` proved; both are
@@ -191,7 +187,7 @@ pub(crate) fn add_device(x: ViewMut<'_, f32>, y: View<'_, f32>) -> Result<(), Nn
     if y.len() == 0 {
         return Ok(());
     }
-    let kernel = load::<AddArgs>(y.device(), &ADD, "add_f32")?;
+    let kernel = Kernel::<AddArgs>::load(y.device(), &ADD, "add_f32")?;
     let args = AddArgs { x: x.pointer(), y: y.pointer(), len: y.len() as u64 };
     // SAFETY: the kernel reads y[..len] and reads and writes x[..len], which `add` proved to be as long; both are borrowed,
     // on the kernel's device, and are freed by hipFree, which waits for the stream.
@@ -210,22 +206,13 @@ pub(crate) fn argmax_device(
     if rows == 0 {
         return Ok(());
     }
-    let kernel = load::<ArgmaxArgs>(logits.device(), &ARGMAX, "argmax_f32")?;
+    let kernel = Kernel::<ArgmaxArgs>::load(logits.device(), &ARGMAX, "argmax_f32")?;
     let args =
         ArgmaxArgs { logits: logits.pointer(), tokens: tokens.pointer(), rows: rows as u64, width: vocab };
     // SAFETY: the kernel reads logits[..rows * vocab] and writes tokens[..rows], as `argmax` proved; both are borrowed, on
     // the kernel's device, and are freed by hipFree, which waits for the stream.
     unsafe { kernel.launch(Grid { blocks: [blocks(rows), 1, 1], threads: [ARGMAX_BLOCK, 1, 1] }, &args) }?;
     Ok(())
-}
-
-/// The kernel, from the device's own list after the first time.
-fn load<A: KernelArgs>(
-    device: &Arc<HipDevice>,
-    images: &ImageSet,
-    symbol: &'static str,
-) -> Result<Kernel<A>, MemError> {
-    Kernel::load(device, images, symbol)
 }
 
 /// Blocks for `work` pieces, which they take in turn.
