@@ -58,7 +58,7 @@ fn a_fault_names_the_source_line_where_the_object_has_lines() {
     let program = machine.load(include_bytes!("data/lines.gfx1100.hsaco")).unwrap();
     let x = machine.memory().allocate(128).unwrap();
     let (read, written) = (machine.memory().allocate(4).unwrap(), machine.memory().allocate(4).unwrap());
-    // `lines(y, x)`: the load is in line 15, the store in line 9, in a function that was inlined.
+    // `lines(y, x)`: the store stands in a function that was inlined.
     for (y, x, line) in [(x, read, 15), (written, x, 9)] {
         let arguments = [y.to_le_bytes(), x.to_le_bytes()].concat();
         let error = machine.launch(&program, "lines", &dispatch(1, 32), &arguments).unwrap_err();
