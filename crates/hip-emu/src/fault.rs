@@ -1,5 +1,7 @@
 //! Errors of memory, loading and execution.
 
+use std::fmt;
+
 use crate::{DecodeError, SourceLine, memory::Allocation};
 
 /// Why memory could not be had or used.
@@ -28,12 +30,26 @@ pub enum MemoryError {
         /// The nearest allocation.
         nearest: Option<Allocation>,
     },
+    /// Bytes that the host reads were never written.
+    #[error("the byte at {address:#x}, {} bytes into {allocation}, was never written: no copy, fill or kernel did",
+        allocation.offset(*address))]
+    Unwritten {
+        /// The first such byte.
+        address: u64,
+        /// The allocation that it lies in.
+        allocation: Allocation,
+    },
+}
+
+/// ", in the allocation ...", or nothing.
+fn allocation_text(allocation: Option<Allocation>) -> String {
+    allocation.map_or_else(String::new, |allocation| format!(", in {allocation}"))
 }
 
 /// " (nearest: ...)", or nothing.
 fn near(nearest: Option<Allocation>, address: u64) -> String {
-    let Some(Allocation { address: start, bytes }) = nearest else { return String::new() };
-    let end = start + bytes as u64;
+    let Some(nearest) = nearest else { return String::new() };
+    let (start, end) = (nearest.address, nearest.address + nearest.bytes as u64);
     let place = if address < start {
         format!("{} bytes before", start - address)
     } else if address >= end {
@@ -41,7 +57,7 @@ fn near(nearest: Option<Allocation>, address: u64) -> String {
     } else {
         "across the end of".to_owned()
     };
-    format!(": {place} the allocation of {bytes} bytes at {start:#x}")
+    format!(": {place} {nearest}")
 }
 
 /// Why a code object cannot be loaded.
@@ -151,11 +167,28 @@ pub enum LaunchError {
     Fault(Box<LaunchFault>),
 }
 
+/// An instruction of a kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Offset in the object's address space.
+    pub pc: u64,
+    /// The instruction, or its bytes.
+    pub text: String,
+    /// The source line that it comes from, where the object has line tables.
+    pub line: Option<SourceLine>,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "pc {:#x} ({}){}", self.pc, self.text, line_text(self.line.as_ref()))
+    }
+}
+
 /// What a wave ran into, and where.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "kernel `{kernel}`{}, work-group {group:?}, wave {wave}{}, pc {pc:#x} ({text}): {kind}",
-    line_text(line.as_ref()), lane_text(*lane)
+    "kernel `{kernel}`{}, work-group {group:?}, wave {wave}{}, pc {pc:#x} ({text}): {kind}{}",
+    line_text(line.as_ref()), lane_text(*lane), earlier_text(earlier.as_ref())
 )]
 pub struct LaunchFault {
     /// The kernel.
@@ -175,6 +208,12 @@ pub struct LaunchFault {
     /// What happened.
     #[source]
     pub kind: FaultKind,
+    /// Where it began: the other access of a race, the load that was not waited for or that read what was never written.
+    pub earlier: Option<Place>,
+}
+
+fn earlier_text(earlier: Option<&Place>) -> String {
+    earlier.map_or_else(String::new, |place| format!("; see {place}"))
 }
 
 fn lane_text(lane: Option<u32>) -> String {
@@ -197,7 +236,130 @@ impl LaunchFault {
             text: String::new(),
             line: None,
             kind,
+            earlier: None,
         }
+    }
+
+    /// The same, begun by the instruction at a word of the code.
+    pub(crate) fn after(mut self, word: usize) -> Self {
+        self.earlier = Some(Place { pc: word as u64, text: String::new(), line: None });
+        self
+    }
+}
+
+/// An address space that waves share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SharedSpace {
+    /// Allocations.
+    Global,
+    /// The memory of a work-group.
+    Lds,
+}
+
+impl fmt::Display for SharedSpace {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Global => "memory",
+            Self::Lds => "LDS",
+        })
+    }
+}
+
+/// A wave of a launch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WaveId {
+    /// Its work-group in x, y, z.
+    pub group: [u32; 3],
+    /// Its number in the work-group.
+    pub wave: u32,
+}
+
+impl fmt::Display for WaveId {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "wave {} of work-group {:?}", self.wave, self.group)
+    }
+}
+
+/// Where a value comes from that was never written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Origin {
+    /// A register that the kernel never wrote.
+    Register {
+        /// A vector register, or else a scalar one.
+        vector: bool,
+        /// Its number.
+        index: usize,
+    },
+    /// The scalar condition code.
+    Scc,
+    /// A byte of global memory.
+    Global {
+        /// Its address.
+        address: u64,
+        /// The allocation that it lies in.
+        allocation: Allocation,
+    },
+    /// A byte of LDS.
+    Lds {
+        /// Its address.
+        address: u32,
+    },
+    /// A byte of a lane's scratch.
+    Scratch {
+        /// Its address.
+        address: u32,
+    },
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Register { vector, index } => write!(out, "{}", register_text(vector, index)),
+            Self::Scc => out.write_str("scc"),
+            Self::Global { address, allocation } => {
+                write!(
+                    out,
+                    "the byte at {address:#x}, {} bytes into {allocation}",
+                    allocation.offset(address)
+                )
+            }
+            Self::Lds { address } => write!(out, "LDS at {address:#x}"),
+            Self::Scratch { address } => write!(out, "scratch at {address:#x}"),
+        }
+    }
+}
+
+fn register_text(vector: bool, index: usize) -> String {
+    format!("{}{index}", if vector { "v" } else { "s" })
+}
+
+/// What a value decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Use {
+    /// Where memory is accessed.
+    Address,
+    /// Whether a branch is taken, or where to.
+    Branch,
+    /// Which lanes are active.
+    ActiveLanes,
+    /// Which register is accessed.
+    Index,
+    /// What is stored to global memory.
+    Stored,
+}
+
+impl fmt::Display for Use {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Address => "an address",
+            Self::Branch => "a branch",
+            Self::ActiveLanes => "the set of active lanes",
+            Self::Index => "the choice of a register",
+            Self::Stored => "a value stored to memory",
+        })
     }
 }
 
@@ -241,8 +403,56 @@ pub enum FaultKind {
         /// Bytes that a lane has.
         size: usize,
     },
-    /// An atomic at an address that is no multiple of its size.
-    #[error("atomic of {bytes} bytes at {address:#x}, which is not aligned")]
+    /// An access of an allocation that was freed.
+    #[error("access of {bytes} bytes at {address:#x}, {} bytes into {freed}, which was freed", freed.offset(*address))]
+    UseAfterFree {
+        /// First address.
+        address: u64,
+        /// Bytes.
+        bytes: usize,
+        /// The allocation.
+        freed: Allocation,
+    },
+    /// Something depends on a value that was never written.
+    #[error("{used} depends on {origin}, which was never written")]
+    Unwritten {
+        /// What depends on it.
+        used: Use,
+        /// Where it comes from.
+        origin: Origin,
+    },
+    /// Two waves access the same place, one of them writes, and nothing orders them.
+    #[error(
+        "{} {address:#x} of {space}, which {other} {}: no barrier or atomic operation orders the two{}",
+        if *writes { "this writes" } else { "this reads" }, if *other_writes { "writes" } else { "reads" },
+        allocation_text(*allocation)
+    )]
+    Race {
+        /// Which memory.
+        space: SharedSpace,
+        /// The word that both access.
+        address: u64,
+        /// Its allocation, in global memory.
+        allocation: Option<Allocation>,
+        /// Whether this access writes.
+        writes: bool,
+        /// The wave of the other access.
+        other: WaveId,
+        /// Whether the other access writes.
+        other_writes: bool,
+    },
+    /// A register is touched while a load into it is in flight.
+    #[error("{} is used while a load into it is in flight: no wait for {counter} lies between", register_text(*vector, *index))]
+    MissingWait {
+        /// A vector register, or else a scalar one.
+        vector: bool,
+        /// Its number.
+        index: usize,
+        /// The counter to wait for.
+        counter: &'static str,
+    },
+    /// An access at an address that is no multiple of its element's size, or of four bytes.
+    #[error("access of {bytes} bytes at {address:#x}, which is not aligned")]
     Misaligned {
         /// Address.
         address: u64,

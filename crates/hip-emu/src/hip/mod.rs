@@ -22,7 +22,7 @@ use std::{
 
 use hip_ffi::{HipApi, PropertiesFn, sys::hipError_t};
 
-use crate::{Machine, Options};
+use crate::{Machine, Options, OptionsError};
 
 /// Defines HIP functions: the body gives a [`Status`], which becomes the code and the thread's last error.
 macro_rules! hip_functions {
@@ -61,16 +61,30 @@ struct Card {
     machine: Machine,
     /// Work-groups that run at the same time.
     units: c_int,
+    /// What of the environment cannot be read: then the card runs nothing.
+    problem: Option<OptionsError>,
 }
 
 impl Card {
     fn from_env() -> Self {
-        let machine = Machine::new(Options::from_env());
+        let (options, problem) = match Options::from_env() {
+            Ok(options) => (options, None),
+            Err(problem) => (Options::default(), Some(problem)),
+        };
+        let machine = Machine::new(options);
         let threads = match machine.options().threads {
             0 => thread::available_parallelism().map_or(1, NonZero::get),
             threads => threads,
         };
-        Self { machine, units: c_int::try_from(threads).unwrap_or(c_int::MAX) }
+        Self { machine, units: c_int::try_from(threads).unwrap_or(c_int::MAX), problem }
+    }
+
+    /// Fails when the environment asks for what cannot be had.
+    fn usable(&self) -> Status {
+        match &self.problem {
+            Some(problem) => Err(errors::tell(problem)),
+            None => Ok(()),
+        }
     }
 
     /// Its processor, `gfx1100`.
