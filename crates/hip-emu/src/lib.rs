@@ -94,7 +94,7 @@ pub use error::{DecodeError, ObjectError};
 pub use fault::{
     FaultKind, LaunchError, LaunchFault, LoadError, MemoryError, Origin, Place, SharedSpace, Use, WaveId,
 };
-pub use hip::api;
+pub use hip::{ConfigureError, api, configuration, configure};
 pub use instruction::{Instruction, Lanes, Modifiers, Text};
 pub use listing::{Function, Line, Listing};
 pub use machine::{Dispatch, Machine, Options, OptionsError, Report};

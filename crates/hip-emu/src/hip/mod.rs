@@ -3,7 +3,7 @@
 //! [`api`] gives them as a table; the feature `cdylib` exports them under HIP's names, for programs that are linked
 //! against `libamdhip64.so` or load it.
 //!
-//! The card is set by the environment ([`Options::from_env`]), at the first call that needs it. Every call is done
+//! The card is set by [`configure`], or else by the environment ([`Options::from_env`]), at the first call that needs it. Every call is done
 //! when it returns, so streams and events are only handles, and a kernel's fault is the result of its launch. What
 //! a code cannot tell goes to the standard error stream. Handles are looked up, never followed: one that was
 //! destroyed or never made is `hipErrorInvalidHandle`.
@@ -16,7 +16,7 @@
 use std::{
     ffi::{CStr, c_char, c_int},
     num::NonZero,
-    sync::LazyLock,
+    sync::{LazyLock, OnceLock},
     thread,
 };
 
@@ -54,8 +54,31 @@ mod stream;
 /// How a call ended.
 type Status = Result<(), hipError_t>;
 
+/// What [`configure`] asked for.
+static CONFIGURED: OnceLock<Options> = OnceLock::new();
+
 /// The card of this process.
-static CARD: LazyLock<Card> = LazyLock::new(Card::from_env);
+static CARD: LazyLock<Card> = LazyLock::new(Card::new);
+
+/// Sets the card that HIP's functions use in this process, in place of the environment.
+///
+/// # Errors
+///
+/// [`ConfigureError`] when a call has made the card already, or it was set before.
+pub fn configure(options: Options) -> Result<(), ConfigureError> {
+    CONFIGURED.set(options).map_err(|_| ConfigureError)
+}
+
+/// How the card of this process behaves, which is made if it was not.
+#[must_use]
+pub fn configuration() -> &'static Options {
+    CARD.machine.options()
+}
+
+/// The card of this process is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the emulated card of this process is set: configure it once, before the first HIP call")]
+pub struct ConfigureError;
 
 struct Card {
     machine: Machine,
@@ -66,11 +89,10 @@ struct Card {
 }
 
 impl Card {
-    fn from_env() -> Self {
-        let (options, problem) = match Options::from_env() {
-            Ok(options) => (options, None),
-            Err(problem) => (Options::default(), Some(problem)),
-        };
+    fn new() -> Self {
+        let mut problem = None;
+        let from_env = || Options::from_env().map_err(|found| problem = Some(found)).unwrap_or_default();
+        let options = CONFIGURED.get_or_init(from_env).clone();
         let machine = Machine::new(options);
         let threads = match machine.options().threads {
             0 => thread::available_parallelism().map_or(1, NonZero::get),
