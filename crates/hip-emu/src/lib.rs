@@ -70,6 +70,7 @@ mod error;
 #[allow(unsafe_code, reason = "bodies that need CPU features are unsafe to call")]
 mod exec;
 mod fault;
+mod finding;
 #[allow(unsafe_code, reason = "a C interface")]
 mod hip;
 mod instruction;
@@ -91,9 +92,8 @@ pub use counters::{Counters, LdsTraffic, Occupancy, OccupancyLimit, Traffic};
 pub use decode::decode;
 pub use descriptor::KernelDescriptor;
 pub use error::{DecodeError, ObjectError};
-pub use fault::{
-    FaultKind, LaunchError, LaunchFault, LoadError, MemoryError, Origin, Place, SharedSpace, Use, WaveId,
-};
+pub use fault::{FaultKind, LaunchError, LaunchFault, LoadError, MemoryError};
+pub use finding::{Origin, Place, SharedSpace, Use, WaveId};
 pub use hip::{ConfigureError, api, configuration, configure};
 pub use instruction::{Instruction, Lanes, Modifiers, Text};
 pub use listing::{Function, Line, Listing};

@@ -18,7 +18,7 @@ use crate::{
         space::{DATA, DATA2, is_outside},
         wave::{Wave, low},
     },
-    fault::{SharedSpace, Use, WaveId},
+    finding::{SharedSpace, Use, WaveId},
 };
 
 /// The memory that an address leads to.

@@ -5,6 +5,7 @@ mod counters;
 mod facts;
 mod memory;
 mod races;
+mod sample;
 mod shadow;
 mod undefined;
 mod waits;
@@ -27,7 +28,7 @@ use crate::{
         watch::{GroupId, Watch},
         wave::{M0, Wave},
     },
-    fault::{Use, WaveId},
+    finding::{Use, WaveId},
     memory::{Allocation, Table},
     written::Written,
 };

@@ -12,7 +12,7 @@ use crate::{
         },
         wave::low,
     },
-    fault::{Origin, Use},
+    finding::{Origin, Use},
     memory::{Allocation, Table},
     written::Written,
 };
