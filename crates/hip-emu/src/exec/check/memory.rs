@@ -21,6 +21,9 @@ use crate::{
     finding::{SharedSpace, Use, WaveId},
 };
 
+/// Bytes at the end of the address space that belong to nothing.
+const LAST_PAGE: u64 = 1 << 16;
+
 /// The memory that an address leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Where {
@@ -43,6 +46,8 @@ impl Part {
             (Space::Lds, _) | (Space::Flat, SHARED_APERTURE) => Where::Lds,
             (Space::Scratch, _) | (Space::Flat, PRIVATE_APERTURE) => Where::Scratch,
             (Space::Buffer, _) if is_outside(address) => return None,
+            // Nothing is allocated there, as the operation itself will find; sums with such an address could overflow.
+            _ if address > u64::MAX - LAST_PAGE => return None,
             _ => Where::Global,
         };
         let address = if at == Where::Global { address } else { u64::from(low(address)) };
