@@ -20,7 +20,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("glm", &["model-glm"]),
     ("parity", &["device-mem", "hip-emu"]),
     ("workspace-tests", &["model-glm", "parity"]),
-    ("xtask", &["hsaco", "device-mem", "kernels-rope", "kernels-nn"]),
+    ("xtask", &["hsaco", "device-mem", "kernels-rope", "kernels-nn", "attention"]),
 ];
 
 /// Crates that only tests may use.
