@@ -271,8 +271,8 @@ struct Block {
         Softmax softmax;
         Means means;
         GPU_UNROLL(1)
-        for (uint32_t start = 0; start < end; start += CHUNK) {
-            const uint32_t count = seen(end, start, CHUNK);
+        for (uint32_t start = 0, count; start < end; start += count) {
+            count = at_most(end - start, CHUNK);
             score(start, count);
             load_values(start, count);
             __syncthreads();
@@ -310,7 +310,7 @@ struct Block {
     // One chunk, and the rest where this block is the tile's last.
     __device__ void attend_split(uint32_t chunk) {
         const uint32_t start = chunk * CHUNK;
-        const uint32_t count = seen(end, start, CHUNK);
+        const uint32_t count = at_most(end - start, CHUNK);
         score(start, count);
         load_values(start, count);
         __syncthreads();
@@ -346,7 +346,7 @@ struct Block {
         if (threadIdx.x == 0) call.counters[tile] = 0;
         GPU_UNROLL(1)
         for (uint32_t row = mean_row; row < at_most(mean_row + mean_rows, rows); ++row) {
-            const uint32_t chunks = (shared.visible[row] + CHUNK - 1) / CHUNK;
+            const uint32_t chunks = (shared.visible[row] - 1) / CHUNK + 1;
             GPU_UNROLL(1)
             for (uint32_t element = mean_element; element < call.cache.row_len; element += PAIR_STEP) {
                 Softmax softmax;

@@ -88,18 +88,15 @@ fn what_a_truncated_cache_still_holds_reaches_nothing() {
 
 #[test]
 fn every_earlier_token_reaches_a_later_one() {
-    for (device, tokens, step) in devices()
-        .into_iter()
-        .zip([70, 20, 70])
-        .map(|(device, tokens)| (device, tokens, if tokens == 70 { 1 } else { 3 }))
-    {
-        let pass = Pass::new(4, shape(2, 1, 16), tokens, 1.0);
+    let pass = Pass::new(4, shape(2, 1, 16), 70, 1.0);
+    for device in devices() {
+        let step = if let Device::Cpu = device { 1 } else { 3 };
         let plain = pass.run_alone(&device, KvDType::F32);
-        for changed in (0..tokens as usize).step_by(step) {
+        for changed in (0..70).step_by(step) {
             let mut other = pass.clone();
             other.v[changed * 16..(changed + 1) * 16].iter_mut().for_each(|value| *value += 4.0);
             let got = other.run_alone(&device, KvDType::F32);
-            for token in changed..tokens as usize {
+            for token in changed..70 {
                 let row = token * 32..(token + 1) * 32;
                 let moved = plain[row.clone()].iter().zip(&got[row]).all(|(before, after)| after > before);
                 assert!(moved, "token {changed} does not reach token {token} on {device}");
