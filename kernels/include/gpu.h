@@ -5,9 +5,14 @@
 //   c++ -DGPU_HOST                                               function of the host, see gpu_host.h
 //
 // Each of them gives __global__, __device__, __shared__, __launch_bounds__(threads), threadIdx, blockIdx, blockDim,
-// gridDim, __syncthreads(), the fixed-width integers, and lane_xor<MASK>(value): what `value` is in the lane whose index
-// differs by MASK. Lanes are the threads of a one-dimensional block in groups of 32, whatever the size of a wave; all 32
-// must take part, on the host all threads of the block.
+// gridDim, __syncthreads(), the fixed-width integers, and
+//
+//   lane_xor<MASK>(value)    what `value` is in the lane whose index differs by MASK. Lanes are the threads of a
+//                            one-dimensional block in groups of 32, whatever the size of a wave; all 32 must take part,
+//                            on the host all threads of the block.
+//   count_up(counter)        adds 1 to a counter that several blocks share, and gives what it was.
+//   publish(), observe()     a thread's writes before publish() are seen by whoever learns of it, through a counter, and
+//                            then calls observe().
 #pragma once
 
 #if defined(GPU_HOST)
@@ -21,6 +26,14 @@
 #endif
 
 #include "types.h"
+
+// In front of a loop: how often a device's code repeats its body to save jumps.
+#if defined(GPU_HOST)
+#define GPU_UNROLL(COUNT)
+#else
+#define GPU_PRAGMA(TEXT) _Pragma(#TEXT)
+#define GPU_UNROLL(COUNT) GPU_PRAGMA(unroll COUNT)
+#endif
 
 template <uint32_t MASK>
 __device__ static inline float lane_xor(float value) {

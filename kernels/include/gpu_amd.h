@@ -45,3 +45,11 @@ __device__ static inline uint32_t lane_xor(uint32_t value) {
     static_assert(MASK < 32, "lanes are counted in groups of 32");
     return (uint32_t)__builtin_amdgcn_ds_swizzle((int)value, (MASK << 10) | 0x1f);
 }
+
+__device__ static inline uint32_t count_up(uint32_t *counter) {
+    return __hip_atomic_fetch_add(counter, 1u, __ATOMIC_ACQ_REL, __HIP_MEMORY_SCOPE_AGENT);
+}
+
+__device__ static inline void publish() { __builtin_amdgcn_fence(__ATOMIC_RELEASE, "agent"); }
+
+__device__ static inline void observe() { __builtin_amdgcn_fence(__ATOMIC_ACQUIRE, "agent"); }

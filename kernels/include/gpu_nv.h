@@ -31,3 +31,11 @@ __device__ static inline uint32_t lane_xor(uint32_t value) {
     static_assert(MASK < 32, "lanes are counted in groups of 32");
     return (uint32_t)__nvvm_shfl_sync_bfly_i32(~0u, (int)value, MASK, 31);
 }
+
+__device__ static inline uint32_t count_up(uint32_t *counter) {
+    return (uint32_t)__nvvm_atom_add_gen_i((int *)counter, 1);
+}
+
+__device__ static inline void publish() { __nvvm_membar_gl(); }
+
+__device__ static inline void observe() { __nvvm_membar_gl(); }
