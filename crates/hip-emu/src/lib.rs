@@ -84,6 +84,8 @@ mod print;
 mod program;
 mod scalar;
 mod source_line;
+#[allow(unsafe_code, reason = "as for the memory that it accesses")]
+mod words;
 mod written;
 
 pub use arch::{Arch, Dialect, Family};

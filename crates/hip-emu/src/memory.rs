@@ -4,13 +4,10 @@ use std::{
     alloc::{self, Layout},
     collections::VecDeque,
     fmt,
-    sync::{
-        PoisonError, RwLock, RwLockReadGuard,
-        atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering},
-    },
+    sync::{PoisonError, RwLock, RwLockReadGuard},
 };
 
-use crate::{MemoryError, written::Written};
+use crate::{MemoryError, words::Words, written::Written};
 
 /// Alignment of an allocation, in bytes.
 const ALIGNMENT: usize = 256;
@@ -160,9 +157,8 @@ impl Memory {
         if let Some(unwritten) = guard.unwritten(address, into.len()) {
             return Err(unwritten);
         }
-        for (offset, byte) in (0_u64..).zip(into) {
-            *byte = guard.bytes(address + offset).load(Ordering::Relaxed);
-        }
+        // SAFETY: the range was checked against the table, whose guard keeps the block alive.
+        unsafe { guard.words().copy_out(address, into) };
         Ok(())
     }
 
@@ -174,9 +170,8 @@ impl Memory {
     pub fn write(&self, address: u64, from: &[u8]) -> Result<(), MemoryError> {
         let guard = self.checked(address, from.len())?;
         guard.mark_written(address, from.len());
-        for (offset, byte) in (0_u64..).zip(from) {
-            guard.bytes(address + offset).store(*byte, Ordering::Relaxed);
-        }
+        // SAFETY: the range was checked against the table, whose guard keeps the block alive.
+        unsafe { guard.words().copy_in(address, from) };
         Ok(())
     }
 
@@ -186,10 +181,15 @@ impl Memory {
     ///
     /// [`MemoryError::OutOfBounds`].
     pub fn fill(&self, address: u64, byte: u8, bytes: usize) -> Result<(), MemoryError> {
+        /// Bytes that are set at once.
+        const PIECE: usize = 4096;
         let guard = self.checked(address, bytes)?;
         guard.mark_written(address, bytes);
-        for offset in 0..bytes as u64 {
-            guard.bytes(address + offset).store(byte, Ordering::Relaxed);
+        let pattern = [byte; PIECE];
+        for start in (0..bytes).step_by(PIECE) {
+            let piece = &pattern[..PIECE.min(bytes - start)];
+            // SAFETY: a part of the range, which was checked against the table, whose guard keeps the block alive.
+            unsafe { guard.words().copy_in(address + start as u64, piece) };
         }
         Ok(())
     }
@@ -202,11 +202,11 @@ impl Memory {
     pub fn copy(&self, to: u64, from: u64, bytes: usize) -> Result<(), MemoryError> {
         let guard = self.checked(from, bytes)?;
         guard.expect_inside(to, bytes)?;
-        let between: Vec<u8> =
-            (0..bytes as u64).map(|offset| guard.bytes(from + offset).load(Ordering::Relaxed)).collect();
-        for (offset, byte) in (0_u64..).zip(between) {
-            guard.bytes(to + offset).store(byte, Ordering::Relaxed);
-        }
+        let mut between = vec![0; bytes];
+        // SAFETY: the range was checked against the table, whose guard keeps the block alive.
+        unsafe { guard.words().copy_out(from, &mut between) };
+        // SAFETY: as above.
+        unsafe { guard.words().copy_in(to, &between) };
         guard.copy_written(to, from, bytes);
         Ok(())
     }
@@ -299,100 +299,9 @@ impl Table<'_> {
         Some(MemoryError::Unwritten { address: allocation.address + first as u64, allocation })
     }
 
-    /// One byte.
-    #[expect(clippy::unused_self, reason = "the guard keeps the block alive")]
-    fn bytes(&self, address: u64) -> &AtomicU8 {
-        // SAFETY: callers checked the address against the table, whose guard keeps the block alive; every access to
-        // a block's bytes is atomic.
-        unsafe { AtomicU8::from_ptr(pointer(address)) }
-    }
-
     /// The words of a checked range.
     pub(crate) const fn words(&self) -> Words<'_> {
-        Words(std::marker::PhantomData)
-    }
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "device addresses are addresses of this process")]
-fn pointer<T>(address: u64) -> *mut T {
-    std::ptr::with_exposed_provenance_mut(address as usize)
-}
-
-/// Access to ranges that were checked against a [`Table`], which it borrows.
-#[derive(Clone, Copy)]
-pub(crate) struct Words<'a>(std::marker::PhantomData<&'a ()>);
-
-macro_rules! access {
-    ($load:ident, $store:ident, $atomic:ty, $word:ty) => {
-        /// Reads a word, whole where its address is aligned.
-        ///
-        /// # Safety
-        ///
-        /// An allocation of the borrowed table, or memory that the caller owns and lends to the kernel, holds the word.
-        #[inline(always)]
-        pub(crate) unsafe fn $load(self, address: u64) -> $word {
-            if address % size_of::<$word>() as u64 == 0 {
-                // SAFETY: aligned; in bounds and alive by the contract; all accesses are atomic.
-                return unsafe { <$atomic>::from_ptr(pointer(address)) }.load(Ordering::Relaxed);
-            }
-            let mut bytes = [0; size_of::<$word>()];
-            for (offset, byte) in (0_u64..).zip(&mut bytes) {
-                // SAFETY: a byte of the word.
-                *byte = unsafe { AtomicU8::from_ptr(pointer(address + offset)) }.load(Ordering::Relaxed);
-            }
-            <$word>::from_le_bytes(bytes)
-        }
-
-        /// Writes a word, whole where its address is aligned.
-        ///
-        /// # Safety
-        ///
-        /// As for reading.
-        #[inline(always)]
-        pub(crate) unsafe fn $store(self, address: u64, value: $word) {
-            if address % size_of::<$word>() as u64 == 0 {
-                // SAFETY: aligned; in bounds and alive by the contract; all accesses are atomic.
-                return unsafe { <$atomic>::from_ptr(pointer(address)) }.store(value, Ordering::Relaxed);
-            }
-            for (offset, byte) in (0_u64..).zip(value.to_le_bytes()) {
-                // SAFETY: a byte of the word.
-                unsafe { AtomicU8::from_ptr(pointer(address + offset)) }.store(byte, Ordering::Relaxed);
-            }
-        }
-    };
-}
-
-impl Words<'_> {
-    access!(load8, store8, AtomicU8, u8);
-    access!(load16, store16, AtomicU16, u16);
-    access!(load32, store32, AtomicU32, u32);
-
-    /// Replaces a 32-bit word by `f` of it, in one step; gives the old one. `None` when the address is not aligned.
-    ///
-    /// # Safety
-    ///
-    /// As for reading.
-    pub(crate) unsafe fn update32(self, address: u64, f: impl Fn(u32) -> u32) -> Option<u32> {
-        if !address.is_multiple_of(4) {
-            return None;
-        }
-        // SAFETY: aligned; in bounds and alive by the contract; all accesses are atomic.
-        let word = unsafe { AtomicU32::from_ptr(pointer(address)) };
-        word.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |old| Some(f(old))).ok()
-    }
-
-    /// As [`Words::update32`], for 64 bits.
-    ///
-    /// # Safety
-    ///
-    /// As for reading.
-    pub(crate) unsafe fn update64(self, address: u64, f: impl Fn(u64) -> u64) -> Option<u64> {
-        if !address.is_multiple_of(8) {
-            return None;
-        }
-        // SAFETY: aligned; in bounds and alive by the contract; all accesses are atomic.
-        let word = unsafe { AtomicU64::from_ptr(pointer(address)) };
-        word.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |old| Some(f(old))).ok()
+        Words::new()
     }
 }
 

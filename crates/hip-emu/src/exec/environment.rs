@@ -2,7 +2,8 @@
 
 use crate::{
     FaultKind,
-    memory::{Allocation, Table, Words},
+    memory::{Allocation, Table},
+    words::Words,
 };
 
 /// Global memory, LDS and the facts of a dispatch, for the waves of one group at a time.
