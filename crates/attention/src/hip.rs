@@ -100,7 +100,8 @@ pub(crate) fn attend_device(
     let pass_tiles = tiles(u64::from(tokens) * u64::from(shape.group()));
     let split = chunks > 1 && pass_tiles <= tiles(shape.group().into());
     let (kernel, chunks) = if split { (attend_split, chunks) } else { (attend, 0) };
-    let blocks = pass_tiles * u64::from(shape.kv_heads()).saturating_mul(u64::from(chunks.max(1)));
+    let head_blocks = pass_tiles.saturating_mul(chunks.max(1).into());
+    let blocks = u32::try_from(head_blocks.saturating_mul(shape.kv_heads().into()));
     let args = AttentionArgs {
         q: q.pointer(),
         keys,
@@ -118,8 +119,8 @@ pub(crate) fn attend_device(
         len,
         chunks,
     };
-    // More blocks than a launch takes are refused by it.
-    let grid = Grid { blocks: [u32::try_from(blocks).unwrap_or(u32::MAX), 1, 1], threads: [BLOCK, 1, 1] };
+    // A launch refuses 2^24 blocks of 256 threads and more, so that rows can be counted by the kernel.
+    let grid = Grid { blocks: [blocks.unwrap_or(u32::MAX), 1, 1], threads: [BLOCK, 1, 1] };
     // SAFETY: the kernel reads q and writes out [..tokens * q_heads * head_dim], which `attend` proved, and reads rows
     // ..len + tokens of keys and values [kv_heads, capacity, row_len] in the symbol's type, which `KvCache` allocated in
     // that type, with zeros behind each head; `expect_appended` proved the rows to be there. The grid has a block for each

@@ -28,9 +28,9 @@
 //! - On a HIP device products are added with one rounding. Elements are taken in slabs of 32, keys in chunks of 256; a
 //!   long pass over the cache is shared out by chunks, and no bit depends on it.
 //!
-//! Against exact arithmetic an output misses `sum p |v|` by at most a share of `2 eps + (n + c) u`, to first order, for
-//! `n` keys, the largest error `eps` of a score, and a `c` that counts softmax, rescaling and division (`tests/suite`
-//! derives both forms of the bound).
+//! An output differs from exact arithmetic by at most a share of `sum p |v|`, to first order `2 eps + (n + c) u`: `eps` is
+//! the largest error of a score, `n` the keys that are added one after another (on a HIP device at most 256), and `c` counts
+//! softmax, rescaling and division. `tests/suite/common.rs` derives it.
 //!
 //! What this crate does not do: it projects nothing, masks nothing but the future, holds one sequence per cache, moves
 //! nothing between devices and never falls back from one to another.
