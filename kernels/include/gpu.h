@@ -5,9 +5,14 @@
 //   c++ -DGPU_HOST                                               function of the host, see gpu_host.h
 //
 // Each of them gives __global__, __device__, __shared__, __launch_bounds__(threads), threadIdx, blockIdx, blockDim,
-// gridDim, __syncthreads(), the fixed-width integers, and lane_xor<MASK>(value): what `value` is in the lane whose index
-// differs by MASK. Lanes are the threads of a one-dimensional block in groups of 32, whatever the size of a wave; all 32
-// must take part, on the host all threads of the block.
+// gridDim, __syncthreads(), the fixed-width integers, and
+//
+//   lane_xor<MASK>(value)        what `value` is in the lane whose index differs by MASK. Lanes are the threads of a
+//                                one-dimensional block in groups of 32, whatever the size of a wave; all 32 must take part,
+//                                on the host all threads of the block
+//   uniform(value)               a value that is the same in all threads of the block, said to the compiler
+//   add_shared(address, value)   adds to a number of the block's shared memory, whoever else adds to it; what it was before
+//   UNROLL(count)                before a loop: at most `count` turns are laid out one after another
 #pragma once
 
 #if defined(GPU_HOST)
@@ -21,6 +26,18 @@
 #endif
 
 #include "types.h"
+
+#define UNROLL_TEXT(text) _Pragma(#text)
+#if defined(__clang__)
+#define UNROLL(count) UNROLL_TEXT(clang loop unroll_count(count))
+#else
+#define UNROLL(count)
+#endif
+
+template <typename T>
+__device__ static inline T add_shared(T *address, T value) {
+    return __atomic_fetch_add(address, value, __ATOMIC_RELAXED);
+}
 
 template <uint32_t MASK>
 __device__ static inline float lane_xor(float value) {

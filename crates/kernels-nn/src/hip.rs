@@ -9,14 +9,15 @@ use hsaco::KernelPointer;
 
 use crate::kernels::{
     ADD, ADD_RMS_NORM, ARGMAX, AddArgs, AddRmsNormArgs, ArgmaxArgs, EMBEDDING, EmbeddingArgs, LINEAR,
-    LinearArgs, RMS_NORM, RmsNormArgs, SWIGLU, SwigluArgs,
+    LinearArgs, RMS_NORM, RmsNormArgs, SAMPLE, SWIGLU, SampleArgs, SwigluArgs,
 };
+use crate::sampling::Rule;
 use crate::{Embedding, Linear, NnError, RmsNorm, Weight, cpu};
 
-/// Threads of a block of every kernel but argmax.
+/// Threads of a block of every kernel that does not choose tokens.
 const BLOCK: u32 = 256;
-/// Threads of a block of argmax, one block being all that reads a row.
-const ARGMAX_BLOCK: u32 = 1024;
+/// Threads of a block that chooses a token, one block being all that reads a row of logits.
+const LOGIT_BLOCK: u32 = 1024;
 /// Blocks take their work in turn, so a grid needs no more along x, and its threads stay below 2^32.
 const MAX_BLOCKS: u32 = 1 << 20;
 /// The most blocks along y that every card takes.
@@ -211,7 +212,38 @@ pub(crate) fn argmax_device(
         ArgmaxArgs { logits: logits.pointer(), tokens: tokens.pointer(), rows: rows as u64, width: vocab };
     // SAFETY: the kernel reads logits[..rows * vocab] and writes tokens[..rows], as `argmax` proved; both are borrowed, on
     // the kernel's device, and are freed by hipFree, which waits for the stream.
-    unsafe { kernel.launch(Grid { blocks: [blocks(rows), 1, 1], threads: [ARGMAX_BLOCK, 1, 1] }, &args) }?;
+    unsafe { kernel.launch(Grid { blocks: [blocks(rows), 1, 1], threads: [LOGIT_BLOCK, 1, 1] }, &args) }?;
+    Ok(())
+}
+
+/// A draw from each row. `vocab` is at least 1 and less than `2^24`.
+pub(crate) fn sample_device(
+    logits: View<'_, f32>,
+    vocab: u32,
+    rule: Rule,
+    draws: ViewMut<'_, u32>,
+    tokens: ViewMut<'_, u32>,
+) -> Result<(), NnError> {
+    let (logits, mut draws, mut tokens) = (on_device(logits)?, on_device_mut(draws)?, on_device_mut(tokens)?);
+    let rows = tokens.len();
+    if rows == 0 {
+        return Ok(());
+    }
+    let kernel = Kernel::<SampleArgs>::load(logits.device(), &SAMPLE, "sample_f32")?;
+    let args = SampleArgs {
+        logits: logits.pointer(),
+        draws: draws.pointer(),
+        tokens: tokens.pointer(),
+        rows: rows as u64,
+        width: vocab,
+        top_k: rule.top_k,
+        share: rule.share,
+        scale: rule.scale,
+    };
+    // SAFETY: the kernel reads logits[..rows * vocab], reads and writes draws[..rows * 4] and writes tokens[..rows], as
+    // `sample` proved; draws and tokens are distinct, both being borrowed for writing. `Rule::of` gives a positive and
+    // finite scale. All of it is on the kernel's device, and is freed by hipFree, which waits for the stream.
+    unsafe { kernel.launch(Grid { blocks: [blocks(rows), 1, 1], threads: [LOGIT_BLOCK, 1, 1] }, &args) }?;
     Ok(())
 }
 

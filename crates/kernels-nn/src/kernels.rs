@@ -26,6 +26,9 @@ pub static LINEAR: ImageSet = images_of::<LinearArgs>();
 /// Images of `kernels/argmax.hip`.
 pub static ARGMAX: ImageSet = images_of::<ArgmaxArgs>();
 
+/// Images of `kernels/sample.hip`.
+pub static SAMPLE: ImageSet = images_of::<SampleArgs>();
+
 const fn images_of<A: KernelArgs>() -> ImageSet {
     ImageSet { decl: A::DECL, images: hsaco::images_of(IMAGES, A::DECL.family) }
 }
@@ -150,8 +153,7 @@ hsaco::kernel! {
 }
 
 hsaco::kernel! {
-    /// Arguments of `kernels/argmax.hip`, which finds the first maximum of rows. The threads of a block are a multiple of
-    /// 32.
+    /// Arguments of `kernels/argmax.hip`, which finds the first maximum of rows. A block has exactly 1024 threads.
     pub struct ArgmaxArgs: "argmax" => [argmax_f32], variable "ARGMAX_HSACO", max_block 1024 {
         /// `[rows, width]`.
         logits: KernelPointer,
@@ -161,5 +163,27 @@ hsaco::kernel! {
         rows: u64,
         /// Width of a row.
         width: u32,
+    }
+}
+
+hsaco::kernel! {
+    /// Arguments of `kernels/sample.hip`, which draws a token for each row. A block has exactly 1024 threads.
+    pub struct SampleArgs: "sample" => [sample_f32], variable "SAMPLE_HSACO", max_block 1024 {
+        /// `[rows, width]`.
+        logits: KernelPointer,
+        /// `[rows, 4]` u32: the low and the high word of the seed, then of the step, which goes on by 1.
+        draws: KernelPointer,
+        /// `[rows]` u32.
+        tokens: KernelPointer,
+        /// Rows.
+        rows: u64,
+        /// Width of a row, less than `2^24`.
+        width: u32,
+        /// The most candidates that are kept, or 0.
+        top_k: u32,
+        /// The share of their probability that is kept, of `2^64`; `2^64 - 1` keeps all.
+        share: u64,
+        /// `2 / temperature`; positive and finite.
+        scale: f32,
     }
 }

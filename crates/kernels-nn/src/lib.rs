@@ -9,6 +9,7 @@
 //! | [`swiglu`] | `out = silu(gate) * up`, `silu(a) = a / (1 + e^-a)` (Shazeer) | - |
 //! | [`add`] | `x = x + y` | - |
 //! | [`argmax`] | the index of each row's first maximum | - |
+//! | [`sample`] | a draw from each row by temperature, top-k and top-p | [`SamplerConfig`] |
 //!
 //! - Activations are f32 `[tokens, width]`, row-major without gaps. Weights are f32, f16 or bf16; they are widened as
 //!   they are read, and every sum is taken in f32 or wider.
@@ -16,15 +17,16 @@
 //!   live and says where that was. No tokens is allowed everywhere.
 //! - Each sum has one fixed order, which does not depend on threads, card, size of a wave, or number of tokens in the
 //!   call: a decoded token is the prefilled one, bit for bit.
-//! - [`Sampler`] turns logits in host memory into a token: greedy, or by temperature, top-k and top-p with a seed.
+//! - [`Sampler`] turns logits in host memory into a token: greedy, or by temperature, top-k and top-p with a seed. [`argmax`]
+//!   and [`sample`] choose the same tokens where the logits are.
 //!
 //! # On a HIP device
 //!
 //! Every operation is one launch into the device's stream (see [`kernels`]); it uploads, downloads, allocates and waits
 //! for nothing. All but [`linear`] compute the same bits on every device: sums of squares are f64 in 256 lanes,
 //! exponential and inverse root are written out operation by operation, divisions are IEEE's. [`linear`] has an order for
-//! CPUs and one for cards, each with its bound. A kernel cannot refuse what only the device knows: [`embed`] and
-//! [`argmax`] say what they give instead.
+//! CPUs and one for cards, each with its bound. A kernel cannot refuse what only the device knows: [`embed`],
+//! [`argmax`] and [`sample`] say what they give instead.
 //!
 //! What this crate does not do: it moves nothing between devices and never falls back from one to another. An error
 //! leaves every operand as it was.
@@ -68,6 +70,7 @@ use device_mem::{DeviceBuffer, RanOn, View, ViewMut};
 
 pub use error::NnError;
 pub use layers::{Embedding, Linear, RmsNorm, Weight};
+use sampling::Rule;
 pub use sampling::{Sampler, SamplerConfig};
 
 /// What [`argmax`] gives for a row that holds no token to choose.
@@ -254,14 +257,59 @@ pub fn argmax(logits: View<'_, f32>, vocab: usize, tokens: ViewMut<'_, u32>) -> 
     if vocab == 0 {
         return Err(NnError::ZeroDimension { dimension: "vocab" });
     }
-    let width = u32::try_from(vocab).map_err(|_| NnError::VocabTooLarge { vocab })?;
+    let most = u32::MAX as usize;
+    let width = u32::try_from(vocab).map_err(|_| NnError::VocabTooLarge { vocab, most })?;
     expect_rows("logits", tokens.len(), vocab, logits.len())?;
     match (logits, tokens) {
         (View::Host(logits), ViewMut::Host(tokens)) => {
-            sampling::argmax_host(logits, vocab, tokens);
+            cpu::argmax_host(logits, vocab, tokens);
             Ok(RanOn::Cpu)
         }
         (logits, tokens) => hip::argmax_device(logits, width, tokens).map(|()| RanOn::Hip),
+    }
+}
+
+/// A draw: `tokens[r]` is what [`Sampler`] with this `config` chooses from row `r` of `logits` `[rows, vocab]`, bit for bit
+/// on every device.
+///
+/// `draws` `[rows, 4]` are the rows' random numbers, which stay where the logits are: the low and the high word of a row's
+/// seed, then of its step, as [`Sampler::draw`] gives them. They are used instead of the `config`'s seed, and the step of
+/// each row that gets a token goes on by 1, so that the next call, or the same call of a recorded graph, draws the next
+/// number. With temperature 0 this is [`argmax`], which draws nothing and leaves `draws` as they are.
+///
+/// [`NO_TOKEN`] stands for a row that the sampler refuses, as in [`argmax`].
+///
+/// # Errors
+/// [`NnError::Temperature`], [`NnError::TopP`], [`NnError::ZeroDimension`] when `vocab` is 0, [`NnError::VocabTooLarge`] from
+/// `2^24` on, [`NnError::OperandLength`], [`ForeignDevice`](device_mem::MemError::ForeignDevice), or what the device reports.
+pub fn sample(
+    logits: View<'_, f32>,
+    vocab: usize,
+    config: &SamplerConfig,
+    draws: ViewMut<'_, u32>,
+    tokens: ViewMut<'_, u32>,
+) -> Result<RanOn, NnError> {
+    config.check()?;
+    logits.device().expect_same(&draws.device())?;
+    logits.device().expect_same(&tokens.device())?;
+    if vocab == 0 {
+        return Err(NnError::ZeroDimension { dimension: "vocab" });
+    }
+    let width = sampling::expect_vocab(vocab)?;
+    expect_rows("logits", tokens.len(), vocab, logits.len())?;
+    expect_rows("draws", tokens.len(), 4, draws.len())?;
+    if config.is_greedy() {
+        return argmax(logits, vocab, tokens);
+    }
+    let rule = Rule::of(config);
+    match (logits, draws, tokens) {
+        (View::Host(logits), ViewMut::Host(draws), ViewMut::Host(tokens)) => {
+            cpu::sample_host(logits, vocab, rule, draws.as_chunks_mut().0, tokens);
+            Ok(RanOn::Cpu)
+        }
+        (logits, draws, tokens) => {
+            hip::sample_device(logits, width, rule, draws, tokens).map(|()| RanOn::Hip)
+        }
     }
 }
 

@@ -8,6 +8,7 @@
 #include "embedding.hip"
 #include "linear.hip"
 #include "rms_norm.hip"
+#include "sample.hip"
 #include "swiglu.hip"
 
 namespace {
@@ -34,6 +35,7 @@ const Entry ENTRIES[] = {
     ENTRY_WITH_BARRIERS(rms_norm_f32),
     ENTRY_WITH_BARRIERS(add_rms_norm_f32),
     ENTRY_WITH_BARRIERS(argmax_f32),
+    ENTRY_WITH_BARRIERS(sample_f32),
     ENTRY_WITH_BARRIERS(linear_f32_1),
     ENTRY_WITH_BARRIERS(linear_f32_4),
     ENTRY_WITH_BARRIERS(linear_f32_8),
