@@ -113,24 +113,48 @@ pub(crate) fn rms_norm_device(
     out: ViewMut<'_, f32>,
 ) -> Result<(), NnError> {
     let (x, mut out) = (on_device(x)?, on_device_mut(out)?);
-    let rows = x.len() / norm.hidden();
-    if rows == 0 {
+    let args = rms_norm_args(x.pointer(), out.pointer(), x.len(), norm)?;
+    if args.rows == 0 {
         return Ok(());
     }
     let kernel = Kernel::<RmsNormArgs>::load(x.device(), &RMS_NORM, "rms_norm_f32")?;
-    let args = RmsNormArgs {
-        x: x.pointer(),
-        weight: on_device(norm.weight.as_view())?.pointer(),
-        out: out.pointer(),
-        rows: rows as u64,
-        width: norm.hidden() as u64,
-        inverse_width: cpu::inverse_width(norm.hidden()),
-        eps: norm.eps,
-    };
     // SAFETY: the kernel reads x[..rows * width] and weight[..width] and writes out[..rows * width], as `rms_norm` proved;
     // all of it is borrowed, on the kernel's device, and is freed by hipFree, which waits for the stream.
-    unsafe { kernel.launch(Grid { blocks: [blocks(rows), 1, 1], threads: [BLOCK, 1, 1] }, &args) }?;
+    unsafe { kernel.launch(rows_in_turn(x.len() / norm.hidden()), &args) }?;
     Ok(())
+}
+
+/// `x = norm(x)`.
+pub(crate) fn rms_norm_in_place_device(x: ViewMut<'_, f32>, norm: &RmsNorm) -> Result<(), NnError> {
+    let mut x = on_device_mut(x)?;
+    let args = rms_norm_args(x.pointer(), x.pointer(), x.len(), norm)?;
+    if args.rows == 0 {
+        return Ok(());
+    }
+    let kernel = Kernel::<RmsNormArgs>::load(x.device(), &RMS_NORM, "rms_norm_f32")?;
+    // SAFETY: the kernel reads weight[..width] and reads and writes x[..rows * width], as `rms_norm_in_place` proved; its
+    // output may be its input. All of it is borrowed, on the kernel's device, and is freed by hipFree, which waits for the
+    // stream.
+    unsafe { kernel.launch(rows_in_turn(x.len() / norm.hidden()), &args) }?;
+    Ok(())
+}
+
+fn rms_norm_args(
+    x: KernelPointer,
+    out: KernelPointer,
+    len: usize,
+    norm: &RmsNorm,
+) -> Result<RmsNormArgs, MemError> {
+    let width = norm.hidden();
+    Ok(RmsNormArgs {
+        x,
+        weight: on_device(norm.weight.as_view())?.pointer(),
+        out,
+        rows: (len / width) as u64,
+        width: width as u64,
+        inverse_width: cpu::inverse_width(width),
+        eps: norm.eps,
+    })
 }
 
 /// `x += branch` or `x += branch_norm(branch)`, then `out = norm(x)`.
@@ -162,7 +186,7 @@ pub(crate) fn add_rms_norm_device(
     // SAFETY: the kernel reads branch[..rows * width], weight[..width] and branch_weight[..width], if not null, reads and
     // writes x[..rows * width] and writes out[..rows * width], as `add_rms_norm` proved. x and out are distinct, both
     // being borrowed for writing. All of it is on the kernel's device, and is freed by hipFree, which waits for the stream.
-    unsafe { kernel.launch(Grid { blocks: [blocks(rows), 1, 1], threads: [BLOCK, 1, 1] }, &args) }?;
+    unsafe { kernel.launch(rows_in_turn(rows), &args) }?;
     Ok(())
 }
 
@@ -250,6 +274,11 @@ pub(crate) fn sample_device(
 /// Blocks for `work` pieces, which they take in turn.
 fn blocks(work: usize) -> u32 {
     u32::try_from(work).map_or(MAX_BLOCKS, |work| work.min(MAX_BLOCKS))
+}
+
+/// A block for each row, or as many as there may be.
+fn rows_in_turn(rows: usize) -> Grid {
+    Grid { blocks: [blocks(rows), 1, 1], threads: [BLOCK, 1, 1] }
 }
 
 /// Threads for the columns along x and blocks for the rows along y.

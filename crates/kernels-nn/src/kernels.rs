@@ -59,7 +59,7 @@ hsaco::kernel! {
         x: KernelPointer,
         /// `[width]` f32.
         weight: KernelPointer,
-        /// `[rows, width]`.
+        /// `[rows, width]`; may be `x`.
         out: KernelPointer,
         /// Rows.
         rows: u64,

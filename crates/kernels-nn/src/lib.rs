@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | [`embed`] | `out[t] = table[ids[t]]` | [`Embedding`] |
 //! | [`linear`] | `out = x W^T + b` | [`Linear`], [`Weight`] |
-//! | [`rms_norm`] | `out = x / sqrt(mean(x^2) + eps) * weight` (Zhang and Sennrich) | [`RmsNorm`] |
+//! | [`rms_norm`], [`rms_norm_in_place`] | `out = x / sqrt(mean(x^2) + eps) * weight` (Zhang and Sennrich) | [`RmsNorm`] |
 //! | [`add_rms_norm`] | `x = x + branch`, then `out = norm(x)`, in one pass | [`RmsNorm`] |
 //! | [`swiglu`] | `out = silu(gate) * up`, `silu(a) = a / (1 + e^-a)` (Shazeer) | - |
 //! | [`add`] | `x = x + y` | - |
@@ -156,6 +156,23 @@ pub fn rms_norm(x: View<'_, f32>, norm: &RmsNorm, out: ViewMut<'_, f32>) -> Resu
             Ok(RanOn::Cpu)
         }
         (x, _, out) => hip::rms_norm_device(x, norm, out).map(|()| RanOn::Hip),
+    }
+}
+
+/// [`rms_norm`] in place: `x` is the output too. So heads `[tokens, heads, head_dim]` are normed before they are rotated
+/// in place (`glm4_moe` norms queries and keys by head).
+///
+/// # Errors
+/// [`NnError::Ragged`], [`ForeignDevice`](device_mem::MemError::ForeignDevice), or what the device reports.
+pub fn rms_norm_in_place(x: ViewMut<'_, f32>, norm: &RmsNorm) -> Result<RanOn, NnError> {
+    norm.weight.device().expect_same(&x.device())?;
+    whole_rows("x", norm.hidden(), x.len())?;
+    match (x, norm.host()) {
+        (ViewMut::Host(x), Some(norm)) => {
+            cpu::rms_norm_in_place_host(x, norm);
+            Ok(RanOn::Cpu)
+        }
+        (x, _) => hip::rms_norm_in_place_device(x, norm).map(|()| RanOn::Hip),
     }
 }
 

@@ -3,7 +3,7 @@
 use device_mem::{Device, DeviceBuffer, MemError, RanOn};
 use kernels_nn::{
     Embedding, Linear, NnError, RmsNorm, SamplerConfig, Weight, add, add_rms_norm, argmax, embed, linear,
-    rms_norm, sample, swiglu,
+    rms_norm, rms_norm_in_place, sample, swiglu,
 };
 
 use crate::common::{gpu, gpus, norm_on, on, unwritten};
@@ -119,13 +119,14 @@ fn no_tokens_launch_nothing() {
             embed(&embedding, ids.as_view(), out.as_view_mut().unwrap()),
             linear(y.as_view(), &layer, out.as_view_mut().unwrap()),
             rms_norm(y.as_view(), &norm, out.as_view_mut().unwrap()),
+            rms_norm_in_place(x.as_view_mut().unwrap(), &norm),
             add_rms_norm(x.as_view_mut().unwrap(), y.as_view(), None, &norm, out.as_view_mut().unwrap()),
             swiglu(y.as_view(), 2, out.as_view_mut().unwrap()),
             add(x.as_view_mut().unwrap(), y.as_view()),
             argmax(y.as_view(), 4, tokens.as_view_mut().unwrap()),
             sample(y.as_view(), 4, &WARM, draws.as_view_mut().unwrap(), tokens.as_view_mut().unwrap()),
         ];
-        assert_eq!(ran_on.map(Result::unwrap), [RanOn::Hip; 8]);
+        assert_eq!(ran_on.map(Result::unwrap), [RanOn::Hip; 9]);
         assert_eq!(device.transfers(), before);
     }
 }
