@@ -9,7 +9,7 @@ use hsaco::KernelPointer;
 
 use crate::kernels::{
     ADD, ADD_RMS_NORM, ARGMAX, AddArgs, AddRmsNormArgs, ArgmaxArgs, EMBEDDING, EmbeddingArgs, LINEAR,
-    LinearArgs, RMS_NORM, RmsNormArgs, SAMPLE, SWIGLU, SampleArgs, SwigluArgs,
+    LINEAR_TILED, LinearArgs, LinearTiledArgs, RMS_NORM, RmsNormArgs, SAMPLE, SWIGLU, SampleArgs, SwigluArgs,
 };
 use crate::sampling::Rule;
 use crate::{Embedding, Linear, NnError, RmsNorm, Weight, cpu};
@@ -29,6 +29,12 @@ const ROWS: usize = 4;
 const GROUPS: usize = 8;
 /// Fewer rows than this leave a large card idle, so the groups of a block share them.
 const SLICE_BELOW: usize = 1 << 14;
+
+/// Tokens from which on `kernels/linear_tiled.hip` multiplies.
+const TILED_FROM: usize = 16;
+/// Tokens and rows of the weight of its tiles.
+const TILE_TOKENS: usize = 64;
+const TILE_ROWS: usize = 128;
 
 /// `out[t] = table[ids[t]]`; a row of NaN for an id outside the table.
 pub(crate) fn embed_device(
@@ -64,12 +70,22 @@ pub(crate) fn embed_device(
 
 /// `out = x W^T + b`.
 pub(crate) fn linear_device(x: View<'_, f32>, layer: &Linear, out: ViewMut<'_, f32>) -> Result<(), NnError> {
-    let (x, mut out) = (on_device(x)?, on_device_mut(out)?);
-    let Linear { weight, bias, out_features, in_features } = layer;
-    let tokens = x.len() / in_features;
-    if tokens == 0 {
-        return Ok(());
+    let (x, out) = (on_device(x)?, on_device_mut(out)?);
+    match x.len() / layer.in_features {
+        0 => Ok(()),
+        tokens if tokens < TILED_FROM => launch_linear(x, layer, out, tokens),
+        tokens => launch_linear_tiled(x, layer, out, tokens),
     }
+}
+
+/// A pass over the weight for every few tokens.
+fn launch_linear(
+    x: HipView<'_, f32>,
+    layer: &Linear,
+    mut out: HipViewMut<'_, f32>,
+    tokens: usize,
+) -> Result<(), NnError> {
+    let Linear { weight, bias, out_features, in_features } = layer;
     let (symbol, tile_tokens) = linear_symbol(weight, tokens);
     let slices = if *out_features < SLICE_BELOW { GROUPS } else { 1 };
     let tiles = out_features.div_ceil(GROUPS / slices * ROWS).saturating_mul(tokens.div_ceil(tile_tokens));
@@ -86,8 +102,40 @@ pub(crate) fn linear_device(x: View<'_, f32>, layer: &Linear, out: ViewMut<'_, f
     };
     // SAFETY: the kernel reads weight[..out_features * in_features] in the symbol's type and bias[..out_features], if not
     // null, both proven by `Linear::new`; it reads x[..tokens * in_features] and writes out[..tokens * out_features], both
-    // proven by `linear`, with at least one token. No count is 0, and slices is 1 or 8. All of it is borrowed, on the
+    // proven by `linear`. No count is 0, and slices is 1 or 8. All of it is borrowed, on the
     // kernel's device by `linear`, and is freed by hipFree, which waits for the stream.
+    unsafe { kernel.launch(Grid { blocks: [blocks(tiles), 1, 1], threads: [BLOCK, 1, 1] }, &args) }?;
+    Ok(())
+}
+
+/// Tiles of tokens and rows of the weight.
+fn launch_linear_tiled(
+    x: HipView<'_, f32>,
+    layer: &Linear,
+    mut out: HipViewMut<'_, f32>,
+    tokens: usize,
+) -> Result<(), NnError> {
+    let Linear { weight, bias, out_features, in_features } = layer;
+    let symbol = match weight {
+        Weight::F32(_) => "linear_f32_tiled",
+        Weight::F16(_) => "linear_f16_tiled",
+        Weight::BF16(_) => "linear_bf16_tiled",
+    };
+    let tiles = out_features.div_ceil(TILE_ROWS).saturating_mul(tokens.div_ceil(TILE_TOKENS));
+    let kernel = Kernel::<LinearTiledArgs>::load(x.device(), &LINEAR_TILED, symbol)?;
+    let args = LinearTiledArgs {
+        weight: matrix(weight)?,
+        x: x.pointer(),
+        bias: optional(bias.as_ref())?,
+        out: out.pointer(),
+        tokens: tokens as u64,
+        in_features: *in_features as u64,
+        out_features: *out_features as u64,
+    };
+    // SAFETY: the kernel reads weight[..out_features * in_features] in the symbol's type and bias[..out_features], if not
+    // null, both proven by `Linear::new`; it reads x[..tokens * in_features] and writes out[..tokens * out_features], both
+    // proven by `linear`. No count is 0. All of it is borrowed, on the kernel's device by `linear`, and is freed by
+    // hipFree, which waits for the stream.
     unsafe { kernel.launch(Grid { blocks: [blocks(tiles), 1, 1], threads: [BLOCK, 1, 1] }, &args) }?;
     Ok(())
 }

@@ -23,6 +23,9 @@ pub static ADD: ImageSet = images_of::<AddArgs>();
 /// Images of `kernels/linear.hip`.
 pub static LINEAR: ImageSet = images_of::<LinearArgs>();
 
+/// Images of `kernels/linear_tiled.hip`.
+pub static LINEAR_TILED: ImageSet = images_of::<LinearTiledArgs>();
+
 /// Images of `kernels/argmax.hip`.
 pub static ARGMAX: ImageSet = images_of::<ArgmaxArgs>();
 
@@ -149,6 +152,27 @@ hsaco::kernel! {
         out_features: u64,
         /// Parts that the elements of a row are summed in: 1 or 8.
         slices: u32,
+    }
+}
+
+hsaco::kernel! {
+    /// Arguments of `kernels/linear_tiled.hip`, which multiplies many rows with a matrix. A block has exactly 256 threads.
+    pub struct LinearTiledArgs: "linear_tiled" => [linear_f32_tiled, linear_f16_tiled, linear_bf16_tiled],
+        variable "LINEAR_TILED_HSACO", max_block 256 {
+        /// `[out_features, in_features]`, of the symbol's data type.
+        weight: KernelPointer,
+        /// `[tokens, in_features]`.
+        x: KernelPointer,
+        /// `[out_features]` f32, or null.
+        bias: KernelPointer,
+        /// `[tokens, out_features]`.
+        out: KernelPointer,
+        /// Tokens; at least 1.
+        tokens: u64,
+        /// Width of a row of `x`; at least 1.
+        in_features: u64,
+        /// Width of a row of `out`; at least 1.
+        out_features: u64,
     }
 }
 

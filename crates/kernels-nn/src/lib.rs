@@ -16,7 +16,8 @@
 //! - Constructors check shapes and devices once; an operation checks its operands against them, then runs where they
 //!   live and says where that was. No tokens is allowed everywhere.
 //! - Each sum has one fixed order, which does not depend on threads, card, size of a wave, or number of tokens in the
-//!   call: a decoded token is the prefilled one, bit for bit.
+//!   call: a decoded token is the prefilled one, bit for bit. The exception is [`linear`] of 16 or more tokens on a HIP
+//!   device.
 //! - [`Sampler`] turns logits in host memory into a token: greedy, or by temperature, top-k and top-p with a seed. [`argmax`]
 //!   and [`sample`] choose the same tokens where the logits are.
 //!
@@ -25,7 +26,7 @@
 //! Every operation is one launch into the device's stream (see [`kernels`]); it uploads, downloads, allocates and waits
 //! for nothing. All but [`linear`] compute the same bits on every device: sums of squares are f64 in 256 lanes,
 //! exponential and inverse root are written out operation by operation, divisions are IEEE's. [`linear`] has an order for
-//! CPUs and one for cards, each with its bound. A kernel cannot refuse what only the device knows: [`embed`],
+//! CPUs and two for cards, each with its bound. A kernel cannot refuse what only the device knows: [`embed`],
 //! [`argmax`] and [`sample`] say what they give instead.
 //!
 //! What this crate does not do: it moves nothing between devices and never falls back from one to another. An error
@@ -112,6 +113,19 @@ pub fn embed(embedding: &Embedding, ids: View<'_, u32>, out: ViewMut<'_, f32>) -
 /// - On a HIP device each product is added with one rounding. Elements go to lane `(i / 8) % lanes`, the lanes are then
 ///   added in halves (first within groups of 32), and the bias comes last: `m = 8 ceil(in_features / (8 lanes)) +
 ///   log2(lanes) + 1`. There are 256 lanes for less than 16384 `out_features`, so that few rows fill a card, else 32.
+/// - On a HIP device 16 or more tokens are multiplied in tiles: elements are added in ascending order, from 0 again after
+///   each 256, then those sums, and the bias comes last. With `a = min(in_features, 256)` and
+///   `p = ceil(in_features / 256)`, `m = a + p + 1` for a weight of f32, `4 a + p + 140` for bf16, `6 a + p + 410` for f16.
+///
+/// The last two are for matrix units (WMMA of gfx11 and gfx12, MFMA of gfx90a and gfx94x), which multiply bf16 exactly and
+/// add in f32. So an activation is split into two bf16, to `2^-17` of itself, which is what 128 roundings may do, and
+/// less than the sum's own once there are 32 elements; a weight of f16 is split into two exactly, and the product of the
+/// two small parts, at most `2^-16` of the whole, is left out. No manual says how the units round: the bound allows an
+/// addition two units of `2^-24`, not the one of the nearest number. Activations and products must lie within the range of
+/// bf16: those above `3.39e38` count as infinite, parts below `2^-126` as 0 where a card flushes them. Other cards
+/// multiply as for a weight of f32. A row does not depend on the other tokens of the call, but the order is not that of
+/// fewer tokens, and within a matrix unit it is the card's own: a prompt that is run in pieces of less than 16 tokens gives
+/// other bits than at once.
 ///
 /// # Errors
 /// [`NnError::Ragged`], [`NnError::OperandLength`], [`ForeignDevice`](device_mem::MemError::ForeignDevice), or what the

@@ -7,6 +7,7 @@
 #include "argmax.hip"
 #include "embedding.hip"
 #include "linear.hip"
+#include "linear_tiled.hip"
 #include "rms_norm.hip"
 #include "sample.hip"
 #include "swiglu.hip"
@@ -45,6 +46,9 @@ const Entry ENTRIES[] = {
     ENTRY_WITH_BARRIERS(linear_bf16_1),
     ENTRY_WITH_BARRIERS(linear_bf16_4),
     ENTRY_WITH_BARRIERS(linear_bf16_8),
+    ENTRY_WITH_BARRIERS(linear_f32_tiled),
+    ENTRY_WITH_BARRIERS(linear_f16_tiled),
+    ENTRY_WITH_BARRIERS(linear_bf16_tiled),
 };
 #undef ENTRY
 #undef ENTRY_WITH_BARRIERS
