@@ -25,6 +25,8 @@ const MAX_BLOCKS_Y: u32 = 65_535;
 
 /// Rows of the weight that one group of 32 threads takes in `kernels/linear.hip`.
 const ROWS: usize = 4;
+/// Elements that a lane takes at once.
+const CHUNK: usize = 8;
 /// Groups of a block, and the parts that a row is summed in where rows are few.
 const GROUPS: usize = 8;
 /// Fewer rows than this leave a large card idle, so the groups of a block share them.
@@ -86,9 +88,10 @@ fn launch_linear(
     tokens: usize,
 ) -> Result<(), NnError> {
     let Linear { weight, bias, out_features, in_features } = layer;
-    let (symbol, tile_tokens) = linear_symbol(weight, tokens);
+    let wide = in_features.is_multiple_of(CHUNK) && is_aligned(x.pointer()) && is_aligned(matrix(weight)?);
+    let symbol = linear_symbol(weight, if wide { tokens } else { 0 });
     let slices = if *out_features < SLICE_BELOW { GROUPS } else { 1 };
-    let tiles = out_features.div_ceil(GROUPS / slices * ROWS).saturating_mul(tokens.div_ceil(tile_tokens));
+    let tiles = out_features.div_ceil(GROUPS / slices * ROWS);
     let kernel = Kernel::<LinearArgs>::load(x.device(), &LINEAR, symbol)?;
     let args = LinearArgs {
         weight: matrix(weight)?,
@@ -102,7 +105,8 @@ fn launch_linear(
     };
     // SAFETY: the kernel reads weight[..out_features * in_features] in the symbol's type and bias[..out_features], if not
     // null, both proven by `Linear::new`; it reads x[..tokens * in_features] and writes out[..tokens * out_features], both
-    // proven by `linear`. No count is 0, and slices is 1 or 8. All of it is borrowed, on the
+    // proven by `linear`. No count is 0, slices is 1 or 8, and rows are whole chunks and aligned unless the symbol is for
+    // any. All of it is borrowed, on the
     // kernel's device by `linear`, and is freed by hipFree, which waits for the stream.
     unsafe { kernel.launch(Grid { blocks: [blocks(tiles), 1, 1], threads: [BLOCK, 1, 1] }, &args) }?;
     Ok(())
@@ -140,18 +144,24 @@ fn launch_linear_tiled(
     Ok(())
 }
 
-/// The kernel for a weight and a number of tokens, and how many tokens it takes at once.
-fn linear_symbol(weight: &Weight, tokens: usize) -> (&'static str, usize) {
-    let [one, four, eight] = match weight {
-        Weight::F32(_) => ["linear_f32_1", "linear_f32_4", "linear_f32_8"],
-        Weight::F16(_) => ["linear_f16_1", "linear_f16_4", "linear_f16_8"],
-        Weight::BF16(_) => ["linear_bf16_1", "linear_bf16_4", "linear_bf16_8"],
+/// The kernel for a weight and a number of tokens; 0 for rows that are not whole chunks, or not aligned.
+fn linear_symbol(weight: &Weight, wide_tokens: usize) -> &'static str {
+    let [any, one, four, eight] = match weight {
+        Weight::F32(_) => ["linear_f32_any", "linear_f32_1", "linear_f32_4", "linear_f32_8"],
+        Weight::F16(_) => ["linear_f16_any", "linear_f16_1", "linear_f16_4", "linear_f16_8"],
+        Weight::BF16(_) => ["linear_bf16_any", "linear_bf16_1", "linear_bf16_4", "linear_bf16_8"],
     };
-    match tokens {
-        1 => (one, 1),
-        2..=4 => (four, 4),
-        _ => (eight, 8),
+    match wide_tokens {
+        0 => any,
+        1 => one,
+        2..=4 => four,
+        _ => eight,
     }
+}
+
+/// Whether rows of whole chunks that start here may be read 16 bytes at a time.
+fn is_aligned(pointer: KernelPointer) -> bool {
+    pointer.0.is_multiple_of(16)
 }
 
 /// `out = norm(x)`.

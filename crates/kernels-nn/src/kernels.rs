@@ -129,12 +129,13 @@ hsaco::kernel! {
 }
 
 hsaco::kernel! {
-    /// Arguments of `kernels/linear.hip`, which multiplies rows with a matrix. The number that ends a symbol is how many
-    /// tokens share a pass over the weight. A block has exactly 256 threads.
+    /// Arguments of `kernels/linear.hip`, which multiplies few rows with a matrix. The number that ends a symbol is how
+    /// many tokens share a pass over the weight, whose rows and those of `x` are then a multiple of 8 elements wide and
+    /// start aligned to 16 bytes. A block has exactly 256 threads.
     pub struct LinearArgs: "linear" => [
-        linear_f32_1, linear_f32_4, linear_f32_8,
-        linear_f16_1, linear_f16_4, linear_f16_8,
-        linear_bf16_1, linear_bf16_4, linear_bf16_8,
+        linear_f32_any, linear_f32_1, linear_f32_4, linear_f32_8,
+        linear_f16_any, linear_f16_1, linear_f16_4, linear_f16_8,
+        linear_bf16_any, linear_bf16_1, linear_bf16_4, linear_bf16_8,
     ], variable "LINEAR_HSACO", max_block 256 {
         /// `[out_features, in_features]`, of the symbol's data type.
         weight: KernelPointer,
