@@ -3,6 +3,7 @@
 // by the block; threadIdx is set anew at each switch. Only gpu_host.h includes this.
 #pragma once
 
+#include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <ucontext.h>
@@ -32,7 +33,10 @@ class Fibers {
         }
         running = this;
         ended = 0;
-        swapcontext(&launcher, enter_thread(0));
+        current = 0;
+        threadIdx = threads[0].index;
+        threads[0].started = true;
+        swapcontext(&launcher, &threads[0].context);
         running = nullptr;
     }
 
@@ -40,8 +44,8 @@ class Fibers {
     static void wait() {
         if (running == nullptr) fail("a kernel with __syncthreads or lane_xor needs launch_with_barriers");
         if (running->ended != 0) fail(DIVERGED);
-        Fiber &self = running->threads[running->current];
-        swapcontext(&self.context, running->enter_thread((running->current + 1) % running->threads.size()));
+        if (_setjmp(running->threads[running->current].place) != 0) return;
+        running->enter_thread((running->current + 1) % running->threads.size());
     }
 
     // What thread `partner` of the block hands to its call of the same turn. Buffers alternate, so that one barrier
@@ -59,7 +63,10 @@ class Fibers {
     static constexpr const char *DIVERGED = "some threads of a block ended before a barrier that others reached";
 
     struct Fiber {
+        // Where the fiber starts, and where it goes on: a jump makes no call of the system, as a change of context does.
         ucontext_t context;
+        jmp_buf place;
+        bool started;
         std::unique_ptr<char[]> stack;
         Index index;
         uint32_t exchanges;
@@ -73,6 +80,7 @@ class Fibers {
     void prepare(Fiber &fiber, Index index) {
         fiber.index = index;
         fiber.exchanges = 0;
+        fiber.started = false;
         getcontext(&fiber.context);
         fiber.context.uc_stack.ss_sp = fiber.stack.get();
         fiber.context.uc_stack.ss_size = STACK;
@@ -80,11 +88,15 @@ class Fibers {
         makecontext(&fiber.context, run_thread, 0);
     }
 
-    // Makes a thread the current one; the caller switches to the context.
-    ucontext_t *enter_thread(size_t thread) {
+    // Leaves the current thread for another one.
+    [[noreturn]] void enter_thread(size_t thread) {
         current = thread;
-        threadIdx = threads[thread].index;
-        return &threads[thread].context;
+        Fiber &fiber = threads[thread];
+        threadIdx = fiber.index;
+        if (fiber.started) _longjmp(fiber.place, 1);
+        fiber.started = true;
+        setcontext(&fiber.context);
+        abort();
     }
 
     // The whole life of a thread. The last one of a block goes back to the launcher.
@@ -92,7 +104,7 @@ class Fibers {
         Fibers &fibers = *running;
         fibers.body();
         if (fibers.ended++ != fibers.current) fail(DIVERGED);
-        if (fibers.ended < fibers.threads.size()) setcontext(fibers.enter_thread(fibers.ended));
+        if (fibers.ended < fibers.threads.size()) fibers.enter_thread(fibers.ended);
     }
 
     static inline thread_local Fibers *running = nullptr;
