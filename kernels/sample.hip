@@ -7,7 +7,8 @@
 //
 // Top-k, top-p and the draw ask the same: at which candidate does a sum over the candidates, in the order of their ranks,
 // reach a limit? `reach` answers. Bins of x hold the number and the weight of their candidates; the bin where the limit is
-// reached is cut by rank until its candidates fit a list, and each candidate of the list adds up what ranks before it.
+// reached is cut by rank until its candidates fit a list, and each candidate of the list adds up what ranks before it. Where
+// all candidates up to that bin are few, the list has them all, and serves the next limit, which is no greater.
 #include "include/exp.h"
 #include "include/logits.h"
 #include "include/philox.h"
@@ -22,6 +23,8 @@ constexpr float BINS_PER_UNIT = 32.0f;
 constexpr uint32_t GROUPS = 32;
 constexpr uint32_t GROUP_BINS = BINS / GROUPS;
 constexpr uint32_t LIST = 1024;
+// At most so many candidates are listed from the first bin on.
+constexpr uint32_t FEW = 256;
 static_assert(LOGIT_THREADS == BINS && LOGIT_THREADS == LIST, "each has a thread of its own");
 
 // Number and weight of candidates.
@@ -42,6 +45,7 @@ struct Histogram {
     uint32_t group_count[GROUPS];
 };
 
+// Candidates in no order; behind them nothing, which ranks last.
 struct List {
     uint64_t rank[LIST];
     uint64_t mass[LIST];
@@ -83,10 +87,8 @@ __device__ static inline float scaled(const Row &row, float logit) {
     return (0.5f * logit - row.half_largest) * row.scale;
 }
 
-__device__ static inline uint32_t bin_of(float x) {
-    const float bin = x * -BINS_PER_UNIT;
-    return (uint32_t)(bin < (float)(BINS - 1) ? bin : (float)(BINS - 1));
-}
+// The bin of a candidate.
+__device__ static inline uint32_t bin_of(float x) { return (uint32_t)(x * -BINS_PER_UNIT); }
 
 // floor(2^40 e^x), from the bits of e^x, which is at most 1.
 __device__ static inline uint64_t weight_of(float x) {
@@ -169,13 +171,27 @@ __device__ static inline uint32_t bin_reaching(const Histogram &histogram, Limit
     return first + first_reaching<GROUP_BINS>(histogram.mass + first, histogram.count + first, limit, before);
 }
 
-// Calls body(rank, weight) for the candidates of a bin of x whose ranks are `low` to `low + span`.
+// Candidates whose x is above `x_above` and at most `x_most`, and whose ranks are `low` to `low + span`.
+struct Range {
+    float x_most;
+    float x_above;
+    uint64_t low;
+    uint64_t span;
+};
+
+// All candidates of some bins; the bounds are exact.
+__device__ static inline Range range_of_bins(uint32_t first, uint32_t last) {
+    return {(float)first / -BINS_PER_UNIT, (float)(last + 1) / -BINS_PER_UNIT, 0, ~(uint64_t)0};
+}
+
+// Calls body(rank, weight) for the candidates of a range.
 template <typename Body>
-__device__ static inline void for_each_candidate(const Row &row, uint32_t bin, uint64_t low, uint64_t span, Body body) {
+__device__ static inline void for_each_candidate(const Row &row, Range range, Body body) {
     for_each_turn(row.logits, row.width, [&](const auto &turn) {
         uint32_t hits = 0;
         for (uint32_t i = 0; i < turn.COUNT; ++i) {
-            hits |= (uint32_t)(bin_of(scaled(row, turn.logits[i])) == bin) << i;
+            const float x = scaled(row, turn.logits[i]);
+            hits |= (uint32_t)(x <= range.x_most && x > range.x_above) << i;
         }
         // Hits are few.
         for (; hits != 0; hits &= hits - 1) {
@@ -183,55 +199,76 @@ __device__ static inline void for_each_candidate(const Row &row, uint32_t bin, u
             const float logit = row.logits[index];
             const uint64_t rank = rank_of(logit, index);
             const uint64_t weight = weight_of(scaled(row, logit));
-            if (rank - low <= span && weight != 0) body(rank, weight);
+            if (rank - range.low <= range.span && weight != 0) body(rank, weight);
         }
     });
 }
 
-// The candidate at which the sum over the candidates, from the most likely one on, reaches the limit, which is at least 1
-// and at most the sum of all; in every thread of the block.
-__device__ static inline Reached reach(const Row &row, Room &room, Limit limit) {
-    Histogram &of_rank = room.of_rank;
-    List &list = room.list;
-    Sums before = {0, 0};
-    const uint32_t bin = uniform(bin_reaching(room.of_x, limit, before));
-    uint32_t members = uniform(room.of_x.count[bin]);
-    uint64_t low = 0, span = ~(uint64_t)0;
-    for (uint32_t shift = 64 - BIN_BITS; members > LIST; shift -= BIN_BITS) {
-        clear(of_rank);
-        for_each_candidate(row, bin, low, span, [&](uint64_t rank, uint64_t weight) {
-            add_to_bin(of_rank, (uint32_t)((rank - low) >> shift), weight);
-        });
-        add_groups(of_rank);
-        const uint32_t part = uniform(bin_reaching(of_rank, limit, before));
-        members = uniform(of_rank.count[part]);
-        low += (uint64_t)part << shift;
-        span = ((uint64_t)1 << shift) - 1;
-    }
-
+// Lists the candidates of a range, which fit.
+__device__ static inline void list_candidates(const Row &row, Range range, List &list) {
+    // Threads may still read the list.
+    __syncthreads();
+    list.rank[threadIdx.x] = ~(uint64_t)0;
+    list.mass[threadIdx.x] = 0;
     if (threadIdx.x == 0) list.length = 0;
     __syncthreads();
-    for_each_candidate(row, bin, low, span, [&](uint64_t rank, uint64_t weight) {
+    for_each_candidate(row, range, [&](uint64_t rank, uint64_t weight) {
         const uint32_t at = add_shared(&list.length, 1u);
         list.rank[at] = rank;
         list.mass[at] = weight;
     });
+}
+
+// The listed candidate at which the limit is reached, once every thread has listed its candidates; `before` is what ranks
+// before all of them.
+__device__ static inline Reached find(List &list, Sums before, Limit limit) {
     __syncthreads();
-    if (threadIdx.x < members) {
+    const uint32_t length = list.length;
+    if (threadIdx.x < length) {
         const uint64_t rank = list.rank[threadIdx.x];
-        Sums below = before;
-        for (uint32_t i = 0; i < members; ++i) {
-            if (list.rank[i] < rank) below.add({list.mass[i], 1});
+        // In fours, whose loads do not wait for each other; behind the last candidate ranks are greater than any.
+        for (uint32_t first = 0; first < length; first += 4) {
+            for (uint32_t i = first; i < first + 4; ++i) {
+                const bool precedes = list.rank[i] < rank;
+                before.add({precedes ? list.mass[i] : 0, precedes});
+            }
         }
-        Sums sums = below;
+        Sums sums = before;
         sums.add({list.mass[threadIdx.x], 1});
-        if (limit.exceeds(below) && !limit.exceeds(sums)) {
+        if (limit.exceeds(before) && !limit.exceeds(sums)) {
             list.found_rank = rank;
             list.found_mass = sums.mass;
         }
     }
     __syncthreads();
     return {list.found_rank, list.found_mass};
+}
+
+// The candidate at which the sum over the candidates, from the most likely one on, reaches the limit, which is at least 1
+// and at most the sum of all; in every thread of the block. The list holds all candidates of the first `listed_bins` bins.
+__device__ static inline Reached reach(const Row &row, Room &room, uint32_t &listed_bins, Limit limit) {
+    Sums before = {0, 0};
+    const uint32_t bin = uniform(bin_reaching(room.of_x, limit, before));
+    uint32_t members = uniform(room.of_x.count[bin]);
+    const bool few = uniform(before.count + members) <= FEW;
+    Range range = range_of_bins(few ? 0 : bin, bin);
+    if (few) before = {0, 0};
+    for (uint32_t shift = 64 - BIN_BITS; members > LIST; shift -= BIN_BITS) {
+        clear(room.of_rank);
+        for_each_candidate(row, range, [&](uint64_t rank, uint64_t weight) {
+            add_to_bin(room.of_rank, (uint32_t)((rank - range.low) >> shift), weight);
+        });
+        add_groups(room.of_rank);
+        const uint32_t part = uniform(bin_reaching(room.of_rank, limit, before));
+        members = uniform(room.of_rank.count[part]);
+        range.low += (uint64_t)part << shift;
+        range.span = ((uint64_t)1 << shift) - 1;
+    }
+    if (bin >= listed_bins) {
+        list_candidates(row, range, room.list);
+        listed_bins = few ? bin + 1 : 0;
+    }
+    return find(room.list, before, limit);
 }
 
 // The token that `random`, uniform in 0 to 2^64 - 1, chooses from a row whose largest logit is known.
@@ -251,16 +288,17 @@ __device__ static inline uint32_t draw(const Row &row, uint32_t top_k, uint64_t 
     // One loop for the three limits, so that the code of `reach` is there once.
     enum { TOP_K, TOP_P, DRAW };
     Reached reached = {0, all.mass};
+    uint32_t listed_bins = 0;
     for (uint32_t step = TOP_K; step <= DRAW; ++step) {
         Limit limit = {top_k, true};
-        if (step == TOP_K && (top_k == 0 || top_k >= all.count)) continue;
+        if (step == TOP_K && top_k >= all.count) continue;
         if (step == TOP_P) {
             if (share == ~(uint64_t)0) continue;
             const uint64_t mass = product_high(reached.mass, share, ~(uint64_t)0);
             limit = {mass == 0 ? 1 : mass, false};
         }
         if (step == DRAW) limit = {product_high(reached.mass, random, 0) + 1, false};
-        reached = reach(row, room, limit);
+        reached = reach(row, room, listed_bins, limit);
     }
     return (uint32_t)reached.rank;
 }

@@ -26,23 +26,27 @@ struct LogitTurn {
     uint64_t first;
 
     __device__ uint64_t index(uint32_t i) const { return first + i / QUAD * QUAD * LOGIT_THREADS + i % QUAD; }
+
+    // The elements of the block's turn from `start` on, whose quads are aligned to 16 bytes.
+    __device__ void load(const float *row, uint64_t start) {
+        first = start + threadIdx.x * QUAD;
+        for (uint32_t i = 0; i < COUNT; i += QUAD) {
+            __builtin_memcpy(logits + i, __builtin_assume_aligned(row + index(i), 16), QUAD * sizeof(float));
+        }
+    }
 };
 
-// Calls body(turn) with a LogitTurn until the block has taken every element of a row; the indices of a thread ascend.
-// Two quads a turn make loads wide and keep several on their way.
+// Calls body(turn) with a LogitTurn until the block has taken every element of a row; the indices of a thread ascend. Two
+// quads a turn make loads wide and keep several on their way.
 template <typename Body>
 __device__ static inline void for_each_turn(const float *row, uint32_t width, Body body) {
     using Quads = LogitTurn<8>;
+    constexpr uint32_t TAKEN = Quads::COUNT * LOGIT_THREADS;
     uint64_t done = 0;
     if ((uint64_t)row % 16 == 0) {
-        constexpr uint32_t TAKEN = 8 * LOGIT_THREADS;
         for (; done + TAKEN <= width; done += TAKEN) {
             Quads turn;
-            turn.first = done + threadIdx.x * Quads::QUAD;
-            for (uint32_t i = 0; i < 8; i += Quads::QUAD) {
-                const float *from = row + turn.index(i);
-                __builtin_memcpy(turn.logits + i, __builtin_assume_aligned(from, 16), 16);
-            }
+            turn.load(row, done);
             body(turn);
         }
     }

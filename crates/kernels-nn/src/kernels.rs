@@ -204,7 +204,7 @@ hsaco::kernel! {
         rows: u64,
         /// Width of a row, less than `2^24`.
         width: u32,
-        /// The most candidates that are kept, or 0.
+        /// The most candidates that are kept; at least 1.
         top_k: u32,
         /// The share of their probability that is kept, of `2^64`; `2^64 - 1` keeps all.
         share: u64,

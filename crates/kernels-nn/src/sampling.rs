@@ -148,7 +148,7 @@ pub(crate) fn expect_vocab(vocab: usize) -> Result<u32, NnError> {
 pub(crate) struct Rule {
     /// `2 / temperature`, at most the largest f32.
     pub(crate) scale: f32,
-    /// 0 keeps all.
+    /// At least 1; `2^32 - 1` keeps all.
     pub(crate) top_k: u32,
     /// `2^64 top_p`, rounded down; `2^64 - 1` keeps all.
     pub(crate) share: u64,
@@ -163,6 +163,7 @@ impl Rule {
     pub(crate) fn of(config: &SamplerConfig) -> Rule {
         let &SamplerConfig { temperature, top_k, top_p, .. } = config;
         let share = (f64::from(top_p) * 2.0_f64.powi(64)) as u64;
+        let top_k = if top_k == 0 { u32::MAX } else { top_k };
         Rule { scale: (2.0 / temperature).min(f32::MAX), top_k, share }
     }
 }

@@ -76,7 +76,7 @@ pub(crate) fn choose(
     let mut ranking = Ranking { candidates, sorted: 0 };
     let mut mass = mass(ranking.candidates);
     let top_k = rule.top_k as usize;
-    if 0 < top_k && top_k < ranking.candidates.len() {
+    if top_k < ranking.candidates.len() {
         ranking.sort_to(top_k);
         mass = self::mass(&ranking.candidates[..top_k]);
     }
