@@ -104,6 +104,16 @@ fn a_vocabulary_of_glm_4_is_sampled() {
 }
 
 #[test]
+fn candidates_on_the_edge_of_a_bin_are_in_one_bin() {
+    // As many candidates as a list holds, on the upper edges of the kernel's bins, 1/32 apart.
+    let logits = Vec::from_iter((0..4 * 1024_u16).map(|id| f32::from(id % 4) / -32.0));
+    let rows = logits.repeat(16);
+    for config in [CONFIGS[0], config(1.0, 1500, 1.0), config(1.0, 0, 0.4)] {
+        tokens_agree(config, logits.len(), &rows, &draws(&mut SplitMix64::new(4), 16));
+    }
+}
+
+#[test]
 fn a_run_of_draws_is_the_run_of_the_sampler() {
     // Each launch finds the step that the one before left on the device.
     let config = SamplerConfig { seed: 0x1234_5678_9abc_def0, ..CONFIGS[4] };
