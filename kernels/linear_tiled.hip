@@ -151,7 +151,7 @@ struct ByVector {
     __device__ void multiply(const Step &step) {
         const uint32_t lane = threadIdx.x % LANES;
         // One after another: laid out side by side they would take so many registers that few waves fit.
-        UNROLL(1)
+        GPU_UNROLL(1)
         for (uint32_t unit = 0; unit < UNITS; ++unit) {
             float w[WIDTH][Step::UNIT];
             for (uint32_t j = 0; j < WIDTH; ++j) load(step.w[0], j * LANES + lane, unit, w[j]);

@@ -128,7 +128,7 @@ __device__ static inline void add_groups(Histogram &histogram) {
     __syncthreads();
     if (threadIdx.x < GROUPS) {
         Sums sums = {0, 0};
-        UNROLL(8)
+        GPU_UNROLL(8)
         for (uint32_t i = 0; i < GROUP_BINS; ++i) {
             // Each thread starts at another bin of its group, so that they read from different banks.
             const uint32_t bin = threadIdx.x * GROUP_BINS + (i + threadIdx.x) % GROUP_BINS;
@@ -142,7 +142,7 @@ __device__ static inline void add_groups(Histogram &histogram) {
 
 __device__ static inline Sums total(const Histogram &histogram) {
     Sums sums = {0, 0};
-    UNROLL(8)
+    GPU_UNROLL(8)
     for (uint32_t i = 0; i < GROUPS; ++i) sums.add({histogram.group_mass[i], histogram.group_count[i]});
     return sums;
 }
@@ -153,7 +153,7 @@ template <uint32_t LENGTH>
 __device__ static inline uint32_t first_reaching(const uint64_t *mass, const uint32_t *count, Limit limit, Sums &before) {
     Sums sums = before;
     uint32_t at = 0;
-    UNROLL(8)
+    GPU_UNROLL(8)
     for (uint32_t i = 0; i < LENGTH; ++i) {
         sums.add({mass[i], count[i]});
         if (limit.exceeds(sums)) {

@@ -7,12 +7,12 @@
 // Each of them gives __global__, __device__, __shared__, __launch_bounds__(threads), threadIdx, blockIdx, blockDim,
 // gridDim, __syncthreads(), the fixed-width integers, and
 //
-//   lane_xor<MASK>(value)        what `value` is in the lane whose index differs by MASK. Lanes are the threads of a
-//                                one-dimensional block in groups of 32, whatever the size of a wave; all 32 must take part,
-//                                on the host all threads of the block
-//   uniform(value)               a value that is the same in all threads of the block, said to the compiler
-//   add_shared(address, value)   adds to a number of the block's shared memory, whoever else adds to it; what it was before
-//   UNROLL(count)                before a loop: at most `count` turns are laid out one after another
+//   lane_xor<MASK>(value)    what `value` is in the lane whose index differs by MASK. Lanes are the threads of a
+//                            one-dimensional block in groups of 32, whatever the size of a wave; all 32 must take part,
+//                            on the host all threads of the block.
+//   add_shared(address, value)    adds to a number of the block's shared memory, whoever else adds to it, and gives what
+//                            it was.
+//   uniform(value)           a value that is the same in all threads of the block, said to the compiler.
 #pragma once
 
 #if defined(GPU_HOST)
@@ -27,11 +27,12 @@
 
 #include "types.h"
 
-#define UNROLL_TEXT(text) _Pragma(#text)
-#if defined(__clang__)
-#define UNROLL(count) UNROLL_TEXT(clang loop unroll_count(count))
+// In front of a loop: how often a device's code repeats its body to save jumps.
+#if defined(GPU_HOST)
+#define GPU_UNROLL(COUNT)
 #else
-#define UNROLL(count)
+#define GPU_PRAGMA(TEXT) _Pragma(#TEXT)
+#define GPU_UNROLL(COUNT) GPU_PRAGMA(unroll COUNT)
 #endif
 
 template <typename T>

@@ -1,6 +1,9 @@
 // The threads of one block as fibers: each has a stack of its own and runs until its next barrier, then the next thread
-// runs, in a round (POSIX ucontext). All run in the one thread of the host that launched, so what is thread-local is shared
-// by the block; threadIdx is set anew at each switch. Only gpu_host.h includes this.
+// runs, in a round. All run in the one thread of the host that launched, so what is thread-local is shared by the block;
+// threadIdx is set anew at each switch. Only gpu_host.h includes this.
+//
+// A fiber is begun by POSIX ucontext, and then switched to by _longjmp, which makes no call of the system. Where
+// _FORTIFY_SOURCE is on, longjmp refuses another stack: compile with -U_FORTIFY_SOURCE.
 #pragma once
 
 #include <setjmp.h>
@@ -20,23 +23,21 @@ class Fibers {
     // For blocks of blockDim.
     explicit Fibers(std::function<void()> thread_body)
         : body(std::move(thread_body)), threads(blockDim.x * blockDim.y * blockDim.z) {
+        size_t thread = 0;
+        for (uint32_t z = 0; z < blockDim.z; ++z) {
+            for (uint32_t y = 0; y < blockDim.y; ++y) {
+                for (uint32_t x = 0; x < blockDim.x; ++x) threads[thread++].index = {x, y, z};
+            }
+        }
         for (Fiber &fiber : threads) fiber.stack.reset(new char[STACK]);
     }
 
     // Runs the kernel in every thread of the block that blockIdx names.
     void run_block() {
-        size_t thread = 0;
-        for (uint32_t z = 0; z < blockDim.z; ++z) {
-            for (uint32_t y = 0; y < blockDim.y; ++y) {
-                for (uint32_t x = 0; x < blockDim.x; ++x) prepare(threads[thread++], {x, y, z});
-            }
-        }
+        for (Fiber &fiber : threads) fiber.exchanges = 0;
         running = this;
         ended = 0;
-        current = 0;
-        threadIdx = threads[0].index;
-        threads[0].started = true;
-        swapcontext(&launcher, &threads[0].context);
+        if (_setjmp(launcher) == 0) resume(0);
         running = nullptr;
     }
 
@@ -44,8 +45,8 @@ class Fibers {
     static void wait() {
         if (running == nullptr) fail("a kernel with __syncthreads or lane_xor needs launch_with_barriers");
         if (running->ended != 0) fail(DIVERGED);
-        if (_setjmp(running->threads[running->current].place) != 0) return;
-        running->enter_thread((running->current + 1) % running->threads.size());
+        const size_t next = (running->current + 1) % running->threads.size();
+        if (_setjmp(running->threads[running->current].place) == 0) running->resume(next);
     }
 
     // What thread `partner` of the block hands to its call of the same turn. Buffers alternate, so that one barrier
@@ -63,13 +64,12 @@ class Fibers {
     static constexpr const char *DIVERGED = "some threads of a block ended before a barrier that others reached";
 
     struct Fiber {
-        // Where the fiber starts, and where it goes on: a jump makes no call of the system, as a change of context does.
-        ucontext_t context;
-        jmp_buf place;
-        bool started;
         std::unique_ptr<char[]> stack;
         Index index;
         uint32_t exchanges;
+        bool begun = false;
+        // Where it stopped.
+        jmp_buf place;
     };
 
     [[noreturn]] static void fail(const char *what) {
@@ -77,41 +77,40 @@ class Fibers {
         abort();
     }
 
-    void prepare(Fiber &fiber, Index index) {
-        fiber.index = index;
-        fiber.exchanges = 0;
-        fiber.started = false;
-        getcontext(&fiber.context);
-        fiber.context.uc_stack.ss_sp = fiber.stack.get();
-        fiber.context.uc_stack.ss_size = STACK;
-        fiber.context.uc_link = &launcher;
-        makecontext(&fiber.context, run_thread, 0);
-    }
-
-    // Leaves the current thread for another one.
-    [[noreturn]] void enter_thread(size_t thread) {
-        current = thread;
+    // Goes on with a thread, or begins it; whoever calls has noted its own place.
+    [[noreturn]] void resume(size_t thread) {
         Fiber &fiber = threads[thread];
+        current = thread;
         threadIdx = fiber.index;
-        if (fiber.started) _longjmp(fiber.place, 1);
-        fiber.started = true;
-        setcontext(&fiber.context);
-        abort();
+        if (fiber.begun) _longjmp(fiber.place, 1);
+        fiber.begun = true;
+        ucontext_t context;
+        getcontext(&context);
+        context.uc_stack.ss_sp = fiber.stack.get();
+        context.uc_stack.ss_size = STACK;
+        context.uc_link = nullptr;
+        makecontext(&context, run_thread, 0);
+        setcontext(&context);
+        fail("a thread's stack cannot be entered");
     }
 
-    // The whole life of a thread. The last one of a block goes back to the launcher.
+    // The whole life of a thread: the kernel once per block. The last one of a block goes back to the launcher.
     static void run_thread() {
-        Fibers &fibers = *running;
-        fibers.body();
-        if (fibers.ended++ != fibers.current) fail(DIVERGED);
-        if (fibers.ended < fibers.threads.size()) fibers.enter_thread(fibers.ended);
+        for (;;) {
+            running->body();
+            Fibers &fibers = *running;
+            if (fibers.ended++ != fibers.current) fail(DIVERGED);
+            if (_setjmp(fibers.threads[fibers.current].place) != 0) continue;
+            if (fibers.ended < fibers.threads.size()) fibers.resume(fibers.ended);
+            _longjmp(fibers.launcher, 1);
+        }
     }
 
     static inline thread_local Fibers *running = nullptr;
 
     std::function<void()> body;
     std::vector<Fiber> threads;
-    ucontext_t launcher;
+    jmp_buf launcher;
     size_t current = 0;
     // Threads that came to their end, which is in order.
     size_t ended = 0;
