@@ -5,7 +5,7 @@
 template <typename T>
 __device__ static inline void rope(Rotation rotation, Heads<T> x, uint32_t heads) {
     for (uint64_t token = blockIdx.x; token < rotation.tokens; token += gridDim.x) {
-        for_each_pair(heads, rotation.pairs, [&](uint64_t head, uint32_t pair) {
+        for_each_per_head(heads, rotation.pairs, [&](uint64_t head, uint32_t pair) {
             rotate_pair(rotation, x, token, head, pair);
         });
     }

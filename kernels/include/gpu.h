@@ -10,9 +10,12 @@
 //   lane_xor<MASK>(value)    what `value` is in the lane whose index differs by MASK. Lanes are the threads of a
 //                            one-dimensional block in groups of 32, whatever the size of a wave; all 32 must take part,
 //                            on the host all threads of the block.
-//   add_shared(address, value)    adds to a number of the block's shared memory, whoever else adds to it, and gives what
-//                            it was.
+//   add_shared(sum, value)   adds to a number of the block's shared memory, whoever else adds to it, and gives what it
+//                            was.
 //   uniform(value)           a value that is the same in all threads of the block, said to the compiler.
+//   count_up(counter)        adds 1 to a counter that several blocks share, and gives what it was.
+//   publish(), observe()     a thread's writes before publish() are seen by whoever learns of it, through a counter, and
+//                            then calls observe().
 #pragma once
 
 #if defined(GPU_HOST)
@@ -36,8 +39,8 @@
 #endif
 
 template <typename T>
-__device__ static inline T add_shared(T *address, T value) {
-    return __atomic_fetch_add(address, value, __ATOMIC_RELAXED);
+__device__ static inline T add_shared(T *sum, T value) {
+    return __atomic_fetch_add(sum, value, __ATOMIC_RELAXED);
 }
 
 template <uint32_t MASK>

@@ -50,3 +50,11 @@ __device__ static inline uint32_t lane_xor(uint32_t value) {
 __device__ static inline uint32_t uniform(uint32_t value) {
     return (uint32_t)__builtin_amdgcn_readfirstlane((int)value);
 }
+
+__device__ static inline uint32_t count_up(uint32_t *counter) {
+    return __hip_atomic_fetch_add(counter, 1u, __ATOMIC_ACQ_REL, __HIP_MEMORY_SCOPE_AGENT);
+}
+
+__device__ static inline void publish() { __builtin_amdgcn_fence(__ATOMIC_RELEASE, "agent"); }
+
+__device__ static inline void observe() { __builtin_amdgcn_fence(__ATOMIC_ACQUIRE, "agent"); }

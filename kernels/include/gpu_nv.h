@@ -34,3 +34,11 @@ __device__ static inline uint32_t lane_xor(uint32_t value) {
 }
 
 __device__ static inline uint32_t uniform(uint32_t value) { return value; }
+
+__device__ static inline uint32_t count_up(uint32_t *counter) {
+    return (uint32_t)__nvvm_atom_add_gen_i((int *)counter, 1);
+}
+
+__device__ static inline void publish() { __nvvm_membar_gl(); }
+
+__device__ static inline void observe() { __nvvm_membar_gl(); }

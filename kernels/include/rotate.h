@@ -10,7 +10,7 @@
 // host proves rotary_dim >= 2, pair_span >= 1 and every row inside the table before it launches. The sources are compiled with -ffp-contract=off, so each product and each sum is rounded once, as on the CPU.
 #pragma once
 
-#include "gpu.h"
+#include "per_head.h"
 
 struct Rotation {
     const float *cos;
@@ -30,37 +30,22 @@ struct Heads {
     uint64_t head_stride;
 };
 
+// The first element of a pair within its head.
+__device__ static inline uint64_t first_of_pair(Rotation rotation, uint32_t pair) {
+    const uint32_t span = rotation.pair_span;
+    return (uint64_t)(pair / span) * 2 * span + pair % span;
+}
+
 template <typename T>
 __device__ static inline void rotate_pair(Rotation rotation, Heads<T> x, uint64_t token, uint64_t head, uint32_t pair) {
     const uint64_t row = rotation.positions[(uint64_t)rotation.pair_axis[pair] * rotation.tokens + token];
     const float cos = rotation.cos[row * rotation.pairs + pair];
     const float sin = rotation.sin[row * rotation.pairs + pair];
 
-    const uint32_t span = rotation.pair_span;
-    const uint64_t first = (uint64_t)(pair / span) * 2 * span + pair % span;
-    T *a = x.data + token * x.token_stride + head * x.head_stride + first;
-    T *b = a + span;
+    T *a = x.data + token * x.token_stride + head * x.head_stride + first_of_pair(rotation, pair);
+    T *b = a + rotation.pair_span;
     const float a_wide = widen(*a);
     const float b_wide = widen(*b);
     *a = narrow<T>(a_wide * cos - b_wide * sin);
     *b = narrow<T>(b_wide * cos + a_wide * sin);
-}
-
-// Calls body(head, pair) for every pair of `heads` heads, shared out over the threads of the block. Quotients are taken
-// once, not per pair; pairs is at least 1.
-template <typename Body>
-__device__ static inline void for_each_pair(uint64_t heads, uint32_t pairs, Body body) {
-    const uint32_t head_step = blockDim.x / pairs;
-    const uint32_t pair_step = blockDim.x % pairs;
-    uint64_t head = threadIdx.x / pairs;
-    uint32_t pair = threadIdx.x % pairs;
-    while (head < heads) {
-        body(head, pair);
-        head += head_step;
-        pair += pair_step;
-        if (pair >= pairs) {
-            pair -= pairs;
-            ++head;
-        }
-    }
 }

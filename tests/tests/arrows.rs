@@ -17,10 +17,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("attention", &["kernels-rope", "device-mem", "hsaco"]),
     ("model-glm", &["attention", "kernels-rope", "kernels-nn", "device-mem"]),
     ("hip-emu", &["hip-ffi", "hsaco"]),
-    ("glm", &["model-glm"]),
+    ("glm", &["model-glm", "hip-emu"]),
     ("parity", &["device-mem", "hip-emu"]),
     ("workspace-tests", &["model-glm", "parity"]),
-    ("xtask", &["hsaco", "device-mem", "kernels-rope", "kernels-nn"]),
+    ("xtask", &["hsaco", "device-mem", "kernels-rope", "kernels-nn", "attention"]),
 ];
 
 /// Crates that only tests may use.

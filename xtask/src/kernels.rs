@@ -5,18 +5,20 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use attention::kernels::ATTENTION;
 use hsaco::KernelDecl;
 use hsaco::build::source_digest;
 use kernels_nn::kernels::{
     ADD, ADD_RMS_NORM, ARGMAX, EMBEDDING, LINEAR, LINEAR_TILED, RMS_NORM, SAMPLE, SWIGLU,
 };
-use kernels_rope::kernels::{POSITION_EMBEDDINGS, ROPE};
+use kernels_rope::kernels::{APPEND_KV, POSITION_EMBEDDINGS, ROPE};
 use serde::Deserialize;
 
 /// Every declaration, with the crate that owns it.
 const DECLARED: &[(&str, KernelDecl)] = &[
     ("kernels-rope", ROPE.decl),
     ("kernels-rope", POSITION_EMBEDDINGS.decl),
+    ("kernels-rope", APPEND_KV.decl),
     ("kernels-nn", EMBEDDING.decl),
     ("kernels-nn", RMS_NORM.decl),
     ("kernels-nn", ADD_RMS_NORM.decl),
@@ -26,6 +28,7 @@ const DECLARED: &[(&str, KernelDecl)] = &[
     ("kernels-nn", LINEAR_TILED.decl),
     ("kernels-nn", ARGMAX.decl),
     ("kernels-nn", SAMPLE.decl),
+    ("attention", ATTENTION.decl),
 ];
 
 /// `kernels/kernels.toml`.

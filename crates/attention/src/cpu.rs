@@ -66,23 +66,6 @@ impl Extent {
     }
 }
 
-/// Copies `rows` `[tokens, kv_heads, head_dim]`, rounded, behind the committed tokens of `cache`
-/// `[kv_heads, capacity, head_dim]`.
-pub(crate) fn append_host<T: Float>(rows: &[f32], cache: &mut [T], extent: &Extent) {
-    let Extent { kv_heads, head_dim, len, .. } = *extent;
-    if rows.is_empty() {
-        return;
-    }
-    for (kv_head, cache) in cache.chunks_exact_mut(extent.head_len()).enumerate() {
-        let targets = cache.chunks_exact_mut(head_dim).skip(len);
-        for (target, row) in targets.zip(rows.chunks_exact(head_dim).skip(kv_head).step_by(kv_heads)) {
-            for (stored, value) in target.iter_mut().zip(row) {
-                *stored = T::from_f32(*value);
-            }
-        }
-    }
-}
-
 /// Attends `q` `[tokens, q_heads, head_dim]` over the cache; `out` has the same shape.
 pub(crate) fn attend_host(q: &[f32], cache: HostKv<'_>, extent: &Extent, out: &mut [f32]) {
     match cache {
@@ -165,7 +148,7 @@ impl Task<'_> {
 /// `head_dim^-0.5`, in f64, rounded once.
 #[expect(clippy::cast_possible_truncation, reason = "the one rounding to f32")]
 #[expect(clippy::cast_precision_loss, reason = "head_dim comes from a u32")]
-fn inverse_root(head_dim: usize) -> f32 {
+pub(crate) fn inverse_root(head_dim: usize) -> f32 {
     (1.0 / (head_dim as f64).sqrt()) as f32
 }
 

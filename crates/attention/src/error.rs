@@ -100,11 +100,13 @@ pub enum AttentionError {
         /// The cache's shape.
         cache: crate::AttentionShape,
     },
-    /// The operation has no body for HIP devices.
-    #[error("{operation} has no HIP body; keep its operands on the CPU")]
-    NoHipBody {
-        /// The operation.
-        operation: &'static str,
+    /// Heads are wider than the kernels take.
+    #[error("heads of {found} elements are wider than the {most} that run on a HIP device; use the CPU")]
+    HeadDim {
+        /// Width of a head, in elements.
+        found: u32,
+        /// The most that is taken.
+        most: u32,
     },
     /// The rotation was refused or failed.
     #[error(transparent)]

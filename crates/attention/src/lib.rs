@@ -12,15 +12,28 @@
 //!   [`KvDType`], with a length that advances only by [`KvCache::commit`].
 //! - [`self_attention`] rotates q and k in place, appends k and v to a layer of the cache and attends. [`attend`] is
 //!   its last step alone. The result says where it ran.
-//! - Scores, softmax and sums are f32; K and V are rounded once, to the cache's type. On the CPU every sum has one
-//!   order that depends on a token's place in the cache alone: neither the number of threads nor the cutting into
-//!   passes changes a bit, and nothing of a later token reaches an earlier one. Memory beyond the cache does not grow
-//!   with its length.
+//! - Scores, softmax and sums are f32; K and V are rounded once, to the cache's type. Every sum has one order that depends
+//!   on a token's place in the cache alone: neither the number of threads nor the cutting into passes changes a bit, and
+//!   nothing of a later token reaches an earlier one. Memory beyond the cache does not grow with its length.
+//!
+//! # On a HIP device
+//!
+//! [`self_attention`] is two launches into the device's stream: the rotation, which appends too, and the attention; see
+//! `apply_position_embeddings_device` of `kernels-rope` for the first and [`kernels`] for the second. Neither uploads,
+//! downloads, allocates or waits for anything. What they append is the CPU's, bit for bit. [`attend`] has an order of sums
+//! for CPUs and one for cards:
+//!
+//! - On the CPU products and sums are rounded once each. Element `i` of a dot product goes to lane `i % 8`; keys are taken
+//!   in blocks of 32, each rescaling what came before.
+//! - On a HIP device products are added with one rounding. Elements are taken in slabs of 32, keys in chunks of 256; a
+//!   long pass over the cache is shared out by chunks, and no bit depends on it.
+//!
+//! Against exact arithmetic an output misses `sum p |v|` by at most a share of `2 eps + (n + c) u`, to first order, for
+//! `n` keys, the largest error `eps` of a score, and a `c` that counts softmax, rescaling and division (`tests/suite`
+//! derives both forms of the bound).
 //!
 //! What this crate does not do: it projects nothing, masks nothing but the future, holds one sequence per cache, moves
-//! nothing between devices and never falls back from one to another. There is no body for HIP devices yet: they are
-//! refused with [`AttentionError::NoHipBody`] before anything is touched. With such a body the rotation runs first on
-//! the device, through `apply_position_embeddings_device` of `kernels-rope`, and the appended keys never leave it.
+//! nothing between devices and never falls back from one to another.
 //!
 //! # Example
 //!
@@ -64,22 +77,28 @@
 //! # }
 //! ```
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod cpu;
 mod error;
 mod exp;
+#[expect(unsafe_code, reason = "launches, each with its proof")]
+mod hip;
+pub mod kernels;
 mod kv_cache;
 mod shape;
 
-use device_mem::{Device, RanOn, View, ViewMut};
-use kernels_rope::{HeadsMut, Positions, RopeTable, apply_position_embeddings};
+use device_mem::{RanOn, View, ViewMut};
+use kernels_rope::{HeadsMut, Positions, RopeTable};
 
 use crate::kv_cache::expect_heads;
 
 pub use error::AttentionError;
 pub use kv_cache::{KvCache, KvDType, LayerCacheMut, ParseKvDTypeError};
 pub use shape::AttentionShape;
+
+/// The widest heads that [`attend`] takes on a HIP device, in elements.
+pub const MAX_HIP_HEAD_DIM: u32 = 256;
 
 /// The projected queries, keys and values of one pass, proven to fit their shape.
 #[derive(Debug)]
@@ -116,8 +135,9 @@ impl<'a> Qkv<'a> {
 ///
 /// # Errors
 /// [`AttentionError::ShapeMismatch`], [`AttentionError::OperandLength`], [`AttentionError::Capacity`],
-/// [`ForeignDevice`](device_mem::MemError::ForeignDevice), [`AttentionError::NoHipBody`], [`AttentionError::Rope`].
-/// All are found before anything is written: operands and cache are then as they were.
+/// [`ForeignDevice`](device_mem::MemError::ForeignDevice), [`AttentionError::Rope`]. All are found before anything is
+/// written: operands and cache are then as they were. What the device reports may come after the rotation; the cache's
+/// length is then as it was.
 pub fn self_attention(
     qkv: Qkv<'_>,
     table: &RopeTable,
@@ -132,17 +152,13 @@ pub fn self_attention(
     for device in [q.device(), k.device(), v.device(), out.device(), table.device().clone()] {
         cache.device().expect_same(&device)?;
     }
-    if let Device::Hip(_) = cache.device() {
-        return Err(AttentionError::NoHipBody { operation: "attend" });
-    }
     expect_heads("out", tokens, shape.q_heads(), shape.head_dim(), out.len())?;
     cache.expect_room(tokens)?;
 
     let q_heads = HeadsMut::new(q.reborrow(), tokens, shape.q_heads(), shape.head_dim())?;
     let k_heads = HeadsMut::new(k.reborrow(), tokens, shape.kv_heads(), shape.head_dim())?;
-    apply_position_embeddings(table, q_heads, k_heads, at)?;
-    cache.append(k.as_view(), v, tokens)?;
-    attend(q.as_view(), tokens, &cache, out)
+    cache.append_rotated(table, q_heads, k_heads, v, at)?;
+    attend(q.as_view(), tokens, &mut cache, out)
 }
 
 /// Attends the rotated queries `q` `[tokens, q_heads, head_dim]` over the committed tokens of the layer and the
@@ -152,11 +168,11 @@ pub fn self_attention(
 ///
 /// # Errors
 /// [`AttentionError::OperandLength`], [`AttentionError::Uncommitted`] unless exactly `tokens` were appended,
-/// [`ForeignDevice`](device_mem::MemError::ForeignDevice), [`AttentionError::NoHipBody`].
+/// [`ForeignDevice`](device_mem::MemError::ForeignDevice), or what the device reports. `out` is then as it was.
 pub fn attend(
     q: View<'_, f32>,
     tokens: u32,
-    cache: &LayerCacheMut<'_>,
+    cache: &mut LayerCacheMut<'_>,
     out: ViewMut<'_, f32>,
 ) -> Result<RanOn, AttentionError> {
     let shape = cache.shape();
@@ -170,6 +186,6 @@ pub fn attend(
             cpu::attend_host(q, kv, &cache.extent(), out);
             Ok(RanOn::Cpu)
         }
-        _ => Err(AttentionError::NoHipBody { operation: "attend" }),
+        (q, _, out) => hip::attend_device(q, tokens, cache, out).map(|()| RanOn::Hip),
     }
 }

@@ -2,7 +2,9 @@ use std::path::PathBuf;
 
 use attention::KvDType;
 use clap::{Args, Parser, Subcommand};
-use device_mem::{DType, DeviceChoice};
+use device_mem::DType;
+
+use crate::device::Asked;
 
 /// Runs GLM language models on AMD GPUs, or on the CPU.
 #[derive(Debug, Parser)]
@@ -38,9 +40,9 @@ pub(crate) enum Verb {
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct DeviceArgs {
     /// auto: HIP if it can run the model, else the CPU, saying why. cpu: never loads HIP. hip, hip:N: that device,
-    /// or an error.
-    #[arg(long, env = "GLM_DEVICE", default_value = "auto", value_name = "auto|cpu|hip[:N]")]
-    pub(crate) device: DeviceChoice,
+    /// or an error. emu: an emulated gfx1100, which runs the GPU's kernels on the CPU, slowly.
+    #[arg(long, env = "GLM_DEVICE", default_value = "auto", value_name = "auto|cpu|hip[:N]|emu")]
+    pub(crate) device: Asked,
     /// Type to hold weights in; as stored if not given.
     #[arg(long, env = "GLM_DTYPE", value_name = "f32|bf16|f16", value_parser = weight_dtype)]
     pub(crate) dtype: Option<DType>,

@@ -1,18 +1,31 @@
 use anyhow::Result;
+use attention::kernels::ATTENTION;
+use device_mem::DeviceChoice;
 use device_mem::doctor::{Check, DoctorEnv, Status, examine};
-use device_mem::{DeviceChoice, RanOn};
+use hsaco::ImageSet;
+use kernels_nn::kernels::{ADD, ADD_RMS_NORM, ARGMAX, EMBEDDING, LINEAR, RMS_NORM, SWIGLU};
+use kernels_rope::kernels::{APPEND_KV, POSITION_EMBEDDINGS, ROPE};
 use model_glm::Message;
 use serde_json::{Value, json};
 
 use crate::args::{AnswerArgs, DeviceArgs, DoctorArgs};
+use crate::device::Asked;
 use crate::session::Session;
 use crate::{embedded, run};
+
+/// Every embedded kernel, by the crate that owns it.
+const IMAGES: [(&str, &[&ImageSet]); 3] = [
+    ("kernels-rope", &[&ROPE, &POSITION_EMBEDDINGS, &APPEND_KV]),
+    ("kernels-nn", &[&EMBEDDING, &RMS_NORM, &ADD_RMS_NORM, &SWIGLU, &ADD, &LINEAR, &ARGMAX]),
+    ("attention", &[&ATTENTION]),
+];
 
 /// Prints what was found; the exit code is 0 whatever that is, since a machine without a card is no failure.
 pub(crate) fn execute(args: &DoctorArgs) -> Result<()> {
     let mut checks = examine(&DoctorEnv::of_this_process());
-    checks.extend(images());
-    checks.push(self_test()?);
+    checks.extend(IMAGES.iter().map(|(owner, sets)| images(owner, sets)));
+    checks.push(self_test("self-test", Asked::Of(DeviceChoice::Cpu)));
+    checks.push(self_test("emulator", Asked::Emulator));
     if args.json {
         return run::say(&format!("{}\n", Value::Array(checks.iter().map(as_json).collect())));
     }
@@ -29,39 +42,44 @@ fn as_lines(check: &Check) -> String {
     format!("{} {}: {found}\n{advice}", mark(check.status), check.name)
 }
 
-/// The embedded kernel images. None of them has run on a card.
-fn images() -> Vec<Check> {
-    let check = |set: &hsaco::ImageSet| {
+/// The kernel images of one crate. None of them has run on a card.
+fn images(owner: &str, sets: &[&ImageSet]) -> Check {
+    let lines = sets.iter().map(|set| {
         let archs: Vec<&str> = set.images.iter().map(|image| image.arch).collect();
-        let (status, advice) = match archs.is_empty() {
-            true => (Status::Warn, Some(String::from("run cargo xtask build-kernels, then build again"))),
-            false => (Status::Ok, None),
-        };
-        let found = format!("{} (compiled only) for {}", set.decl.image, archs.join(", "));
-        Check { name: "kernel images", status, found, advice }
+        format!("\n{} (compiled only, but emulated for gfx1100) for {}", set.decl.image, archs.join(", "))
+    });
+    let found = lines.fold(format!("of {owner}"), |text, line| text + &line);
+    let (status, advice) = match sets.iter().any(|set| set.images.is_empty()) {
+        true => (Status::Warn, Some(String::from("run cargo xtask build-kernels, then build again"))),
+        false => (Status::Ok, None),
     };
-    [&kernels_rope::kernels::ROPE, &kernels_rope::kernels::POSITION_EMBEDDINGS].map(check).to_vec()
+    Check { name: "kernel images", status, found, advice }
 }
 
 /// Asks the toy a question that it knows.
-fn self_test() -> Result<Check> {
-    let device = DeviceArgs { device: DeviceChoice::Cpu, dtype: None };
+fn self_test(name: &'static str, device: Asked) -> Check {
+    let (status, found) = match ask_the_toy(device) {
+        Ok((found, true)) => (Status::Ok, found),
+        Ok((found, false)) => (Status::Fail, found),
+        Err(error) => (Status::Fail, format!("{error:#}")),
+    };
+    let report = "this build does not compute as it should here; please report it with the output of lscpu";
+    let advice = (status == Status::Fail).then(|| report.to_owned());
+    Check { name, status, found, advice }
+}
+
+/// What it answered and where, and whether that was right.
+fn ask_the_toy(device: Asked) -> Result<(String, bool)> {
+    let device = DeviceArgs { device, dtype: None };
     let mut session = Session::open(None, device, &AnswerArgs::of_the_toy())?;
     let known = embedded::questions()?;
     let (question, expected) = known.first().map_or(("", ""), |(question, answer)| (question, answer));
-    let (text, generated) = session.answer(&[Message::new("user", question)], |_| Ok(()))?;
-    let right = text == expected && generated.ran_on == RanOn::Cpu;
-    let (status, found, advice) = match right {
-        true => (Status::Ok, String::from("the embedded model answers word for word on the CPU"), None),
-        false => (
-            Status::Fail,
-            format!("asked {question:?}, the embedded model answered {text:?}"),
-            Some(String::from(
-                "this build computes wrongly on this CPU; please report it with the output of lscpu",
-            )),
-        ),
-    };
-    Ok(Check { name: "self-test", status, found, advice })
+    let (text, _) = session.answer(&[Message::new("user", question)], |_| Ok(()))?;
+    let ran = session.loaded.where_it_ran();
+    Ok(match text == expected {
+        true => (format!("the embedded model answers word for word; it {ran}"), true),
+        false => (format!("asked {question:?}, the embedded model answered {text:?}; it {ran}"), false),
+    })
 }
 
 fn mark(status: Status) -> &'static str {

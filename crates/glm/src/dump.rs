@@ -16,7 +16,7 @@ pub(crate) fn execute(args: &DumpArgs) -> Result<()> {
     let config = GlmConfig::open(&args.model)?;
     let weights = GlmWeights::open(&args.model)?;
     let context = positions_needed(args)?;
-    let loaded = session::load(config, &weights, args.device, Some(context))?;
+    let (loaded, ()) = session::load(config, &weights, args.device, context, |_| Ok(()))?;
     let mut dump = Dump::default();
     match args.ids.as_slice() {
         [Ids(ids)] => dump_one(&loaded.model, args, ids, &mut dump)?,

@@ -4,8 +4,9 @@ use std::error::Error;
 use std::io;
 use std::process::ExitCode;
 
-use device_mem::MemError;
 use model_glm::GlmError;
+
+use crate::device;
 
 const FAILURE: u8 = 1;
 const NO_DEVICE: u8 = 3;
@@ -28,11 +29,7 @@ fn is_broken_pipe(error: &(dyn Error + 'static)) -> bool {
 }
 
 fn code(error: &anyhow::Error) -> u8 {
-    let device = error.chain().any(|cause| {
-        let refused = matches!(cause.downcast_ref(), Some(GlmError::NoHipBody { .. }));
-        refused || cause.downcast_ref::<MemError>().is_some_and(|error| error.class().is_some())
-    });
-    if device {
+    if device::is_to_blame(error.as_ref()) {
         return NO_DEVICE;
     }
     match error.chain().find_map(|cause| cause.downcast_ref::<GlmError>()) {

@@ -5,6 +5,7 @@
 mod args;
 mod chat;
 mod demo;
+mod device;
 mod doctor;
 mod dump;
 mod embedded;

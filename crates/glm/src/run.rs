@@ -64,7 +64,7 @@ fn summary(session: &Session, text: &str, generated: &Generated) -> serde_json::
         "stop_reason": stop_reason,
         "prompt_seconds": generated.prompt_time.as_secs_f64(),
         "decode_tokens_per_second": ui::rate(generated.decode_steps, generated.decode_time),
-        "ran_on": generated.ran_on.to_string(),
+        "ran_on": session.loaded.ran_on(),
         "why_not_gpu": session.loaded.fallback,
     })
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use attention::KvCache;
-use device_mem::{Device, DeviceChoice, Opened};
+use device_mem::{Device, Opened};
 use kernels_nn::{Sampler, SamplerConfig};
 use model_glm::{
     ChatTemplate, Detokenizer, GenerateOptions, Generated, GlmConfig, GlmError, GlmModel, GlmWeights,
@@ -13,6 +13,7 @@ use model_glm::{
 use serde_json::Value;
 
 use crate::args::{AnswerArgs, DeviceArgs};
+use crate::device::{self, Asked};
 use crate::{embedded, ui};
 
 /// Tokens of context prepared unasked.
@@ -21,6 +22,7 @@ const DEFAULT_CONTEXT: u32 = 8192;
 /// A loaded model and why it runs where it runs.
 pub(crate) struct Loaded {
     pub(crate) model: GlmModel,
+    emulated: bool,
     /// Why `auto` took the CPU.
     pub(crate) fallback: Option<String>,
 }
@@ -70,8 +72,8 @@ impl Session {
             tracing::warn!("{warning}");
         }
         let context = answer.context.unwrap_or(DEFAULT_CONTEXT).min(config.max_positions);
-        let loaded = load(config, &weights, device, Some(context))?;
-        let cache = loaded.model.new_cache(context, answer.kv_dtype)?;
+        let cache = |model: &GlmModel| model.new_cache(context, answer.kv_dtype);
+        let (loaded, cache) = load(config, &weights, device, context, cache)?;
         let &AnswerArgs { temperature, top_p, top_k, seed, max_tokens, .. } = answer;
         let sampling = Sampling { temperature, top_p, top_k, seed };
         Ok(Session { loaded, tokenizer, template, defaults, cache, cached: Vec::new(), max_tokens, sampling })
@@ -138,30 +140,40 @@ impl Session {
     }
 }
 
-/// Loads weights on the device that the flags ask for, with a bar. Where `auto` gets a device that cannot run the
-/// whole model, it takes the CPU and says so.
-pub(crate) fn load(
+/// Loads weights on the device that the flags ask for, with a bar, and makes what else is `needed` there. Where `auto` gets
+/// a device that cannot run the whole model, it takes the CPU and says so.
+pub(crate) fn load<R>(
     config: GlmConfig,
     weights: &GlmWeights,
     args: DeviceArgs,
-    context: Option<u32>,
-) -> Result<Loaded> {
-    let Opened { device, fallback } = Device::open(args.device).with_context(|| {
+    context: u32,
+    needed: impl Fn(&GlmModel) -> Result<R, GlmError>,
+) -> Result<(Loaded, R)> {
+    let Opened { device, fallback } = args.device.open().with_context(|| {
         format!("--device {} is not to be had; --device auto would use the CPU", args.device)
     })?;
     let fallback = fallback.map(|reason| ui::one_line(&reason));
-    match load_on(config.clone(), weights, &device, args, context) {
-        Err(reason @ GlmError::NoHipBody { .. }) if args.device == DeviceChoice::Auto => {
+    let on = |device: &Device| {
+        let model = load_on(config.clone(), weights, device, args, context)?;
+        let needed = needed(&model)?;
+        Ok::<_, GlmError>((model, needed))
+    };
+    let (model, needed, fallback) = match on(&device) {
+        Ok((model, needed)) => (model, needed, fallback),
+        Err(reason)
+            if args.device.is_auto() && matches!(device, Device::Hip(_)) && device::is_to_blame(&reason) =>
+        {
             let reason = format!("{device}: {}", ui::one_line(&reason));
             tracing::warn!(reason, "running on the CPU");
-            let model = load_on(config, weights, &Device::Cpu, args, context)?;
-            Ok(Loaded { model, fallback: Some(reason) })
+            let (model, needed) = on(&Device::Cpu)?;
+            (model, needed, Some(reason))
         }
-        Err(reason @ GlmError::NoHipBody { .. }) => {
-            Err(reason).with_context(|| format!("--device {} cannot run this model", args.device))
+        Err(reason) if device::is_to_blame(&reason) => {
+            return Err(reason).with_context(|| format!("--device {} cannot run this model", args.device));
         }
-        loaded => Ok(Loaded { model: loaded?, fallback }),
-    }
+        Err(reason) => return Err(reason.into()),
+    };
+    Ok((Loaded { model, emulated: args.device == Asked::Emulator, fallback }, needed))
 }
 
 fn load_on(
@@ -169,24 +181,36 @@ fn load_on(
     weights: &GlmWeights,
     device: &Device,
     args: DeviceArgs,
-    context: Option<u32>,
+    context: u32,
 ) -> Result<GlmModel, GlmError> {
     let mut loading = ui::Loading::new();
     let mut progress = |loaded: usize, total: usize, tensor: &str| loading.advance(loaded, total, tensor);
-    let options =
-        LoadOptions { dtype: args.dtype, context, progress: Some(&mut progress), ..LoadOptions::default() };
+    let options = LoadOptions {
+        dtype: args.dtype,
+        context: Some(context),
+        progress: Some(&mut progress),
+        ..LoadOptions::default()
+    };
     let model = GlmModel::load(config, weights, device, options);
     loading.finish();
     model
 }
 
 impl Loaded {
+    /// One word for where it ran.
+    pub(crate) fn ran_on(&self) -> String {
+        if self.emulated { String::from("emu") } else { self.model.ran_on().to_string() }
+    }
+
     /// One line that says where it ran and, for `auto`, why not on the GPU.
     pub(crate) fn where_it_ran(&self) -> String {
-        let ran_on = self.model.ran_on();
-        match &self.fallback {
-            Some(reason) => format!("ran on {ran_on}, not on a GPU: {reason}"),
-            None => format!("ran on {ran_on}"),
+        match (self.model.device(), &self.fallback) {
+            (Device::Hip(hip), _) if self.emulated => {
+                format!("ran on emu: the kernels of {}, emulated on the CPU", hip.properties().arch)
+            }
+            (device @ Device::Hip(_), _) => format!("ran on {device}"),
+            (Device::Cpu, Some(reason)) => format!("ran on cpu, not on a GPU: {reason}"),
+            (Device::Cpu, None) => String::from("ran on cpu"),
         }
     }
 }

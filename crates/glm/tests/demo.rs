@@ -46,6 +46,28 @@ fn every_question_is_answered_word_for_word() {
     );
 }
 
+/// The whole path of a GPU but the GPU: the kernels' images behind HIP's interface, here executed by the emulator.
+#[test]
+fn the_emulated_card_answers_word_for_word() {
+    let shown = run(&["demo", "--device", "emu"]).ok();
+    let expected: String =
+        known().iter().take(3).map(|(question, answer)| format!("\n> {question}\n{answer}\n")).collect();
+    assert_eq!(shown.stdout, expected);
+    assert!(
+        shown.stderr.contains("ran on emu: the kernels of gfx1100, emulated on the CPU"),
+        "{}",
+        shown.stderr
+    );
+
+    let answer = &read_json(&demo().join("expected.json"))["answers"][3];
+    let question = answer["question"].as_str().unwrap();
+    let folder = demo();
+    let args = ["run", "--json", "--device", "emu", "--model", folder.to_str().unwrap(), question];
+    let json: Value = serde_json::from_str(&run(&args).ok().stdout).unwrap();
+    assert_eq!((&json["tokens"], &json["text"]), (&answer["answer_ids"], &answer["answer"]), "{question}");
+    assert_eq!((json["ran_on"].as_str(), json["stop_reason"].as_str()), (Some("emu"), Some("stop")));
+}
+
 #[test]
 fn a_wrong_rotation_breaks_the_answers() {
     let wrong = |key: &str, value: f64| {
@@ -130,6 +152,21 @@ fn doctor_reports_a_list_with_a_passing_self_test() {
     let checks = json.as_array().unwrap();
     let named = |name: &str| checks.iter().find(|check| check["name"] == name).unwrap();
     assert_eq!(named("self-test")["status"], "ok");
+    assert_eq!(named("emulator")["status"], "ok");
+    assert!(named("emulator")["found"].as_str().unwrap().contains("ran on emu"));
+    let images: Vec<&str> = checks
+        .iter()
+        .filter(|check| check["name"] == "kernel images")
+        .map(|check| check["found"].as_str().unwrap())
+        .collect();
+    for image in [
+        "rope_kernel.hsaco",
+        "position_embeddings_kernel.hsaco",
+        "linear_kernel.hsaco",
+        "attention_kernel.hsaco",
+    ] {
+        assert!(images.iter().any(|found| found.contains(image)), "{image} is not in {images:?}");
+    }
     assert_eq!(named("HIP library")["status"], "fail");
     assert!(named("HIP library")["advice"].as_str().unwrap().contains("HIP_FFI_LIB"));
     assert!(run(&["--help"]).ok().stdout.contains("Exit codes: 0 success"));

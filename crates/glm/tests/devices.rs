@@ -19,8 +19,9 @@ fn on(device: &str, library: &Path, marker: &Path) -> Outcome {
     outcome(command.output().unwrap())
 }
 
-/// The functions of HIP that the table holds; each returns 0 but hipGetDeviceCount, which returns `count_code`.
-fn fake_library(folder: &TempDir, count_code: u32, without: &str) -> PathBuf {
+/// The functions of HIP that the table holds; each returns 0 but hipGetDeviceCount, which returns `count_code` and, if that
+/// is 0, counts `devices`.
+fn fake_library(folder: &TempDir, count_code: u32, devices: u32, without: &str) -> PathBuf {
     let names = [
         "hipInit",
         "hipRuntimeGetVersion",
@@ -54,7 +55,7 @@ fn fake_library(folder: &TempDir, count_code: u32, without: &str) -> PathBuf {
          const char *path = getenv(\"MARKER\"); FILE *file = path ? fopen(path, \"w\") : 0; if (file) fclose(file); }}\n\
          const char *hipGetErrorName(int code) {{ return code == 100 ? \"hipErrorNoDevice\" : \"hipErrorOther\"; }}\n\
          const char *hipGetErrorString(int code) {{ return hipGetErrorName(code); }}\n\
-         int hipGetDeviceCount(int *count) {{ *count = 0; return {count_code}; }}\n{functions}"
+         int hipGetDeviceCount(int *count) {{ *count = {devices}; return {count_code}; }}\n{functions}"
     );
     let (file, library) = (folder.path().join("fake.c"), folder.path().join("libamdhip64.so"));
     std::fs::write(&file, source).unwrap();
@@ -87,7 +88,7 @@ fn without_a_library_auto_says_why_once_and_hip_fails() {
 #[test]
 fn a_library_without_a_device_is_another_reason() {
     let folder = tempfile::tempdir().unwrap();
-    let library = fake_library(&folder, 100, "");
+    let library = fake_library(&folder, 100, 0, "");
     let marker = folder.path().join("loaded");
     let auto = on("auto", &library, &marker).ok();
     assert!(
@@ -98,21 +99,34 @@ fn a_library_without_a_device_is_another_reason() {
     assert!(auto.stderr.contains("hipErrorNoDevice (100)"), "{}", auto.stderr);
     on("hip", &library, &marker)
         .refused(3, &["unavailable", "hipGetDeviceCount returned hipErrorNoDevice (100)"]);
-    on("hip:2", &fake_library(&folder, 0, ""), &marker)
+    on("hip:2", &fake_library(&folder, 0, 0, ""), &marker)
         .refused(3, &["HIP device 2 was asked for, but 0 devices are visible"]);
 }
 
 #[test]
 fn a_library_that_lacks_a_function_is_a_third() {
     let folder = tempfile::tempdir().unwrap();
-    let library = fake_library(&folder, 0, "hipModuleLaunchKernel");
+    let library = fake_library(&folder, 0, 0, "hipModuleLaunchKernel");
     on("hip", &library, Path::new("")).refused(3, &["libamdhip64.so lacks hipModuleLaunchKernel"]);
+}
+
+#[test]
+fn a_device_that_cannot_run_the_model_is_a_fourth() {
+    // It opens, but there are no kernels for a card without a name.
+    let folder = tempfile::tempdir().unwrap();
+    let library = fake_library(&folder, 0, 1, "");
+    let auto = on("auto", &library, Path::new("")).ok();
+    assert!(auto.stdout.contains(ANSWER), "{}", auto.stdout);
+    assert_eq!(auto.stderr.matches("WARN").count(), 1, "{}", auto.stderr);
+    let line = auto.stderr.lines().find(|line| line.starts_with("ran on cpu, not on a GPU: ")).unwrap();
+    assert!(line.contains("hip:0") && line.contains("the kernel cannot be loaded"), "{line}");
+    on("hip", &library, Path::new("")).refused(3, &["--device hip:0 cannot run this model"]);
 }
 
 #[test]
 fn cpu_never_loads_hip() {
     let folder = tempfile::tempdir().unwrap();
-    let (library, marker) = (fake_library(&folder, 100, ""), folder.path().join("loaded"));
+    let (library, marker) = (fake_library(&folder, 100, 0, ""), folder.path().join("loaded"));
     let cpu = on("cpu", &library, &marker).ok();
     assert!(cpu.stderr.contains("ran on cpu\n") && !cpu.stderr.contains("WARN"), "{}", cpu.stderr);
     assert!(!marker.exists(), "--device cpu loaded the library");
@@ -122,5 +136,27 @@ fn cpu_never_loads_hip() {
 
 #[test]
 fn a_device_that_does_not_exist_is_wrong_usage() {
-    run(&[QUESTION[0], QUESTION[1], "--device", "gpu"]).refused(2, &["expected auto, cpu, hip or hip:N"]);
+    run(&[QUESTION[0], QUESTION[1], "--device", "gpu"])
+        .refused(2, &["expected auto, cpu, emu, hip or hip:N"]);
+}
+
+#[test]
+fn the_emulator_needs_no_library_and_says_what_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let (library, marker) = (fake_library(&folder, 100, 0, ""), folder.path().join("loaded"));
+    let emu = on("emu", &library, &marker).ok();
+    assert!(emu.stdout.contains(ANSWER), "{}", emu.stdout);
+    let lines: Vec<&str> = emu.stderr.lines().filter(|line| line.starts_with("ran on ")).collect();
+    assert_eq!(lines, ["ran on emu: the kernels of gfx1100, emulated on the CPU"]);
+    assert!(!marker.exists(), "--device emu loaded the library");
+
+    let help = run(&["demo", "--help"]).ok().stdout;
+    assert!(help.contains("emulated gfx1100"), "{help}");
+}
+
+#[test]
+fn another_emulated_card_is_refused_where_it_is_not_executed() {
+    let mut command = glm();
+    command.args(QUESTION).args(["--device", "emu"]).env("HIP_EMU_TARGET", "gfx1201");
+    outcome(command.output().unwrap()).refused(3, &["--device emu cannot run this model"]);
 }

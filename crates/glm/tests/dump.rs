@@ -1,4 +1,5 @@
-//! `glm dump` on the golden checkpoints, against transformers and an independent f64 reference.
+//! `glm dump` on the golden checkpoints, against transformers and an independent f64 reference, on the CPU and on the
+//! emulated card.
 
 #![expect(clippy::unwrap_used, reason = "a call that fails fails its test")]
 
@@ -15,16 +16,21 @@ use tempfile::TempDir;
 const CHECKPOINTS: [(&str, &str); 3] = [("glm4", "glm4"), ("glm", "glm"), ("chatglm_orig", "glm")];
 const LOGITS: f64 = 1e-4;
 
+/// Each checkpoint, with the one whose outputs it must give, on each device.
+fn cases() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
+    ["cpu", "emu"].into_iter().flat_map(|device| CHECKPOINTS.map(|(checkpoint, of)| (device, checkpoint, of)))
+}
+
 /// A file that `glm dump` wrote.
 struct Dump {
     bytes: Vec<u8>,
 }
 
 impl Dump {
-    fn of(model: &Path, sequences: &[Vec<i64>], flags: &[&str]) -> Dump {
+    fn of(device: &str, model: &Path, sequences: &[Vec<i64>], flags: &[&str]) -> Dump {
         let folder: TempDir = tempfile::tempdir().unwrap();
         let out = folder.path().join("out.safetensors");
-        let mut args = vec!["dump", "--model", model.to_str().unwrap(), "--dtype", "f32", "--device", "cpu"];
+        let mut args = vec!["dump", "--model", model.to_str().unwrap(), "--dtype", "f32", "--device", device];
         let ids: Vec<String> = sequences
             .iter()
             .map(|ids| ids.iter().map(i64::to_string).collect::<Vec<_>>().join(","))
@@ -33,7 +39,7 @@ impl Dump {
         args.extend(["--out", out.to_str().unwrap()]);
         args.extend(flags);
         let told = run(&args).ok().stderr;
-        assert!(told.contains("ran on cpu"), "{told}");
+        assert!(told.contains(&format!("ran on {device}")), "{told}");
         Dump { bytes: std::fs::read(out).unwrap() }
     }
 
@@ -66,11 +72,11 @@ fn near<E: Number>(what: &str, expected: &[E], found: &[f32], bound: f64) {
 
 #[test]
 fn logits_and_greedy_continuations_of_every_prompt() {
-    for (checkpoint, of) in CHECKPOINTS {
+    for (device, checkpoint, of) in cases() {
         let expected = outputs(of);
         for prompt in ["p0", "p1", "p2"] {
             let ids = expected.i64(&format!("{prompt}.input_ids")).unwrap();
-            let dump = Dump::of(&golden(checkpoint), std::slice::from_ref(&ids), &["--greedy", "16"]);
+            let dump = Dump::of(device, &golden(checkpoint), std::slice::from_ref(&ids), &["--greedy", "16"]);
             let (shape, logits) = dump.f32("logits");
             assert_eq!(shape, [ids.len(), 256]);
             near(checkpoint, &expected.f64(&format!("{prompt}.logits_f64")).unwrap(), &logits, LOGITS);
@@ -87,9 +93,10 @@ fn logits_and_greedy_continuations_of_every_prompt() {
 
 #[test]
 fn layers_under_the_golden_names() {
-    for (checkpoint, of) in CHECKPOINTS {
+    for (device, checkpoint, of) in cases() {
         let expected = outputs(of);
-        let dump = Dump::of(&golden(checkpoint), &[expected.i64("p1.input_ids").unwrap()], &["--layers"]);
+        let dump =
+            Dump::of(device, &golden(checkpoint), &[expected.i64("p1.input_ids").unwrap()], &["--layers"]);
         let names = expected.names().unwrap();
         let layers =
             names.iter().filter_map(|name| name.strip_prefix("p1.")).filter(|name| !name.contains("greedy"));
@@ -110,16 +117,20 @@ fn layers_under_the_golden_names() {
 
 #[test]
 fn a_batch_and_shifted_positions() {
-    for (checkpoint, of) in CHECKPOINTS {
+    for (device, checkpoint, of) in cases() {
         let expected = outputs(of);
         let [first, second] =
             ["p0", "p1"].map(|prompt| expected.i64(&format!("{prompt}.input_ids")).unwrap());
-        let dump = Dump::of(&golden(checkpoint), &[first, second.clone()], &[]);
+        let dump = Dump::of(device, &golden(checkpoint), &[first, second.clone()], &[]);
         let rows = [dump.f32("s0.logits").1, dump.f32("s1.logits").1].concat();
         near(checkpoint, &expected.f32("batch.last_logits").unwrap(), &rows, LOGITS);
         for (offset, bound) in [("4096", LOGITS), ("131072", 2e-2)] {
-            let dump =
-                Dump::of(&golden(checkpoint), std::slice::from_ref(&second), &["--first-position", offset]);
+            let dump = Dump::of(
+                device,
+                &golden(checkpoint),
+                std::slice::from_ref(&second),
+                &["--first-position", offset],
+            );
             let logits = dump.f32("logits").1;
             let last = &logits[logits.len() - 256..];
             near(checkpoint, &expected.f64(&format!("offset{offset}.last_logits_f64")).unwrap(), last, bound);
@@ -129,17 +140,20 @@ fn a_batch_and_shifted_positions() {
 
 #[test]
 fn the_keys_of_transformers_4_and_yarn() {
-    for checkpoint in ["glm4", "glm"] {
-        let expected = outputs(checkpoint);
-        let folder = copy_of(&golden(checkpoint));
-        std::fs::copy(folder.path().join("config.legacy.json"), folder.path().join("config.json")).unwrap();
-        let dump = Dump::of(folder.path(), &[expected.i64("p2.input_ids").unwrap()], &[]);
-        near(checkpoint, &expected.f64("p2.logits_f64").unwrap(), &dump.f32("logits").1, LOGITS);
+    for device in ["cpu", "emu"] {
+        for checkpoint in ["glm4", "glm"] {
+            let expected = outputs(checkpoint);
+            let folder = copy_of(&golden(checkpoint));
+            std::fs::copy(folder.path().join("config.legacy.json"), folder.path().join("config.json"))
+                .unwrap();
+            let dump = Dump::of(device, folder.path(), &[expected.i64("p2.input_ids").unwrap()], &[]);
+            near(checkpoint, &expected.f64("p2.logits_f64").unwrap(), &dump.f32("logits").1, LOGITS);
+        }
+        let expected = outputs("glm4");
+        let folder = copy_of(&golden("glm4"));
+        let yarn = read_json(&folder.path().join("yarn.rope_parameters.json"));
+        edit(&folder.path().join("config.json"), |config| config["rope_parameters"] = yarn);
+        let dump = Dump::of(device, folder.path(), &[expected.i64("p1.input_ids").unwrap()], &[]);
+        near("yarn", &expected.f64("yarn.logits_f64").unwrap(), &dump.f32("logits").1, LOGITS);
     }
-    let expected = outputs("glm4");
-    let folder = copy_of(&golden("glm4"));
-    let yarn = read_json(&folder.path().join("yarn.rope_parameters.json"));
-    edit(&folder.path().join("config.json"), |config| config["rope_parameters"] = yarn);
-    let dump = Dump::of(folder.path(), &[expected.i64("p1.input_ids").unwrap()], &[]);
-    near("yarn", &expected.f64("yarn.logits_f64").unwrap(), &dump.f32("logits").1, LOGITS);
 }

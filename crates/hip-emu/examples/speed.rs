@@ -1,9 +1,10 @@
 //! Times one kernel, `rope_tab_f32_neox(x, cos_sin, positions, heads, dim, rotary_dim, stride)` on f32
-//! `[64 tokens, 32 heads, 128]`: `cargo run --release -p hip-emu --example speed -- rope.hsaco`.
+//! `[64 tokens, 32 heads, 128]`, by number of threads and by checks:
+//! `cargo run --release -p hip-emu --example speed -- rope.hsaco`.
 
 use std::{env, error::Error, fs, time::Instant};
 
-use hip_emu::{Dispatch, Machine, Options};
+use hip_emu::{Checks, Dispatch, Machine, Options};
 
 const TOKENS: u32 = 64;
 const HEADS: u32 = 32;
@@ -14,9 +15,10 @@ const RUNS: usize = 50;
 #[expect(clippy::print_stdout, reason = "printing is what this example is for")]
 fn main() -> Result<(), Box<dyn Error>> {
     let image = fs::read(env::args().nth(1).ok_or("give the code object of the kernel")?)?;
-    for threads in [1, 2] {
+    let runs = [(1, ""), (2, ""), (1, "init"), (1, "race"), (1, "sync"), (1, "all")];
+    for (threads, checks) in runs {
         let mut options = Options::default();
-        options.threads = threads;
+        (options.threads, options.checks) = (threads, checks.parse::<Checks>()?);
         let machine = Machine::new(options);
         let program = machine.load(&image)?;
         let memory = machine.memory();
@@ -40,7 +42,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         seconds.sort_by(f64::total_cmp);
         let (least, median) = (seconds[0] * 1e3, seconds[RUNS / 2] * 1e3);
         println!(
-            "{threads} threads: {instructions} wave instructions, least {least:.2} ms, median {median:.2} ms"
+            "{threads} threads, checks: {checks:4} {instructions} wave instructions, least {least:.2} ms, median {median:.2} ms"
         );
     }
     Ok(())

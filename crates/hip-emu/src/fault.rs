@@ -1,6 +1,9 @@
 //! Errors of memory, loading and execution.
 
-use crate::{DecodeError, SourceLine, memory::Allocation};
+use crate::{
+    DecodeError, Origin, Place, SharedSpace, SourceLine, Use, WaveId, finding::register_text,
+    memory::Allocation,
+};
 
 /// Why memory could not be had or used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -28,12 +31,26 @@ pub enum MemoryError {
         /// The nearest allocation.
         nearest: Option<Allocation>,
     },
+    /// Bytes that the host reads were never written.
+    #[error("the byte at {address:#x}, {} bytes into {allocation}, was never written: no copy, fill or kernel did",
+        allocation.offset(*address))]
+    Unwritten {
+        /// The first such byte.
+        address: u64,
+        /// The allocation that it lies in.
+        allocation: Allocation,
+    },
+}
+
+/// ", in the allocation ...", or nothing.
+fn allocation_text(allocation: Option<Allocation>) -> String {
+    allocation.map_or_else(String::new, |allocation| format!(", in {allocation}"))
 }
 
 /// " (nearest: ...)", or nothing.
 fn near(nearest: Option<Allocation>, address: u64) -> String {
-    let Some(Allocation { address: start, bytes }) = nearest else { return String::new() };
-    let end = start + bytes as u64;
+    let Some(nearest) = nearest else { return String::new() };
+    let (start, end) = (nearest.address, nearest.address + nearest.bytes as u64);
     let place = if address < start {
         format!("{} bytes before", start - address)
     } else if address >= end {
@@ -41,7 +58,7 @@ fn near(nearest: Option<Allocation>, address: u64) -> String {
     } else {
         "across the end of".to_owned()
     };
-    format!(": {place} the allocation of {bytes} bytes at {start:#x}")
+    format!(": {place} {nearest}")
 }
 
 /// Why a code object cannot be loaded.
@@ -154,8 +171,8 @@ pub enum LaunchError {
 /// What a wave ran into, and where.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "kernel `{kernel}`{}, work-group {group:?}, wave {wave}{}, pc {pc:#x} ({text}): {kind}",
-    line_text(line.as_ref()), lane_text(*lane)
+    "kernel `{kernel}`{}, work-group {group:?}, wave {wave}{}, pc {pc:#x} ({text}): {kind}{}",
+    line_text(line.as_ref()), lane_text(*lane), earlier_text(earlier.as_ref())
 )]
 pub struct LaunchFault {
     /// The kernel.
@@ -175,13 +192,19 @@ pub struct LaunchFault {
     /// What happened.
     #[source]
     pub kind: FaultKind,
+    /// Where it began: the other access of a race, the load that was not waited for or that read what was never written.
+    pub earlier: Option<Place>,
+}
+
+fn earlier_text(earlier: Option<&Place>) -> String {
+    earlier.map_or_else(String::new, |place| format!("; see {place}"))
 }
 
 fn lane_text(lane: Option<u32>) -> String {
     lane.map_or_else(String::new, |lane| format!(", lane {lane}"))
 }
 
-fn line_text(line: Option<&SourceLine>) -> String {
+pub(crate) fn line_text(line: Option<&SourceLine>) -> String {
     line.map_or_else(String::new, |line| format!(" at {line}"))
 }
 
@@ -197,7 +220,14 @@ impl LaunchFault {
             text: String::new(),
             line: None,
             kind,
+            earlier: None,
         }
+    }
+
+    /// The same, begun by the instruction at a word of the code.
+    pub(crate) fn after(mut self, word: usize) -> Self {
+        self.earlier = Some(Place { pc: word as u64, text: String::new(), line: None });
+        self
     }
 }
 
@@ -241,8 +271,56 @@ pub enum FaultKind {
         /// Bytes that a lane has.
         size: usize,
     },
-    /// An atomic at an address that is no multiple of its size.
-    #[error("atomic of {bytes} bytes at {address:#x}, which is not aligned")]
+    /// An access of an allocation that was freed.
+    #[error("access of {bytes} bytes at {address:#x}, {} bytes into {freed}, which was freed", freed.offset(*address))]
+    UseAfterFree {
+        /// First address.
+        address: u64,
+        /// Bytes.
+        bytes: usize,
+        /// The allocation.
+        freed: Allocation,
+    },
+    /// Something depends on a value that was never written.
+    #[error("{used} depends on {origin}, which was never written")]
+    Unwritten {
+        /// What depends on it.
+        used: Use,
+        /// Where it comes from.
+        origin: Origin,
+    },
+    /// Two waves access the same place, one of them writes, and nothing orders them.
+    #[error(
+        "{} {address:#x} of {space}, which {other} {}: no barrier or atomic operation orders the two{}",
+        if *writes { "this writes" } else { "this reads" }, if *other_writes { "writes" } else { "reads" },
+        allocation_text(*allocation)
+    )]
+    Race {
+        /// Which memory.
+        space: SharedSpace,
+        /// The word that both access.
+        address: u64,
+        /// Its allocation, in global memory.
+        allocation: Option<Allocation>,
+        /// Whether this access writes.
+        writes: bool,
+        /// The wave of the other access.
+        other: WaveId,
+        /// Whether the other access writes.
+        other_writes: bool,
+    },
+    /// A register is touched while a load into it is in flight.
+    #[error("{} is used while a load into it is in flight: no wait for {counter} lies between", register_text(*vector, *index))]
+    MissingWait {
+        /// A vector register, or else a scalar one.
+        vector: bool,
+        /// Its number.
+        index: usize,
+        /// The counter to wait for.
+        counter: &'static str,
+    },
+    /// An access at an address that is no multiple of its element's size, or of four bytes.
+    #[error("access of {bytes} bytes at {address:#x}, which is not aligned")]
     Misaligned {
         /// Address.
         address: u64,

@@ -4,6 +4,8 @@
 //!   Every access is checked against the allocations; what is not executed stops the launch with its name and place.
 //! - [`api`] is HIP's function table over a card of this process. With the feature `cdylib` the same functions are
 //!   exported: `cargo rustc -p hip-emu --lib --features cdylib --crate-type cdylib` builds a stand-in for `libamdhip64`.
+//! - [`Options::checks`] look for mistakes that hardware keeps to itself, each told with kernel, source line, instruction,
+//!   wave, lane and allocation: see [`Checks`]. [`Options::counts`] counts what a launch does: see [`Counters`].
 //! - [`decode`] reads one instruction of an [`Arch`] into an [`Instruction`]: mnemonic, [`Family`], typed operands and
 //!   modifiers, length. It allocates nothing and never panics; what it does not know is a [`DecodeError`] that names it.
 //! - Printing an [`Instruction`] gives LLVM's text; [`Dialect`] chooses whose spelling.
@@ -18,8 +20,9 @@
 //! | `Gfx90a` | gfx90a | 64 lanes |
 //! | `Gfx940` | gfx940 to gfx942 | 64 lanes |
 //!
-//! What this crate does not do: it executes waves of 32 lanes of `Gfx11` only, and rounds to nearest even only; it finds
-//! no races, missing waits or uninitialised reads; it tells nothing about speed. `v_exp`, `v_log`, `v_rcp`, `v_rsq`,
+//! What this crate does not do: it executes waves of 32 lanes of `Gfx11` only, and rounds to nearest even only; it models
+//! no caches, so a missing invalidation is not found, and a race between lanes of one wave is not either; it tells nothing
+//! about speed. `v_exp`, `v_log`, `v_rcp`, `v_rsq`,
 //! `v_sin` and `v_cos` are computed in binary64 and rounded, where hardware may differ in the last place, and so may the
 //! order of sums in matrix operations. It refuses image, export and interpolation instructions by name
 //! ([`DecodeError::Refused`]); it reads 64-lane code of gfx10 to gfx12 as if it were 32-lane code, which has the same
@@ -59,12 +62,15 @@
 #![deny(unsafe_code)]
 
 mod arch;
+mod checks;
+mod counters;
 mod decode;
 mod descriptor;
 mod error;
 #[allow(unsafe_code, reason = "bodies that need CPU features are unsafe to call")]
 mod exec;
 mod fault;
+mod finding;
 #[allow(unsafe_code, reason = "a C interface")]
 mod hip;
 mod instruction;
@@ -78,16 +84,20 @@ mod print;
 mod program;
 mod scalar;
 mod source_line;
+mod written;
 
 pub use arch::{Arch, Dialect, Family};
+pub use checks::{Checks, ParseChecksError};
+pub use counters::{Counters, LdsTraffic, Occupancy, OccupancyLimit, Traffic};
 pub use decode::decode;
 pub use descriptor::KernelDescriptor;
 pub use error::{DecodeError, ObjectError};
 pub use fault::{FaultKind, LaunchError, LaunchFault, LoadError, MemoryError};
-pub use hip::api;
+pub use finding::{Origin, Place, SharedSpace, Use, WaveId};
+pub use hip::{ConfigureError, api, configuration, configure};
 pub use instruction::{Instruction, Lanes, Modifiers, Text};
 pub use listing::{Function, Line, Listing};
-pub use machine::{Dispatch, Machine, Options, Report};
+pub use machine::{Dispatch, Machine, Options, OptionsError, Report};
 pub use memory::{Allocation, Memory};
 pub use operand::{ElementType, Half, InlineFloat, Operand, Register, Special, Value};
 pub use program::Program;

@@ -1,11 +1,11 @@
 //! One emulated card.
 
-use std::{env, str::FromStr, sync::Arc};
+use std::{env, error::Error, str::FromStr, sync::Arc};
 
 use hsaco::{KernelInfo, TargetId, ValueKind};
 
 use crate::{
-    KernelDescriptor, LaunchError, LoadError, Program,
+    Checks, Counters, KernelDescriptor, LaunchError, LoadError, Program,
     exec::{Dispatched, run},
     memory::{Allocation, Memory},
 };
@@ -33,8 +33,10 @@ pub struct Options {
     pub threads: usize,
     /// Most instructions of a wave.
     pub instruction_limit: u64,
-    /// Whether a barrier that some waves end without reaching is a fault. Hardware counts only the waves that still run.
-    pub check_sync: bool,
+    /// What to look for while kernels run.
+    pub checks: Checks,
+    /// Whether a launch's [`Report`] counts instructions by kind and what they move. It makes launches run on one thread.
+    pub counts: bool,
 }
 
 impl Default for Options {
@@ -44,29 +46,51 @@ impl Default for Options {
             seed: 0,
             threads: 0,
             instruction_limit: u64::MAX,
-            check_sync: false,
+            checks: Checks::NONE,
+            counts: false,
         }
     }
 }
 
 impl Options {
-    /// The defaults, changed by `HIP_EMU_TARGET`, `HIP_EMU_SEED`, `HIP_EMU_THREADS`, `HIP_EMU_INSTRUCTION_LIMIT` and
-    /// `HIP_EMU_CHECK`, a list of which `sync` is known. A number that cannot be read leaves the default.
-    #[must_use]
-    pub fn from_env() -> Self {
-        fn number<T: FromStr>(name: &str) -> Option<T> {
-            env::var(name).ok()?.parse().ok()
-        }
-        let default = Self::default();
-        Self {
-            target: env::var("HIP_EMU_TARGET").unwrap_or(default.target),
-            seed: number("HIP_EMU_SEED").unwrap_or(default.seed),
-            threads: number("HIP_EMU_THREADS").unwrap_or(default.threads),
-            instruction_limit: number("HIP_EMU_INSTRUCTION_LIMIT").unwrap_or(default.instruction_limit),
-            check_sync: env::var("HIP_EMU_CHECK")
-                .is_ok_and(|list| list.split(',').any(|check| check == "sync")),
-        }
+    /// The defaults, changed by the environment: `HIP_EMU_TARGET`, `HIP_EMU_SEED`, `HIP_EMU_THREADS`,
+    /// `HIP_EMU_INSTRUCTION_LIMIT`, and `HIP_EMU_CHECK`, a list that [`Checks`] reads.
+    ///
+    /// # Errors
+    ///
+    /// [`OptionsError`] names the variable that cannot be read.
+    pub fn from_env() -> Result<Self, OptionsError> {
+        let mut options = Self::default();
+        read("HIP_EMU_TARGET", &mut options.target)?;
+        read("HIP_EMU_SEED", &mut options.seed)?;
+        read("HIP_EMU_THREADS", &mut options.threads)?;
+        read("HIP_EMU_INSTRUCTION_LIMIT", &mut options.instruction_limit)?;
+        read("HIP_EMU_CHECK", &mut options.checks)?;
+        Ok(options)
     }
+}
+
+/// Sets an option to what a variable of the environment says, if it is there.
+fn read<T: FromStr<Err: Error + Send + Sync + 'static>>(
+    variable: &'static str,
+    option: &mut T,
+) -> Result<(), OptionsError> {
+    let Some(found) = env::var_os(variable) else { return Ok(()) };
+    let found = found.to_string_lossy().into_owned();
+    *option = found.parse().map_err(|source| OptionsError { variable, found, source: Box::new(source) })?;
+    Ok(())
+}
+
+/// A variable of the environment that cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("{variable} is {found:?}: unset it or correct it")]
+pub struct OptionsError {
+    /// The variable.
+    pub variable: &'static str,
+    /// Its value.
+    pub found: String,
+    /// What is wrong with it.
+    pub source: Box<dyn Error + Send + Sync>,
 }
 
 /// Shape of a launch.
@@ -81,11 +105,13 @@ pub struct Dispatch {
 }
 
 /// What a launch did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Report {
     /// Instructions executed, one for all lanes of a wave.
     pub instructions: u64,
+    /// By kind, with what they moved; where [`Options::counts`] asks for it.
+    pub counters: Option<Box<Counters>>,
 }
 
 /// One emulated card.
@@ -105,7 +131,8 @@ impl Machine {
             1 => None,
             threads => rayon::ThreadPoolBuilder::new().num_threads(threads).build().ok(),
         };
-        Self { options, memory: Arc::default(), pool }
+        let memory = Memory::new(options.checks.memory, options.checks.init);
+        Self { options, memory: Arc::new(memory), pool }
     }
 
     /// How it behaves.
@@ -194,15 +221,22 @@ impl Machine {
             own: &[own[0].0, own[1].0],
             limit: self.options.instruction_limit,
             order_seed: self.options.seed,
-            check_sync: self.options.check_sync,
+            checks: self.options.checks,
+            counts: self.options.counts,
         };
         let table = self.memory.lock();
         let result = run(&dispatched, &table, self.pool.as_ref());
         drop(table);
-        result.map(|instructions| Report { instructions }).map_err(|mut fault| {
-            fault.line = program.line(fault.pc);
-            LaunchError::Fault(fault)
-        })
+        match result {
+            Ok(done) => Ok(Report { instructions: done.instructions, counters: done.counters.map(Box::new) }),
+            Err(mut fault) => {
+                fault.line = program.line(fault.pc);
+                if let Some(earlier) = &mut fault.earlier {
+                    earlier.line = program.line(earlier.pc);
+                }
+                Err(LaunchError::Fault(fault))
+            }
+        }
     }
 
     /// Puts bytes into memory for the time of a launch.

@@ -2,18 +2,23 @@
 
 use std::{
     alloc::{self, Layout},
+    collections::VecDeque,
+    fmt,
     sync::{
         PoisonError, RwLock, RwLockReadGuard,
         atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering},
     },
 };
 
-use crate::MemoryError;
+use crate::{MemoryError, written::Written};
 
 /// Alignment of an allocation, in bytes.
 const ALIGNMENT: usize = 256;
 /// Bytes between an allocation and whatever lies beside it.
 const RED_ZONE: usize = 256;
+/// Freed bytes, and freed allocations, that are kept to tell uses of them.
+const KEPT_BYTES: usize = 1 << 28;
+const KEPT_BLOCKS: usize = 4096;
 
 /// Memory that a kernel may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,13 +36,36 @@ impl Allocation {
         let offset = address.wrapping_sub(self.address);
         offset <= self.bytes as u64 && bytes as u64 <= self.bytes as u64 - offset
     }
+
+    /// Bytes from the start to an address that lies inside.
+    pub(crate) fn offset(&self, address: u64) -> usize {
+        usize::try_from(address.wrapping_sub(self.address)).unwrap_or(usize::MAX)
+    }
+}
+
+impl fmt::Display for Allocation {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "the allocation of {} bytes at {:#x}", self.bytes, self.address)
+    }
 }
 
 /// The card's memory.
 #[derive(Debug, Default)]
 pub struct Memory {
+    blocks: RwLock<Blocks>,
+    /// Whether freed allocations are kept for a while.
+    keeps_freed: bool,
+    /// Whether it is known which bytes were written.
+    tracks_written: bool,
+}
+
+#[derive(Debug, Default)]
+struct Blocks {
     /// By address.
-    blocks: RwLock<Vec<Block>>,
+    live: Vec<Block>,
+    /// In the order in which they were freed.
+    freed: VecDeque<Block>,
+    freed_bytes: usize,
 }
 
 /// Owned bytes with a red zone on either side.
@@ -46,6 +74,7 @@ struct Block {
     start: *mut u8,
     layout: Layout,
     allocation: Allocation,
+    written: Option<Written>,
 }
 
 // SAFETY: a block owns its bytes, which are only accessed through relaxed atomics.
@@ -61,6 +90,11 @@ impl Drop for Block {
 }
 
 impl Memory {
+    /// Empty memory that can tell uses of what was freed, and of bytes that were never written.
+    pub(crate) fn new(keeps_freed: bool, tracks_written: bool) -> Self {
+        Self { blocks: RwLock::default(), keeps_freed, tracks_written }
+    }
+
     /// Allocates `bytes` bytes, aligned to 256; zero bytes give an address of their own. Every byte is 0xff.
     ///
     /// # Errors
@@ -80,10 +114,11 @@ impl Memory {
         // SAFETY: the block was just allocated with this size, and nobody else has it yet.
         unsafe { start.write_bytes(0xff, whole) };
         let address = start.wrapping_add(RED_ZONE).expose_provenance() as u64;
-        let block = Block { start, layout, allocation: Allocation { address, bytes } };
+        let written = self.tracks_written.then(|| Written::new(bytes));
+        let block = Block { start, layout, allocation: Allocation { address, bytes }, written };
         let mut blocks = self.blocks.write().unwrap_or_else(PoisonError::into_inner);
-        let place = blocks.partition_point(|other| other.allocation.address < address);
-        blocks.insert(place, block);
+        let place = blocks.live.partition_point(|other| other.allocation.address < address);
+        blocks.live.insert(place, block);
         Ok(address)
     }
 
@@ -94,13 +129,13 @@ impl Memory {
     /// [`MemoryError::NotAnAllocation`]: nothing starts there.
     pub fn free(&self, address: u64) -> Result<(), MemoryError> {
         let mut blocks = self.blocks.write().unwrap_or_else(PoisonError::into_inner);
-        match blocks.binary_search_by_key(&address, |block| block.allocation.address) {
-            Ok(place) => {
-                drop(blocks.remove(place));
-                Ok(())
-            }
-            Err(_) => Err(MemoryError::NotAnAllocation { address }),
+        let found = blocks.live.binary_search_by_key(&address, |block| block.allocation.address);
+        let place = found.map_err(|_| MemoryError::NotAnAllocation { address })?;
+        let block = blocks.live.remove(place);
+        if self.keeps_freed {
+            blocks.keep(block);
         }
+        Ok(())
     }
 
     /// The allocation that holds an address.
@@ -112,16 +147,19 @@ impl Memory {
     /// Bytes allocated.
     #[must_use]
     pub fn used(&self) -> u64 {
-        self.lock().0.iter().map(|block| block.allocation.bytes as u64).sum()
+        self.lock().0.live.iter().map(|block| block.allocation.bytes as u64).sum()
     }
 
     /// Copies bytes out.
     ///
     /// # Errors
     ///
-    /// [`MemoryError::OutOfBounds`].
+    /// [`MemoryError::OutOfBounds`]; with [`Checks::init`](crate::Checks::init) also [`MemoryError::Unwritten`].
     pub fn read(&self, address: u64, into: &mut [u8]) -> Result<(), MemoryError> {
         let guard = self.checked(address, into.len())?;
+        if let Some(unwritten) = guard.unwritten(address, into.len()) {
+            return Err(unwritten);
+        }
         for (offset, byte) in (0_u64..).zip(into) {
             *byte = guard.bytes(address + offset).load(Ordering::Relaxed);
         }
@@ -135,6 +173,7 @@ impl Memory {
     /// [`MemoryError::OutOfBounds`].
     pub fn write(&self, address: u64, from: &[u8]) -> Result<(), MemoryError> {
         let guard = self.checked(address, from.len())?;
+        guard.mark_written(address, from.len());
         for (offset, byte) in (0_u64..).zip(from) {
             guard.bytes(address + offset).store(*byte, Ordering::Relaxed);
         }
@@ -148,18 +187,34 @@ impl Memory {
     /// [`MemoryError::OutOfBounds`].
     pub fn fill(&self, address: u64, byte: u8, bytes: usize) -> Result<(), MemoryError> {
         let guard = self.checked(address, bytes)?;
+        guard.mark_written(address, bytes);
         for offset in 0..bytes as u64 {
             guard.bytes(address + offset).store(byte, Ordering::Relaxed);
         }
         Ok(())
     }
 
+    /// Copies bytes from one place to another; what was never written stays so. The places may overlap.
+    ///
+    /// # Errors
+    ///
+    /// [`MemoryError::OutOfBounds`].
+    pub fn copy(&self, to: u64, from: u64, bytes: usize) -> Result<(), MemoryError> {
+        let guard = self.checked(from, bytes)?;
+        guard.expect_inside(to, bytes)?;
+        let between: Vec<u8> =
+            (0..bytes as u64).map(|offset| guard.bytes(from + offset).load(Ordering::Relaxed)).collect();
+        for (offset, byte) in (0_u64..).zip(between) {
+            guard.bytes(to + offset).store(byte, Ordering::Relaxed);
+        }
+        guard.copy_written(to, from, bytes);
+        Ok(())
+    }
+
     fn checked(&self, address: u64, bytes: usize) -> Result<Table<'_>, MemoryError> {
         let table = self.lock();
-        match table.find(address, bytes) {
-            Some(_) => Ok(table),
-            None => Err(MemoryError::OutOfBounds { address, bytes, nearest: table.nearest(address) }),
-        }
+        table.expect_inside(address, bytes)?;
+        Ok(table)
     }
 
     /// The table; while it is held nothing is allocated or freed.
@@ -168,15 +223,44 @@ impl Memory {
     }
 }
 
+impl Blocks {
+    /// Keeps a freed block, and gives up the oldest ones when there are many.
+    fn keep(&mut self, block: Block) {
+        self.freed_bytes += block.allocation.bytes;
+        self.freed.push_back(block);
+        while self.freed_bytes > KEPT_BYTES || self.freed.len() > KEPT_BLOCKS {
+            let Some(oldest) = self.freed.pop_front() else { break };
+            self.freed_bytes -= oldest.allocation.bytes;
+        }
+    }
+}
+
 /// The allocations, held still.
-pub(crate) struct Table<'a>(RwLockReadGuard<'a, Vec<Block>>);
+pub(crate) struct Table<'a>(RwLockReadGuard<'a, Blocks>);
 
 impl Table<'_> {
     /// The allocation that holds a range.
     pub(crate) fn find(&self, address: u64, bytes: usize) -> Option<Allocation> {
-        let after = self.0.partition_point(|block| block.allocation.address <= address);
-        let allocation = self.0.get(after.checked_sub(1)?)?.allocation;
-        allocation.holds(address, bytes).then_some(allocation)
+        Some(self.block(address, bytes)?.allocation)
+    }
+
+    fn block(&self, address: u64, bytes: usize) -> Option<&Block> {
+        let live = &self.0.live;
+        let after = live.partition_point(|block| block.allocation.address <= address);
+        live.get(after.checked_sub(1)?).filter(|block| block.allocation.holds(address, bytes))
+    }
+
+    fn expect_inside(&self, address: u64, bytes: usize) -> Result<(), MemoryError> {
+        match self.block(address, bytes) {
+            Some(_) => Ok(()),
+            None => Err(MemoryError::OutOfBounds { address, bytes, nearest: self.nearest(address) }),
+        }
+    }
+
+    /// The allocation that held a range before it was freed.
+    pub(crate) fn find_freed(&self, address: u64, bytes: usize) -> Option<Allocation> {
+        let freed = self.0.freed.iter().rev().map(|block| block.allocation);
+        freed.into_iter().find(|allocation| allocation.holds(address, bytes))
     }
 
     /// The allocation that lies nearest to an address.
@@ -185,7 +269,34 @@ impl Table<'_> {
             let end = allocation.address + allocation.bytes as u64;
             allocation.address.saturating_sub(address).max(address.saturating_sub(end))
         };
-        self.0.iter().map(|block| block.allocation).min_by_key(distance)
+        self.0.live.iter().map(|block| block.allocation).min_by_key(distance)
+    }
+
+    /// An allocation and what of it was written, where that is known.
+    pub(crate) fn written(&self, address: u64, bytes: usize) -> Option<(Allocation, &Written)> {
+        let block = self.block(address, bytes)?;
+        Some((block.allocation, block.written.as_ref()?))
+    }
+
+    /// Notes that a range was written.
+    fn mark_written(&self, address: u64, bytes: usize) {
+        if let Some((allocation, written)) = self.written(address, bytes) {
+            written.mark(allocation.offset(address), bytes);
+        }
+    }
+
+    fn copy_written(&self, to: u64, from: u64, bytes: usize) {
+        let (to_found, from_found) = (self.written(to, bytes), self.written(from, bytes));
+        if let (Some((to_place, to_written)), Some((from_place, from_written))) = (to_found, from_found) {
+            to_written.copy(to_place.offset(to), from_written, from_place.offset(from), bytes);
+        }
+    }
+
+    /// The error for a range that was never written as a whole.
+    fn unwritten(&self, address: u64, bytes: usize) -> Option<MemoryError> {
+        let (allocation, written) = self.written(address, bytes)?;
+        let first = written.first_missing(allocation.offset(address), bytes)?;
+        Some(MemoryError::Unwritten { address: allocation.address + first as u64, allocation })
     }
 
     /// One byte.

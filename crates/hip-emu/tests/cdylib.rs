@@ -48,13 +48,29 @@ fn compiler() -> PathBuf {
     found.expect("no clang++ was found: install clang 19 or later with lld")
 }
 
-#[test]
-fn python_loads_a_code_object_and_launches_it() {
+fn script() -> Command {
     let python = which::which("python3").expect("python3 was not found: install Python 3");
     let mut script = Command::new(python);
     script.arg(format!("{DATA}/launch.py")).arg(library().join("libamdhip64.so.5"));
     script.arg(format!("{DATA}/axpy.gfx1100.hsaco"));
-    assert_eq!(run(&mut script), "as computed here\n");
+    script
+}
+
+#[test]
+fn python_loads_a_code_object_and_launches_it() {
+    for checks in ["", "all"] {
+        assert_eq!(run(script().env("HIP_EMU_CHECK", checks)), "as computed here\n");
+    }
+}
+
+#[test]
+fn a_card_that_is_set_up_wrongly_runs_nothing() {
+    for (variable, value) in [("HIP_EMU_CHECK", "memory,speed"), ("HIP_EMU_SEED", "one")] {
+        let output = script().env(variable, value).output().unwrap();
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && output.stdout.is_empty(), "{complaint}");
+        assert!(complaint.contains(&format!("hip-emu: {variable} is \"{value}\"")), "{complaint}");
+    }
 }
 
 /// One half of a HIP program's compilation, without the device libraries: the program needs none of them.

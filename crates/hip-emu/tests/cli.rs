@@ -64,6 +64,32 @@ fn files_go_in_and_come_out() {
 }
 
 #[test]
+fn checks_and_counts_are_made_where_they_are_asked_for() {
+    // y += x, where nothing was in y.
+    let arguments =
+        ["--arg=out:f32:11", "--arg=in:f32:1,2,3,4,5,6,7,8,9,10,11", "--arg=f32:1", "--arg=u32:11"];
+    let unchecked = printed(run("axpy_f32", &arguments));
+    assert!(
+        unchecked.ends_with("f32[11]: NaN, NaN, NaN, NaN, NaN, NaN, NaN, NaN, NaN, NaN, NaN\n"),
+        "{unchecked}"
+    );
+    let refused = complaint(run("axpy_f32", &[&arguments[..], &["--check=init"]].concat()));
+    assert!(refused.contains("a value stored to memory depends on the byte at"), "{refused}");
+    assert!(complaint(run("axpy_f32", &["--check=speed"])).contains("found \"speed\""));
+
+    let written = ["--arg=inout:f32:1,2", "--arg=in:f32:3,4", "--arg=f32:1", "--arg=u32:2"];
+    let counted = [&written[..], &["--check=all", "--count"]].concat();
+    let text = printed(run("axpy_f32", &counted));
+    assert!(
+        text.contains("\n            stores.bytes 8\n") && text.contains(" waves_per_simd 16\n"),
+        "{text}"
+    );
+    let json: Value =
+        serde_json::from_str(&printed(run("axpy_f32", &[&counted[..], &["--json"]].concat()))).unwrap();
+    assert_eq!((&json["counts"]["loads.bytes"], &json["counts"]["waves"]), (&json!(16), &json!(2)), "{json}");
+}
+
+#[test]
 fn text_is_bounded_and_json_is_not() {
     let arguments = ["--arg=out:f32:70", "--arg=in:f32:1", "--arg=f32:1", "--arg=u32:0"];
     let text = printed(run("axpy_f32", &arguments));

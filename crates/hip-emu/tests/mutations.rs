@@ -1,9 +1,12 @@
 //! Damaged objects and instruction streams: an error or a result, never a panic, a hang or unbounded memory.
 //! `HIP_EMU_MUTATIONS` says how many there are, `HIP_EMU_MUTATIONS_SEED` which.
 
-use std::env;
+#![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 
-use hip_emu::{Dispatch, Machine, Options};
+use std::{env, io};
+
+use flate2::read::GzDecoder;
+use hip_emu::{Checks, Dispatch, Machine, Options};
 
 const AXPY: &[u8] = include_bytes!("data/axpy.gfx1100.hsaco");
 /// The code's place in the file: `.text` of the object, both kernels.
@@ -31,20 +34,34 @@ fn number(name: &str, default: u64) -> u64 {
         .map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}: a number, not {text}")))
 }
 
-/// Flips bits and replaces words, anywhere or in the code alone; sometimes cuts the end off.
-fn damage(random: &mut Random, image: &mut Vec<u8>) {
+/// Instructions of every kind, as bytes.
+fn instructions() -> Vec<Vec<u8>> {
+    let packed = &include_bytes!("data/gfx11.tsv.gz")[..];
+    let text = io::read_to_string(GzDecoder::new(packed)).unwrap();
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    let bytes = lines.map(|line| {
+        let hex = line.split('\t').next().unwrap();
+        (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
+    });
+    bytes.collect()
+}
+
+/// Flips bits, replaces words and puts in instructions, anywhere or in the code alone; sometimes cuts the end off.
+fn damage(random: &mut Random, instructions: &[Vec<u8>], image: &mut Vec<u8>) {
     let code = !random.next().is_multiple_of(4);
     let places = if code { CODE } else { 0..image.len() };
     for _ in 0..=random.below(4) {
         let at = places.start + random.below(places.len());
-        match random.next() % 3 {
+        let mut put = |bytes: &[u8]| {
+            let at = at & !3;
+            let end = (at + bytes.len()).min(image.len());
+            image[at..end].copy_from_slice(&bytes[..end - at]);
+        };
+        match random.next() % 4 {
             0 => image[at] ^= 1 << random.below(8),
             1 => image[at] = random.next().to_le_bytes()[0],
-            _ => {
-                let at = at & !3;
-                let end = (at + 4).min(image.len());
-                image[at..end].copy_from_slice(&random.next().to_le_bytes()[..end - at]);
-            }
+            2 => put(&random.next().to_le_bytes()[..4]),
+            _ => put(&instructions[random.below(instructions.len())]),
         }
     }
     if !code && random.next().is_multiple_of(8) {
@@ -54,20 +71,24 @@ fn damage(random: &mut Random, image: &mut Vec<u8>) {
 
 #[test]
 fn damaged_objects_give_an_error_or_a_result() {
-    let mut random = Random(number("HIP_EMU_MUTATIONS_SEED", 1));
-    let mut options = Options::default();
-    options.threads = 1;
-    options.instruction_limit = 5_000;
-    let machine = Machine::new(options);
+    let (mut random, instructions) = (Random(number("HIP_EMU_MUTATIONS_SEED", 1)), instructions());
+    let machines = [Checks::NONE, Checks { align: true, ..Checks::ALL }].map(|checks| {
+        let mut options = Options::default();
+        (options.threads, options.instruction_limit) = (1, 5_000);
+        (options.checks, options.counts) = (checks, checks.init);
+        Machine::new(options)
+    });
     let (mut refused, mut stopped, mut ran) = (0, 0, 0);
-    for _ in 0..number("HIP_EMU_MUTATIONS", 20_000) {
+    for index in 0..number("HIP_EMU_MUTATIONS", 20_000) {
+        let machine = &machines[usize::from(index % 2 == 1)];
         let mut image = AXPY.to_vec();
-        damage(&mut random, &mut image);
+        damage(&mut random, &instructions, &mut image);
         let Ok(program) = machine.load(&image) else {
             refused += 1;
             continue;
         };
-        let Ok(data) = machine.memory().allocate(1024) else { panic!("1024 bytes") };
+        let data = machine.memory().allocate(1024).unwrap();
+        machine.memory().fill(data, 0, 512).unwrap();
         let arguments =
             [&data.to_le_bytes()[..], &data.to_le_bytes(), &[0, 0, 128, 63], &[100, 0, 0, 0]].concat();
         let dispatch = Dispatch { groups: [2, 1, 1], block: [64, 1, 1], dynamic_lds: 0 };

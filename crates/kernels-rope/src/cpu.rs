@@ -1,9 +1,9 @@
 //! The reference body, on slices of host memory.
 
-use device_mem::Float;
+use device_mem::{Float, View, ViewMut};
 use rayon::prelude::*;
 
-use crate::Layout;
+use crate::{AppendKv, KvLayout, Layout};
 
 /// A table and the positions to rotate by, in host memory.
 #[derive(Clone, Copy)]
@@ -47,6 +47,38 @@ pub(crate) fn apply_position_embeddings_host<T: Float>(
 ) {
     apply_rope_host(rotation, q, q_layout);
     apply_rope_host(rotation, k, k_layout);
+}
+
+/// Appends keys of `k_layout` and their values to a cache. All of it is proven to fit, and to be in host memory.
+pub(crate) fn append_kv_host<T: Float, C: Float>((k, k_layout): (&[T], &Layout), append: AppendKv<'_, T, C>) {
+    let v_layout = append.v_layout(k_layout.tokens);
+    let AppendKv { v, keys, values, layout, first } = append;
+    if let (View::Host(v), ViewMut::Host(keys), ViewMut::Host(values)) = (v, keys, values) {
+        append_rows((k, k_layout), (keys, &layout), first);
+        append_rows((v, &v_layout), (values, &layout), first);
+    }
+}
+
+fn append_rows<T: Float, C: Float>(
+    (rows, layout): (&[T], &Layout),
+    (cache, cache_layout): (&mut [C], &KvLayout),
+    first: u32,
+) {
+    if layout.is_empty() {
+        return;
+    }
+    let (head_dim, row_len) = (cache_layout.head_dim as usize, cache_layout.row_len as usize);
+    let index = |count: u32, stride: u64| usize::try_from(u64::from(count) * stride).unwrap_or(usize::MAX);
+    for (head, cache) in (0..layout.heads).zip(cache.chunks_mut(cache_layout.capacity as usize * row_len)) {
+        let targets = cache.chunks_mut(row_len).skip(first as usize);
+        for (token, target) in (0..layout.tokens).zip(targets) {
+            let from = index(token, layout.token_stride) + index(head, layout.head_stride);
+            let row = rows.get(from..).unwrap_or_default();
+            for (stored, value) in target.iter_mut().zip(row).take(head_dim) {
+                *stored = C::from_f32(value.to_f32());
+            }
+        }
+    }
 }
 
 /// Rotates the rows of `data` in place. `layout` is proven to fit `data`.

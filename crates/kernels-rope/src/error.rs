@@ -1,6 +1,8 @@
 use device_mem::{DType, MemError};
 use thiserror::Error;
 
+use crate::KvLayout;
+
 /// What can go wrong with a rotary embedding. Inputs survive every error.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -216,11 +218,58 @@ pub enum RopeError {
         /// Elements of the data.
         found: usize,
     },
+    /// A layer of a cache does not hold what its layout says.
+    #[error(
+        "{operand} of the cache hold {found} elements, which are not [kv_heads {}, capacity {}, row_len {}] with rows of \
+         at least head_dim {}; check the layout",
+        layout.kv_heads, layout.capacity, layout.row_len, layout.head_dim
+    )]
+    CacheLength {
+        /// `keys` or `values`.
+        operand: &'static str,
+        /// The layout.
+        layout: KvLayout,
+        /// Elements that were found.
+        found: usize,
+    },
+    /// The cache is for other heads than the keys have.
+    #[error(
+        "the keys have {kv_heads} heads of {head_dim}, but the cache was made for {} of {}",
+        layout.kv_heads, layout.head_dim
+    )]
+    CacheHeads {
+        /// The cache's layout.
+        layout: KvLayout,
+        /// Heads of the keys.
+        kv_heads: u32,
+        /// Their width, in elements.
+        head_dim: u32,
+    },
+    /// The tokens end beyond the cache.
+    #[error("{tokens} tokens from token {first} of the cache on exceed its capacity of {capacity}")]
+    CacheFull {
+        /// Where the first token goes.
+        first: u32,
+        /// Tokens to append.
+        tokens: u32,
+        /// Tokens that the cache has room for.
+        capacity: u32,
+    },
     /// There is no kernel for a data type.
     #[error("no kernel rotates {found}; use f32, f16 or bf16")]
     DType {
         /// The data type.
         found: DType,
+    },
+    /// There is no kernel that appends one data type to another.
+    #[error(
+        "no kernel appends {found} to a cache of {cache}; a cache narrower than its values needs f32 values"
+    )]
+    CacheDType {
+        /// The data type of the activations.
+        found: DType,
+        /// The cache's data type.
+        cache: DType,
     },
     /// Memory, transfer or launch failed.
     #[error(transparent)]

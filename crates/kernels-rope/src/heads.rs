@@ -25,6 +25,12 @@ impl Layout {
         Layout { tokens, heads, head_dim, token_stride: u64::from(heads) * head_stride, head_stride }
     }
 
+    /// Elements of all heads; `None` beyond what an address can count.
+    pub(crate) fn len(&self) -> Option<usize> {
+        let row = u64::from(self.heads) * u64::from(self.head_dim);
+        usize::try_from(row.checked_mul(u64::from(self.tokens))?).ok()
+    }
+
     /// Whether there is nothing to rotate.
     pub fn is_empty(&self) -> bool {
         self.tokens == 0 || self.heads == 0 || self.head_dim == 0
@@ -84,8 +90,7 @@ impl<'a, T: Float> HeadsMut<'a, T> {
     ) -> Result<HeadsMut<'a, T>, RopeError> {
         let layout = Layout::contiguous(tokens, heads, head_dim);
         let found = data.len();
-        let expected = u64::from(tokens).checked_mul(layout.token_stride);
-        if expected.and_then(|expected| usize::try_from(expected).ok()) != Some(found) {
+        if layout.len() != Some(found) {
             return Err(RopeError::DataLength { tokens, heads, head_dim, found });
         }
         Ok(HeadsMut { data, layout })

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use device_mem::{DType, Float, Grid, HipDevice, HipView, HipViewMut, Kernel, MemError, View, ViewMut};
 use hsaco::KernelPointer;
 
-use crate::kernels::{POSITION_EMBEDDINGS, PositionEmbeddingsArgs, ROPE, RopeArgs};
-use crate::{HeadsMut, Layout, Positions, RopeError, RopeTable};
+use crate::kernels::{APPEND_KV, AppendKvArgs, POSITION_EMBEDDINGS, PositionEmbeddingsArgs, ROPE, RopeArgs};
+use crate::{AppendKv, HeadsMut, Layout, Positions, RopeError, RopeTable};
 
 /// Threads of a block; the most that the kernels are declared for.
 const BLOCK: u32 = 256;
@@ -18,6 +18,8 @@ const MAX_BLOCKS: u32 = 1 << 20;
 pub(crate) struct RopeKernels {
     rope: PerType<RopeArgs>,
     position_embeddings: PerType<PositionEmbeddingsArgs>,
+    /// Of f32 activations with a cache of another type.
+    narrowing: [Kernel<PositionEmbeddingsArgs>; 2],
 }
 
 #[derive(Debug)]
@@ -52,7 +54,26 @@ impl RopeKernels {
                 f16: Kernel::load(device, &POSITION_EMBEDDINGS, "position_embeddings_f16")?,
                 bf16: Kernel::load(device, &POSITION_EMBEDDINGS, "position_embeddings_bf16")?,
             },
+            narrowing: [
+                Kernel::load(device, &POSITION_EMBEDDINGS, "position_embeddings_f32_f16")?,
+                Kernel::load(device, &POSITION_EMBEDDINGS, "position_embeddings_f32_bf16")?,
+            ],
         })
+    }
+
+    /// The kernel that rotates `dtype` and appends it to a cache of `cache`.
+    fn position_embeddings(
+        &self,
+        dtype: DType,
+        cache: DType,
+    ) -> Result<&Kernel<PositionEmbeddingsArgs>, RopeError> {
+        let [to_f16, to_bf16] = &self.narrowing;
+        match (dtype, cache) {
+            (DType::F32, DType::F16) => Ok(to_f16),
+            (DType::F32, DType::BF16) => Ok(to_bf16),
+            _ if dtype == cache => self.position_embeddings.of(dtype),
+            _ => Err(RopeError::CacheDType { found: dtype, cache }),
+        }
     }
 }
 
@@ -65,22 +86,25 @@ pub(crate) fn apply_rope_device<T: Float>(
 ) -> Result<(), RopeError> {
     let (kernels, rotation) = on_device(table, at)?;
     let HeadsMut { data, layout } = x;
-    rope_gpu_kernel(kernels.rope.of(T::DTYPE)?, &rotation, device_data(table, data)?, &layout)
+    rope_gpu_kernel(kernels.rope.of(T::DTYPE)?, &rotation, device_data(data)?, &layout)
 }
 
 /// # GPU RoPE execution flow
 ///
 /// Rotates the queries `[tokens, q_heads, head_dim]` and the keys `[tokens, kv_heads, head_dim]` of device tensors, in
-/// place and in one launch. [`apply_position_embeddings`](crate::apply_position_embeddings) calls it for operands on a
-/// HIP device, after it has checked them.
+/// place and in one launch, which also appends the rotated keys and the values to a layer of a cache where `append` names
+/// one. [`apply_position_embeddings`](crate::apply_position_embeddings) and
+/// [`apply_position_embeddings_append`](crate::apply_position_embeddings_append) call it for operands on a HIP device,
+/// after they have checked them.
 ///
 /// ```text
 /// GlmModel::forward                            model-glm
 /// └ self_attention                             attention
-///   └ apply_position_embeddings                kernels-rope: checks operands, one match over the device
-///     └ apply_position_embeddings_device       this function: the kernel for the data type, views as addresses
+///   └ apply_position_embeddings_append         kernels-rope: checks operands, one match over the device
+///     └ apply_position_embeddings_device       this function: the kernel for the data types, views as addresses
 ///       └ position_embeddings_gpu_kernel       packs PositionEmbeddingsArgs, one launch into the device's stream
-///         └ kernels/position_embeddings.hip    rotates; the image was chosen and checked when the table was built
+///         └ kernels/position_embeddings.hip    rotates and appends; the image was chosen and checked when the table
+///                                              was built
 /// ```
 ///
 /// and for one tensor `apply_rope` -> `apply_rope_device` -> `rope_gpu_kernel` -> `kernels/rope.hip`.
@@ -94,20 +118,24 @@ pub(crate) fn apply_rope_device<T: Float>(
 /// kernel itself meets comes out at a later call, as HIP reports it.
 ///
 /// # Errors
-/// [`MemError::ForeignDevice`] unless all operands live on the table's HIP device, or what the device reports.
-pub fn apply_position_embeddings_device<T: Float>(
+/// [`MemError::ForeignDevice`] unless all operands live on the table's HIP device, [`RopeError::CacheDType`], or what the
+/// device reports.
+pub fn apply_position_embeddings_device<T: Float, C: Float>(
     table: &RopeTable,
     q: HeadsMut<'_, T>,
     k: HeadsMut<'_, T>,
+    append: Option<AppendKv<'_, T, C>>,
     at: &Positions,
 ) -> Result<(), RopeError> {
-    crate::check_operands(table, &[("q", &q), ("k", &k)], at)?;
+    crate::check_all(table, &q, &k, append.as_ref(), at)?;
     let (kernels, rotation) = on_device(table, at)?;
-    let kernel = kernels.position_embeddings.of(T::DTYPE)?;
+    let cache = if append.is_some() { C::DTYPE } else { T::DTYPE };
+    let kernel = kernels.position_embeddings(T::DTYPE, cache)?;
+    let append = append.map(DeviceAppend::new).transpose()?;
     let (q_layout, k_layout) = (q.layout, k.layout);
-    let q = (device_data(table, q.data)?, &q_layout);
-    let k = (device_data(table, k.data)?, &k_layout);
-    position_embeddings_gpu_kernel(kernel, &rotation, q, k)
+    let q = (device_data(q.data)?, &q_layout);
+    let k = (device_data(k.data)?, &k_layout);
+    position_embeddings_gpu_kernel(kernel, &rotation, q, k, append.unwrap_or_default())
 }
 
 /// What every launch reads: addresses of table and positions, and the shape of the rotation.
@@ -121,14 +149,40 @@ struct DeviceRotation {
     pair_span: u32,
 }
 
+/// Addresses and shape of what is appended to; without a cache, zeros.
+#[derive(Default)]
+struct DeviceAppend {
+    v: KernelPointer,
+    keys: KernelPointer,
+    values: KernelPointer,
+    head_stride: u64,
+    row_len: u32,
+    first: u32,
+}
+
+impl DeviceAppend {
+    fn new<T: Float, C: Float>(append: AppendKv<'_, T, C>) -> Result<DeviceAppend, RopeError> {
+        let AppendKv { v, keys, values, layout, first } = append;
+        Ok(DeviceAppend {
+            v: device_view(v)?.pointer(),
+            keys: device_data(keys)?.pointer(),
+            values: device_data(values)?.pointer(),
+            // Two 32-bit factors cannot overflow 64 bits.
+            head_stride: u64::from(layout.capacity) * u64::from(layout.row_len),
+            row_len: layout.row_len,
+            first,
+        })
+    }
+}
+
 fn on_device<'a>(
     table: &'a RopeTable,
     at: &Positions,
 ) -> Result<(&'a RopeKernels, DeviceRotation), RopeError> {
-    let kernels = table.kernels.as_ref().ok_or_else(|| foreign(table, "cpu"))?;
-    let (cos, sin) = (device_view(table, table.cos.as_view())?, device_view(table, table.sin.as_view())?);
-    let pair_axis = device_view(table, table.pair_axis.as_view())?;
-    let positions = device_view(table, at.indices.as_view())?;
+    let kernels = table.kernels.as_ref().ok_or_else(foreign)?;
+    let (cos, sin) = (device_view(table.cos.as_view())?, device_view(table.sin.as_view())?);
+    let pair_axis = device_view(table.pair_axis.as_view())?;
+    let positions = device_view(at.indices.as_view())?;
     let rotation = DeviceRotation {
         cos: cos.pointer(),
         sin: sin.pointer(),
@@ -178,6 +232,7 @@ fn position_embeddings_gpu_kernel<T: Float>(
     rotation: &DeviceRotation,
     (mut q, q_layout): (HipViewMut<'_, T>, &Layout),
     (mut k, k_layout): (HipViewMut<'_, T>, &Layout),
+    append: DeviceAppend,
 ) -> Result<(), RopeError> {
     if q_layout.is_empty() && k_layout.is_empty() {
         return Ok(());
@@ -185,6 +240,9 @@ fn position_embeddings_gpu_kernel<T: Float>(
     let args = PositionEmbeddingsArgs {
         q: q.pointer(),
         k: k.pointer(),
+        v: append.v,
+        keys: append.keys,
+        values: append.values,
         cos: rotation.cos,
         sin: rotation.sin,
         positions: rotation.positions,
@@ -193,14 +251,60 @@ fn position_embeddings_gpu_kernel<T: Float>(
         q_head_stride: q_layout.head_stride,
         k_token_stride: k_layout.token_stride,
         k_head_stride: k_layout.head_stride,
+        cache_head_stride: append.head_stride,
+        cache_row_len: append.row_len,
+        first_row: append.first,
         tokens: rotation.tokens,
         q_heads: q_layout.heads,
         kv_heads: k_layout.heads,
+        head_dim: k_layout.head_dim,
         rotary_dim: rotation.rotary_dim,
         pair_span: rotation.pair_span,
     };
-    // SAFETY: as in `rope_gpu_kernel`, for q and for k, which are distinct since both are borrowed for writing.
+    // SAFETY: as in `rope_gpu_kernel`, for q and for k. With a cache, the kernel reads v[..tokens * kv_heads * head_dim]
+    // and writes rows first_row..first_row + tokens of keys and values [kv_heads, capacity, row_len], all of which
+    // `AppendKv` proved to be there; C is the symbol's second type. q, k, keys and values are distinct since all are
+    // borrowed for writing.
     unsafe { kernel.launch(grid(rotation.tokens), &args) }?;
+    Ok(())
+}
+
+/// Appends keys and values to a cache on the device.
+pub(crate) fn append_kv_device<C: Float>(
+    k: View<'_, f32>,
+    tokens: u32,
+    append: AppendKv<'_, f32, C>,
+) -> Result<(), RopeError> {
+    let k = device_view(k)?;
+    let layout = append.layout;
+    if append.v_layout(tokens).is_empty() {
+        return Ok(());
+    }
+    let symbol = match C::DTYPE {
+        DType::F32 => "append_kv_f32",
+        DType::F16 => "append_kv_f16",
+        DType::BF16 => "append_kv_bf16",
+        cache => return Err(RopeError::CacheDType { found: DType::F32, cache }),
+    };
+    let kernel = Kernel::<AppendKvArgs>::load(k.device(), &APPEND_KV, symbol)?;
+    let append = DeviceAppend::new(append)?;
+    let args = AppendKvArgs {
+        k: k.pointer(),
+        v: append.v,
+        keys: append.keys,
+        values: append.values,
+        cache_head_stride: append.head_stride,
+        cache_row_len: append.row_len,
+        first_row: append.first,
+        tokens,
+        kv_heads: layout.kv_heads,
+        head_dim: layout.head_dim,
+    };
+    // SAFETY: the kernel reads k and v [..tokens * kv_heads * head_dim] and writes rows first_row..first_row + tokens of
+    // keys and values [kv_heads, capacity, row_len] in the symbol's type, which `append_kv` and `AppendKv` proved; keys and
+    // values are distinct, both being borrowed for writing. All of it is on the kernel's device, and is freed by hipFree,
+    // which waits for the stream.
+    unsafe { kernel.launch(grid(tokens), &args) }?;
     Ok(())
 }
 
@@ -209,26 +313,21 @@ fn grid(tokens: u32) -> Grid {
     Grid { blocks: [tokens.min(MAX_BLOCKS), 1, 1], threads: [BLOCK, 1, 1] }
 }
 
-fn device_view<'a, T: device_mem::Element>(
-    table: &RopeTable,
-    view: View<'a, T>,
-) -> Result<HipView<'a, T>, RopeError> {
+fn device_view<T: device_mem::Element>(view: View<'_, T>) -> Result<HipView<'_, T>, RopeError> {
     match view {
         View::Hip(view) => Ok(view),
-        View::Host(_) => Err(foreign(table, "cpu")),
+        View::Host(_) => Err(foreign()),
     }
 }
 
-fn device_data<'a, T: Float>(
-    table: &RopeTable,
-    data: ViewMut<'a, T>,
-) -> Result<HipViewMut<'a, T>, RopeError> {
+fn device_data<T: Float>(data: ViewMut<'_, T>) -> Result<HipViewMut<'_, T>, RopeError> {
     match data {
         ViewMut::Hip(view) => Ok(view),
-        ViewMut::Host(_) => Err(foreign(table, "cpu")),
+        ViewMut::Host(_) => Err(foreign()),
     }
 }
 
-fn foreign(table: &RopeTable, found: &str) -> RopeError {
-    RopeError::Mem(MemError::ForeignDevice { left: table.device().to_string(), right: found.to_owned() })
+/// The callers compared the devices, so this tells of an operand that they forgot.
+fn foreign() -> RopeError {
+    RopeError::Mem(MemError::ForeignDevice { left: "hip".to_owned(), right: "cpu".to_owned() })
 }

@@ -12,6 +12,10 @@ pub static ROPE: ImageSet = ImageSet { decl: RopeArgs::DECL, images: hsaco::imag
 pub static POSITION_EMBEDDINGS: ImageSet =
     ImageSet { decl: PositionEmbeddingsArgs::DECL, images: hsaco::images_of(IMAGES, "position_embeddings") };
 
+/// Images of `kernels/append_kv.hip`.
+pub static APPEND_KV: ImageSet =
+    ImageSet { decl: AppendKvArgs::DECL, images: hsaco::images_of(IMAGES, "append_kv") };
+
 hsaco::kernel! {
     /// Arguments of `kernels/rope.hip`, which rotates one tensor in place. Strides are in elements.
     pub struct RopeArgs: "rope" => [rope_f32, rope_f16, rope_bf16],
@@ -42,15 +46,28 @@ hsaco::kernel! {
 }
 
 hsaco::kernel! {
-    /// Arguments of `kernels/position_embeddings.hip`, which rotates queries and keys in place in one launch. Strides
-    /// are in elements.
+    /// Arguments of `kernels/position_embeddings.hip`, which rotates queries and keys in place in one launch and, with a
+    /// cache, appends keys and values to it. The symbols name the type of queries, keys and values, and that of the cache
+    /// where it is another. Strides are in elements.
     pub struct PositionEmbeddingsArgs: "position_embeddings" =>
-        [position_embeddings_f32, position_embeddings_f16, position_embeddings_bf16],
+        [
+            position_embeddings_f32,
+            position_embeddings_f16,
+            position_embeddings_bf16,
+            position_embeddings_f32_f16,
+            position_embeddings_f32_bf16,
+        ],
         variable "POSITION_EMBEDDINGS_HSACO", max_block 256 {
-        /// Queries `[tokens, q_heads, head_dim]`, of the symbol's data type.
+        /// Queries `[tokens, q_heads, head_dim]`.
         q: KernelPointer,
-        /// Keys `[tokens, kv_heads, head_dim]`, of the symbol's data type.
+        /// Keys `[tokens, kv_heads, head_dim]`.
         k: KernelPointer,
+        /// Values `[tokens, kv_heads, head_dim]` without gaps, or null without a cache.
+        v: KernelPointer,
+        /// The cache's keys `[kv_heads, capacity, cache_row_len]`, or null.
+        keys: KernelPointer,
+        /// The cache's values `[kv_heads, capacity, cache_row_len]`, or null.
+        values: KernelPointer,
         /// `[length, rotary_dim / 2]` f32.
         cos: KernelPointer,
         /// `[length, rotary_dim / 2]` f32.
@@ -67,15 +84,51 @@ hsaco::kernel! {
         k_token_stride: u64,
         /// From one key head of a token to its next.
         k_head_stride: u64,
+        /// From one head of the cache to its next.
+        cache_head_stride: u64,
+        /// From one token of the cache to its next; at least `head_dim`.
+        cache_row_len: u32,
+        /// The token of the cache that the first token becomes.
+        first_row: u32,
         /// Tokens.
         tokens: u32,
         /// Query heads of a token.
         q_heads: u32,
         /// Key heads of a token.
         kv_heads: u32,
+        /// Width of a head.
+        head_dim: u32,
         /// Rotated elements of a head; even, at least 2.
         rotary_dim: u32,
         /// Elements from the first of a pair to its second; at least 1.
         pair_span: u32,
+    }
+}
+
+hsaco::kernel! {
+    /// Arguments of `kernels/append_kv.hip`, which appends f32 keys and values to a cache of the symbol's data type.
+    /// Strides are in elements.
+    pub struct AppendKvArgs: "append_kv" => [append_kv_f32, append_kv_f16, append_kv_bf16],
+        variable "APPEND_KV_HSACO", max_block 256 {
+        /// Keys `[tokens, kv_heads, head_dim]`.
+        k: KernelPointer,
+        /// Values `[tokens, kv_heads, head_dim]`.
+        v: KernelPointer,
+        /// The cache's keys `[kv_heads, capacity, cache_row_len]`.
+        keys: KernelPointer,
+        /// The cache's values `[kv_heads, capacity, cache_row_len]`.
+        values: KernelPointer,
+        /// From one head of the cache to its next.
+        cache_head_stride: u64,
+        /// From one token of the cache to its next; at least `head_dim`.
+        cache_row_len: u32,
+        /// The token of the cache that the first token becomes.
+        first_row: u32,
+        /// Tokens.
+        tokens: u32,
+        /// Key and value heads of a token.
+        kv_heads: u32,
+        /// Width of a head; at least 1.
+        head_dim: u32,
     }
 }

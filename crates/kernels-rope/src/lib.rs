@@ -14,9 +14,11 @@
 //! - [`HeadsMut`] borrows heads `[tokens, heads, head_dim]` of f32, f16 or bf16, contiguous or strided.
 //! - [`apply_rope`] rotates one tensor, [`apply_position_embeddings`] rotates queries and keys, in place, where they
 //!   live. The result says where that was.
+//! - [`apply_position_embeddings_append`] also appends the rotated keys and the values to a layer of a cache,
+//!   [`AppendKv`]; [`append_kv`] appends keys as they are.
 //!
 //! What this crate does not do: it moves no activations between devices, it does not fall back from one to the other,
-//! and it projects, caches and attends nothing. An error leaves every operand as it was.
+//! it projects and attends nothing, and the cache is its caller's. An error leaves every operand as it was.
 //!
 //! # Example
 //!
@@ -56,6 +58,7 @@
 
 #![deny(unsafe_code)]
 
+mod append;
 mod cpu;
 mod error;
 mod heads;
@@ -71,6 +74,7 @@ use device_mem::{Float, RanOn, View, ViewMut};
 
 use crate::cpu::HostRotation;
 
+pub use append::{AppendKv, KvLayout, append_kv};
 pub use error::RopeError;
 pub use heads::{HeadsMut, Layout};
 pub use hip::apply_position_embeddings_device;
@@ -116,7 +120,34 @@ pub fn apply_position_embeddings<T: Float>(
     k: HeadsMut<'_, T>,
     at: &Positions,
 ) -> Result<RanOn, RopeError> {
-    check_operands(table, &[("q", &q), ("k", &k)], at)?;
+    position_embeddings::<T, T>(table, q, k, None, at)
+}
+
+/// [`apply_position_embeddings`], and in the same pass appends the rotated keys and the values to a layer of a cache,
+/// rounded once to its type. On a HIP device that is one launch as well, and the bits are those of the separate
+/// operations.
+///
+/// # Errors
+/// As [`apply_rope`], [`RopeError::CacheHeads`], [`RopeError::DataLength`] for the values, [`RopeError::CacheFull`], and
+/// on a HIP device [`RopeError::CacheDType`]. Operands and cache are then as they were.
+pub fn apply_position_embeddings_append<T: Float, C: Float>(
+    table: &RopeTable,
+    q: HeadsMut<'_, T>,
+    k: HeadsMut<'_, T>,
+    append: AppendKv<'_, T, C>,
+    at: &Positions,
+) -> Result<RanOn, RopeError> {
+    position_embeddings(table, q, k, Some(append), at)
+}
+
+fn position_embeddings<T: Float, C: Float>(
+    table: &RopeTable,
+    q: HeadsMut<'_, T>,
+    k: HeadsMut<'_, T>,
+    append: Option<AppendKv<'_, T, C>>,
+    at: &Positions,
+) -> Result<RanOn, RopeError> {
+    check_all(table, &q, &k, append.as_ref(), at)?;
     match (host_rotation(table, at), q, k) {
         (
             Some(rotation),
@@ -124,10 +155,24 @@ pub fn apply_position_embeddings<T: Float>(
             HeadsMut { data: ViewMut::Host(k), layout: k_layout },
         ) => {
             cpu::apply_position_embeddings_host(rotation, (q, &q_layout), (k, &k_layout));
+            if let Some(append) = append {
+                cpu::append_kv_host((k, &k_layout), append);
+            }
             Ok(RanOn::Cpu)
         }
-        (_, q, k) => apply_position_embeddings_device(table, q, k, at).map(|()| RanOn::Hip),
+        (_, q, k) => apply_position_embeddings_device(table, q, k, append, at).map(|()| RanOn::Hip),
     }
+}
+
+fn check_all<T: Float, C: Float>(
+    table: &RopeTable,
+    q: &HeadsMut<'_, T>,
+    k: &HeadsMut<'_, T>,
+    append: Option<&AppendKv<'_, T, C>>,
+    at: &Positions,
+) -> Result<(), RopeError> {
+    check_operands(table, &[("q", q), ("k", k)], at)?;
+    append.map_or(Ok(()), |append| append.check(table.device(), &k.layout))
 }
 
 /// Fails unless every operand fits the table and the positions, on one device.

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use device_mem::{Device, DeviceBuffer, Float, MemError, RanOn, Transfers};
 use half::{bf16, f16};
-use kernels_rope::kernels::{POSITION_EMBEDDINGS, ROPE};
+use kernels_rope::kernels::{APPEND_KV, POSITION_EMBEDDINGS, ROPE};
 use kernels_rope::{
     Axes, HeadsMut, InvFreq, Layout, Pairing, Positions, RopeConfig, RopeError, RopeSpec, RopeTable, Scaling,
     apply_position_embeddings, apply_rope,
@@ -140,7 +140,7 @@ fn rope_03_positions_far_beyond_2048() {
 
 #[test]
 fn rope_04_every_declared_kernel_has_a_host_twin() {
-    for set in [&ROPE, &POSITION_EMBEDDINGS] {
+    for set in [&ROPE, &POSITION_EMBEDDINGS, &APPEND_KV] {
         for symbol in set.decl.symbols {
             assert!(host_hip_has(&CString::new(*symbol).unwrap()), "{symbol} is not in host_kernels.cpp");
         }
@@ -271,13 +271,13 @@ fn rope_06_nothing_crosses_the_bus_but_tables_and_positions() {
 
 /// Sources that are not on the way from `self_attention` to the launch: CPU bodies, and what uploads once per model or
 /// once per forward pass.
-const BESIDE_THE_PATH: [&str; 4] = ["cpu.rs", "table.rs", "positions.rs", "kv_cache.rs"];
+const BESIDE_THE_PATH: [&str; 3] = ["cpu.rs", "table.rs", "positions.rs"];
 
 #[test]
 fn rope_06_the_path_names_no_copy_and_no_wait() {
     let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     for (name, call) in [
-        ("attention", "apply_position_embeddings("),
+        ("attention", "apply_position_embeddings_append("),
         ("kernels-rope", "apply_position_embeddings_device("),
         ("kernels-rope", "position_embeddings_gpu_kernel("),
     ] {

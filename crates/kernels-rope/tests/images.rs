@@ -1,9 +1,9 @@
 //! The embedded images: there for every architecture, aligned, and what the declarations say.
 
 use hsaco::{CodeObject, ImageSet, Origin};
-use kernels_rope::kernels::{POSITION_EMBEDDINGS, ROPE};
+use kernels_rope::kernels::{APPEND_KV, POSITION_EMBEDDINGS, ROPE};
 
-const SETS: [ImageSet; 2] = [ROPE, POSITION_EMBEDDINGS];
+const SETS: [ImageSet; 3] = [ROPE, POSITION_EMBEDDINGS, APPEND_KV];
 
 #[test]
 fn rope_04_every_architecture_is_embedded_and_passes_the_load_check() {

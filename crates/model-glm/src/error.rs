@@ -176,12 +176,6 @@ pub enum GlmError {
         /// Tokens before.
         used: u32,
     },
-    /// The forward pass cannot run on this device yet.
-    #[error("the forward pass has no HIP body yet for {}; use --device cpu or --device auto", operations.join(", "))]
-    NoHipBody {
-        /// The operations that have none.
-        operations: &'static [&'static str],
-    },
     /// A layer operation failed.
     #[error("a layer operation failed")]
     Nn(#[from] NnError),

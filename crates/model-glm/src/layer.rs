@@ -1,6 +1,6 @@
 use attention::{Qkv, self_attention};
 use device_mem::{Device, DeviceBuffer};
-use kernels_nn::{Linear, RmsNorm, add, linear, rms_norm, swiglu};
+use kernels_nn::{Linear, RmsNorm, add_rms_norm, linear, swiglu};
 use kernels_rope::{Positions, RopeTable};
 
 use crate::model::Sequence;
@@ -25,7 +25,7 @@ pub(crate) struct Layer {
 /// Buffers that every layer of a forward pass writes anew, for `tokens` tokens.
 #[derive(Debug)]
 pub(crate) struct Scratch {
-    /// `[tokens, hidden]`
+    /// `[tokens, hidden]`: what the next projection takes.
     pub(crate) normed: DeviceBuffer<f32>,
     /// `[tokens, hidden]`
     branch: DeviceBuffer<f32>,
@@ -60,7 +60,8 @@ impl Scratch {
 }
 
 impl Layer {
-    /// `x = x + norm(attention(norm(x)))`, then `x = x + norm(mlp(norm(x)))`, on `x` `[tokens, hidden]` in place.
+    /// `x = x + norm(attention(normed))`, then `x = x + norm(mlp(norm(x)))`, on `x` `[tokens, hidden]` in place.
+    /// `scratch.normed` is `x` after this layer's input norm before, and after `next_norm` behind.
     #[expect(clippy::too_many_arguments, reason = "the state of a forward pass, which has no other home")]
     pub(crate) fn forward(
         &self,
@@ -70,10 +71,10 @@ impl Layer {
         batch: &mut [Sequence<'_>],
         positions: &[Positions],
         rope: &RopeTable,
+        next_norm: &RmsNorm,
         observed: &mut ObservedLayer<'_, '_>,
     ) -> Result<(), GlmError> {
         let hidden = self.out.out_features();
-        rms_norm(x.as_view(), &self.input_norm, scratch.normed.as_view_mut()?)?;
         linear(scratch.normed.as_view(), &self.q, scratch.q.as_view_mut()?)?;
         linear(scratch.normed.as_view(), &self.k, scratch.k.as_view_mut()?)?;
         linear(scratch.normed.as_view(), &self.v, scratch.v.as_view_mut()?)?;
@@ -82,15 +83,14 @@ impl Layer {
         observed.heads("q_post", "k_post", &scratch.q, &scratch.k)?;
         linear(scratch.attended.as_view(), &self.out, scratch.branch.as_view_mut()?)?;
         observed.rows("attn_out", &scratch.branch, hidden)?;
-        self.add_branch(x, scratch, self.post_attention_norm.as_ref())?;
+        add_branch(x, scratch, self.post_attention_norm.as_ref(), &self.mlp_norm)?;
 
-        rms_norm(x.as_view(), &self.mlp_norm, scratch.normed.as_view_mut()?)?;
         linear(scratch.normed.as_view(), &self.gate_up, scratch.gate_up.as_view_mut()?)?;
         let intermediate = self.down.in_features();
         swiglu(scratch.gate_up.as_view(), intermediate, scratch.activated.as_view_mut()?)?;
         linear(scratch.activated.as_view(), &self.down, scratch.branch.as_view_mut()?)?;
         observed.rows("mlp_out", &scratch.branch, hidden)?;
-        self.add_branch(x, scratch, self.post_mlp_norm.as_ref())?;
+        add_branch(x, scratch, self.post_mlp_norm.as_ref(), next_norm)?;
         observed.rows("out", x, hidden)
     }
 
@@ -121,22 +121,16 @@ impl Layer {
         }
         Ok(())
     }
+}
 
-    fn add_branch(
-        &self,
-        x: &mut DeviceBuffer<f32>,
-        scratch: &mut Scratch,
-        norm: Option<&RmsNorm>,
-    ) -> Result<(), GlmError> {
-        let Scratch { normed, branch, .. } = scratch;
-        let added = match norm {
-            Some(norm) => {
-                rms_norm(branch.as_view(), norm, normed.as_view_mut()?)?;
-                normed.as_view()
-            }
-            None => branch.as_view(),
-        };
-        add(x.as_view_mut()?, added)?;
-        Ok(())
-    }
+/// `x = x + branch_norm(branch)`, then `normed = norm(x)`.
+fn add_branch(
+    x: &mut DeviceBuffer<f32>,
+    scratch: &mut Scratch,
+    branch_norm: Option<&RmsNorm>,
+    norm: &RmsNorm,
+) -> Result<(), GlmError> {
+    let Scratch { normed, branch, .. } = scratch;
+    add_rms_norm(x.as_view_mut()?, branch.as_view(), branch_norm, norm, normed.as_view_mut()?)?;
+    Ok(())
 }

@@ -12,9 +12,11 @@
 //!   several sequences packed without padding.
 //! - [`Tokenizer`], [`Detokenizer`] and [`ChatTemplate`] turn text into ids and back.
 //!
+//! A forward pass runs where the model was loaded. On a HIP device it uploads the ids and each sequence's positions,
+//! launches 11 kernels per layer, and downloads nothing until the logits are asked for.
+//!
 //! What this crate does not do: it names no kernel, grid or pointer, downloads nothing, and does not run mixtures of
-//! experts, latent attention or vision towers. The forward pass has no HIP bodies yet: a HIP device is refused by
-//! [`GlmModel::load`], never replaced by the CPU in silence.
+//! experts, latent attention or vision towers. It never replaces a device by another.
 //!
 //! # Example
 //!

@@ -2,7 +2,7 @@ use std::fmt;
 
 use attention::{AttentionShape, KvCache, KvDType};
 use device_mem::{DType, Device, DeviceBuffer, RanOn};
-use kernels_nn::{Embedding, Linear, RmsNorm, embed, linear, rms_norm};
+use kernels_nn::{Embedding, Linear, NnError, RmsNorm, embed, linear, rms_norm};
 use kernels_rope::{Positions, RopeTable};
 
 use crate::layer::{Layer, Scratch};
@@ -42,9 +42,6 @@ impl fmt::Debug for LoadOptions<'_> {
 
 /// The most positions that a model prepares for unasked, in tokens.
 pub const DEFAULT_CONTEXT: u32 = 131_072;
-
-/// The operations of the forward pass that have no HIP body.
-const NO_HIP_BODY: &[&str] = &["attend"];
 
 /// A loaded model on one device.
 #[derive(Debug)]
@@ -88,19 +85,18 @@ impl GlmModel {
     /// Loads the weights onto `device` and builds the rotary table.
     ///
     /// # Errors
-    /// [`GlmError::NoHipBody`] on a HIP device; [`GlmError::MissingTensor`], [`GlmError::Shape`],
-    /// [`GlmError::TensorDType`] when weights and config do not fit; [`GlmError::NotFinite`] when asked to check; what
-    /// memory or the device reports.
+    /// [`GlmError::MissingTensor`], [`GlmError::Shape`], [`GlmError::TensorDType`] when weights and config do not fit;
+    /// [`GlmError::NotFinite`] when asked to check; [`GlmError::Attention`] when the device cannot run attention of these
+    /// heads; what memory or the device reports.
     pub fn load(
         config: GlmConfig,
         weights: &GlmWeights,
         device: &Device,
         options: LoadOptions<'_>,
     ) -> Result<GlmModel, GlmError> {
-        if let Device::Hip(_) = device {
-            return Err(GlmError::NoHipBody { operations: NO_HIP_BODY });
-        }
         let shape = AttentionShape::new(config.q_heads, config.kv_heads, config.head_dim)?;
+        // An empty cache: a device that cannot attend is told before any weight is moved to it.
+        KvCache::new(device, 0, shape, 0, KvDType::default())?;
         let context = options.context.unwrap_or_else(|| config.max_positions.min(DEFAULT_CONTEXT));
         let rope = RopeTable::new(&config.rope, context, device)?;
         let mut loader = Loader::new(&config, weights, device, options);
@@ -180,7 +176,7 @@ impl GlmModel {
         observed: &mut Observed<'_>,
     ) -> Result<Logits, GlmError> {
         let positions = self.positions(batch)?;
-        let tokens: Vec<TokenId> = batch.iter().flat_map(|sequence| sequence.tokens).copied().collect();
+        let tokens = self.tokens(batch)?;
         let hidden = self.config.hidden_size;
         let ids = DeviceBuffer::from_host_vec(&self.device, tokens)?;
         let mut x = DeviceBuffer::zeroed(&self.device, ids.len() * hidden)?;
@@ -192,11 +188,15 @@ impl GlmModel {
         }
 
         let mut scratch = Scratch::new(&self.config, &self.device, ids.len())?;
-        for (index, layer) in self.layers.iter().enumerate() {
+        // Each layer norms what the next one takes; the last one, what the output takes.
+        let norms = self.layers.iter().map(|layer| &layer.input_norm).chain([&self.final_norm]);
+        let first_norm = norms.clone().next().unwrap_or(&self.final_norm);
+        rms_norm(x.as_view(), first_norm, scratch.normed.as_view_mut()?)?;
+        for (index, (layer, next_norm)) in self.layers.iter().zip(norms.skip(1)).enumerate() {
             let mut observed = observed.layer(index, self.shape);
-            layer.forward(index, &mut x, &mut scratch, batch, &positions, &self.rope, &mut observed)?;
+            let rope = &self.rope;
+            layer.forward(index, &mut x, &mut scratch, batch, &positions, rope, next_norm, &mut observed)?;
         }
-        rms_norm(x.as_view(), &self.final_norm, scratch.normed.as_view_mut()?)?;
         observed.rows("final_norm", hidden, &scratch.normed)?;
         let logits = self.logits(&scratch.normed, batch, rows)?;
         for (sequence, at) in batch.iter_mut().zip(&positions) {
@@ -211,6 +211,16 @@ impl GlmModel {
             return Err(GlmError::NoTokens);
         }
         batch.iter().map(|sequence| self.positions_of(sequence)).collect()
+    }
+
+    /// All tokens, checked against the vocabulary before anything runs: a kernel could not refuse one.
+    fn tokens(&self, batch: &[Sequence<'_>]) -> Result<Vec<TokenId>, GlmError> {
+        let tokens: Vec<TokenId> = batch.iter().flat_map(|sequence| sequence.tokens).copied().collect();
+        let vocab = self.config.vocab_size;
+        match tokens.iter().position(|&id| id as usize >= vocab) {
+            Some(index) => Err(NnError::TokenId { id: tokens[index], index, vocab }.into()),
+            None => Ok(tokens),
+        }
     }
 
     fn positions_of(&self, sequence: &Sequence<'_>) -> Result<Positions, GlmError> {

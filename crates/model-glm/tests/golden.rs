@@ -1,4 +1,5 @@
-//! The golden checkpoints: transformers' outputs and an independent f64 reference.
+//! The golden checkpoints: transformers' outputs and an independent f64 reference, on the CPU and on every device that
+//! `PARITY_DEVICES` lists: by default the kernels' sources compiled for the host, and the images executed by the emulator.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -21,6 +22,25 @@ const CHECKPOINTS: [(&str, &str); 3] = [("glm4", "glm4"), ("glm", "glm"), ("chat
 /// Of f32 arithmetic against the f64 logits, which lie within 11; the notes of the golden data derive it.
 const LOGITS: f64 = 1e-4;
 
+/// The CPU, and the devices under test.
+fn devices() -> Vec<Device> {
+    [vec![Device::Cpu], parity::devices().unwrap()].concat()
+}
+
+/// Each checkpoint, with the one whose outputs it must give, on each device.
+fn cases() -> Vec<(Device, &'static str, &'static str)> {
+    let on_each =
+        |device: Device| CHECKPOINTS.map(|(checkpoint, outputs)| (device.clone(), checkpoint, outputs));
+    devices().into_iter().flat_map(on_each).collect()
+}
+
+fn ran_on(device: &Device) -> RanOn {
+    match device {
+        Device::Cpu => RanOn::Cpu,
+        Device::Hip(_) => RanOn::Hip,
+    }
+}
+
 fn folder(checkpoint: &str) -> PathBuf {
     golden_dir().join(checkpoint)
 }
@@ -29,16 +49,18 @@ fn golden(outputs: &str) -> Golden {
     Golden::open(&format!("{outputs}/golden.safetensors")).unwrap()
 }
 
-fn model(checkpoint: &str, config: &str, dtype: Option<DType>) -> GlmModel {
+fn model(device: &Device, checkpoint: &str, config: &str, dtype: Option<DType>) -> GlmModel {
     let text = std::fs::read_to_string(folder(checkpoint).join(config)).unwrap();
-    model_of(checkpoint, &text, dtype)
+    model_of(device, checkpoint, &text, dtype)
 }
 
-fn model_of(checkpoint: &str, config: &str, dtype: Option<DType>) -> GlmModel {
+fn model_of(device: &Device, checkpoint: &str, config: &str, dtype: Option<DType>) -> GlmModel {
     let config = GlmConfig::from_json(config).unwrap();
     let weights = GlmWeights::open(&folder(checkpoint)).unwrap();
     let options = LoadOptions { dtype, context: Some(131_200), check_finite: true, ..LoadOptions::default() };
-    GlmModel::load(config, &weights, &Device::Cpu, options).unwrap()
+    let model = GlmModel::load(config, &weights, device, options).unwrap();
+    assert_eq!(model.ran_on(), ran_on(device));
+    model
 }
 
 fn ids(golden: &Golden, name: &str) -> Vec<u32> {
@@ -59,17 +81,16 @@ fn near<E: parity::Number>(what: &str, expected: &[E], found: &[f32], bound: f64
 
 #[test]
 fn logits_of_every_prompt_match_f64_for_both_config_styles() {
-    for (checkpoint, outputs) in CHECKPOINTS {
+    for (device, checkpoint, outputs) in cases() {
         let golden = golden(outputs);
         let configs: &[&str] =
             if checkpoint == outputs { &["config.json", "config.legacy.json"] } else { &["config.json"] };
         for config in configs {
-            let model = model(checkpoint, config, None);
-            assert_eq!(model.ran_on(), RanOn::Cpu);
+            let model = model(&device, checkpoint, config, None);
             for prompt in ["p0", "p1", "p2"] {
                 let found = all_logits(&model, &ids(&golden, &format!("{prompt}.input_ids")), 0);
                 let expected = golden.f64(&format!("{prompt}.logits_f64")).unwrap();
-                near(&format!("{checkpoint} {config} {prompt}"), &expected, &found, LOGITS);
+                near(&format!("{checkpoint} {config} {prompt} on {device}"), &expected, &found, LOGITS);
             }
         }
     }
@@ -77,8 +98,8 @@ fn logits_of_every_prompt_match_f64_for_both_config_styles() {
 
 #[test]
 fn layers_match_and_rotated_heads_match_closely() {
-    for (checkpoint, outputs) in CHECKPOINTS {
-        let (golden, model) = (golden(outputs), model(checkpoint, "config.json", None));
+    for (device, checkpoint, outputs) in cases() {
+        let (golden, model) = (golden(outputs), model(&device, checkpoint, "config.json", None));
         let mut shown = Shown::default();
         let tokens = ids(&golden, "p1.input_ids");
         let mut cache = model.new_cache(64, KvDType::F32).unwrap();
@@ -96,7 +117,7 @@ fn layers_match_and_rotated_heads_match_closely() {
             let largest =
                 expected.iter().fold(1.0, |largest: f64, &value| largest.max(f64::from(value.abs())));
             let bound = share * largest;
-            near(&format!("{checkpoint} {name}"), &expected, found, bound);
+            near(&format!("{checkpoint} {name} on {device}"), &expected, found, bound);
         }
     }
 }
@@ -106,13 +127,16 @@ fn rotating_the_golden_heads_gives_the_golden_rotation() {
     for outputs in ["glm4", "glm"] {
         let golden = golden(outputs);
         let config = GlmConfig::open(&folder(outputs)).unwrap();
-        let table = RopeTable::new(&config.rope, 16, &Device::Cpu).unwrap();
-        for (layer, side) in (0..config.layers).flat_map(|layer| [(layer, "q"), (layer, "k")]) {
+        let heads = || (0..config.layers).flat_map(|layer| [(layer, "q"), (layer, "k")]);
+        for (device, (layer, side)) in
+            devices().into_iter().flat_map(|device| heads().map(move |head| (device.clone(), head)))
+        {
+            let table = RopeTable::new(&config.rope, 16, &device).unwrap();
             let name = format!("p1.layer{layer}.{side}");
             let shape = golden.shape(&format!("{name}_pre")).unwrap();
             let [heads, tokens, head_dim] = [0, 1, 2].map(|axis| u32::try_from(shape[axis]).unwrap());
             let before = golden.f32(&format!("{name}_pre")).unwrap();
-            let mut x = DeviceBuffer::from_host_vec(&Device::Cpu, before).unwrap();
+            let mut x = DeviceBuffer::from_host_vec(&device, before).unwrap();
             // [heads, tokens, head_dim] is a strided view of tokens and heads.
             let (token_stride, head_stride) = (u64::from(head_dim), u64::from(tokens * head_dim));
             let layout = Layout { tokens, heads, head_dim, token_stride, head_stride };
@@ -125,8 +149,8 @@ fn rotating_the_golden_heads_gives_the_golden_rotation() {
 
 #[test]
 fn greedy_continuations_through_the_cache_are_equal() {
-    for (checkpoint, outputs) in CHECKPOINTS {
-        let (golden, model) = (golden(outputs), model(checkpoint, "config.json", None));
+    for (device, checkpoint, outputs) in cases() {
+        let (golden, model) = (golden(outputs), model(&device, checkpoint, "config.json", None));
         for prompt in ["p0", "p1", "p2"] {
             let tokens = ids(&golden, &format!("{prompt}.input_ids"));
             let mut cache = model.new_cache(64, KvDType::F32).unwrap();
@@ -139,15 +163,16 @@ fn greedy_continuations_through_the_cache_are_equal() {
             })
             .unwrap();
             assert_eq!(answer.tokens, ids(&golden, &format!("{prompt}.greedy")), "{checkpoint} {prompt}");
-            assert_eq!((seen, answer.stop_reason), (answer.tokens, StopReason::MaxTokens));
+            assert_eq!((answer.ran_on, answer.stop_reason), (ran_on(&device), StopReason::MaxTokens));
+            assert_eq!(seen, answer.tokens);
         }
     }
 }
 
 #[test]
 fn a_packed_batch_equals_a_padded_one() {
-    for (checkpoint, outputs) in CHECKPOINTS {
-        let (golden, model) = (golden(outputs), model(checkpoint, "config.json", None));
+    for (device, checkpoint, outputs) in cases() {
+        let (golden, model) = (golden(outputs), model(&device, checkpoint, "config.json", None));
         let (first, second) = (ids(&golden, "p0.input_ids"), ids(&golden, "p1.input_ids"));
         let mut caches =
             [model.new_cache(64, KvDType::F32).unwrap(), model.new_cache(64, KvDType::F32).unwrap()];
@@ -170,8 +195,8 @@ fn a_packed_batch_equals_a_padded_one() {
 
 #[test]
 fn shifted_positions_match() {
-    for (checkpoint, outputs) in CHECKPOINTS {
-        let (golden, model) = (golden(outputs), model(checkpoint, "config.json", None));
+    for (device, checkpoint, outputs) in cases() {
+        let (golden, model) = (golden(outputs), model(&device, checkpoint, "config.json", None));
         let tokens = ids(&golden, "p1.input_ids");
         // Far out the reference's own f32 angles are the larger error, so f64 is the truth there as well.
         for (offset, bound) in [(4096, LOGITS), (131_072, 2e-2)] {
@@ -189,19 +214,22 @@ fn yarn_matches() {
     let yarn = std::fs::read_to_string(folder("glm4").join("yarn.rope_parameters.json")).unwrap();
     let mut config: serde_json::Value = serde_json::from_str(&text).unwrap();
     config["rope_parameters"] = serde_json::from_str(&yarn).unwrap();
-    let (golden, model) = (golden("glm4"), model_of("glm4", &config.to_string(), None));
-    let found = all_logits(&model, &ids(&golden, "p1.input_ids"), 0);
-    near("yarn", &golden.f64("yarn.logits_f64").unwrap(), &found, LOGITS);
+    let golden = golden("glm4");
+    for device in devices() {
+        let model = model_of(&device, "glm4", &config.to_string(), None);
+        let found = all_logits(&model, &ids(&golden, "p1.input_ids"), 0);
+        near(&format!("yarn on {device}"), &golden.f64("yarn.logits_f64").unwrap(), &found, LOGITS);
+    }
 }
 
 #[test]
 fn sixteen_bit_weights_and_caches_come_near() {
-    for (checkpoint, outputs) in CHECKPOINTS {
+    for (device, checkpoint, outputs) in cases() {
         let golden = golden(outputs);
         let tokens = ids(&golden, "p1.input_ids");
         let exact = golden.f64("p1.logits_f64").unwrap();
         // The weights are exact in bf16, so only the narrow cache rounds.
-        let model = model(checkpoint, "config.json", Some(DType::BF16));
+        let model = model(&device, checkpoint, "config.json", Some(DType::BF16));
         near(checkpoint, &exact, &all_logits(&model, &tokens, 0), LOGITS);
         let mut cache = model.new_cache(64, KvDType::BF16).unwrap();
         let sequence = Sequence { tokens: &tokens, cache: &mut cache, position_offset: 0 };
@@ -216,15 +244,18 @@ fn sixteen_bit_weights_and_caches_come_near() {
 
 #[test]
 fn a_prefill_in_pieces_is_one_prefill() {
-    let (golden, model) = (golden("glm4"), model("glm4", "config.json", None));
+    let golden = golden("glm4");
     let tokens = ids(&golden, "p2.input_ids");
-    let whole = all_logits(&model, &tokens, 0);
-    let mut cache = model.new_cache(64, KvDType::F32).unwrap();
-    let mut last = Vec::new();
-    for piece in tokens.chunks(7) {
-        last = model.forward(piece, &mut cache).unwrap().to_host_vec().unwrap();
+    for device in devices() {
+        let model = model(&device, "glm4", "config.json", None);
+        let whole = all_logits(&model, &tokens, 0);
+        let mut cache = model.new_cache(64, KvDType::F32).unwrap();
+        let mut last = Vec::new();
+        for piece in tokens.chunks(7) {
+            last = model.forward(piece, &mut cache).unwrap().to_host_vec().unwrap();
+        }
+        assert_eq!(last, whole[whole.len() - 256..], "{device}");
     }
-    assert_eq!(last, whole[whole.len() - 256..]);
 }
 
 #[derive(Default)]

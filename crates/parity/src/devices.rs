@@ -1,6 +1,8 @@
 use std::env;
+use std::sync::OnceLock;
 
 use device_mem::{Device, DeviceChoice, MemError};
+use hip_emu::{Checks, Options};
 use thiserror::Error;
 
 use crate::host_hip::host_hip;
@@ -10,6 +12,8 @@ pub const PARITY_DEVICES: &str = "PARITY_DEVICES";
 
 /// What runs where nothing is asked for.
 const DEFAULT: &str = "host,emu";
+/// Names what the emulated card looks for; whatever it can if not set.
+const CHECKS: &str = "HIP_EMU_CHECK";
 
 /// Why the devices that were asked for cannot be had. A test fails on it: nothing is skipped.
 #[derive(Debug, Error)]
@@ -33,8 +37,8 @@ pub enum DevicesError {
 }
 
 /// The devices that parity tests run on: those that [`PARITY_DEVICES`] lists, else `host`, the kernels compiled for the
-/// host behind [`host_hip`], and `emu`, the card's own images executed by [`hip_emu`]. There is at least one, and none
-/// is the CPU body.
+/// host behind [`host_hip`], and `emu`, the card's own images executed by [`hip_emu`], which checks them for races, missing
+/// waits and uses of what was never written. There is at least one, and none is the CPU body.
 ///
 /// # Errors
 /// [`DevicesError`].
@@ -49,13 +53,28 @@ fn parse(list: &str) -> Result<Vec<Device>, DevicesError> {
 fn open(name: &str) -> Result<Device, DevicesError> {
     let opened = match name {
         "host" => Device::from_api(host_hip(), 0),
-        "emu" => Device::from_api(hip_emu::api(), 0),
+        "emu" => {
+            check_kernels();
+            Device::from_api(hip_emu::api(), 0)
+        }
         _ => match name.parse() {
             Ok(choice @ DeviceChoice::Hip { .. }) => Device::open(choice).map(|opened| opened.device),
             _ => return Err(DevicesError::Unknown { found: name.to_owned() }),
         },
     };
     opened.map_err(|source| DevicesError::Open { name: name.to_owned(), source: Box::new(source) })
+}
+
+/// Lets the emulated card check what it runs. What of the environment cannot be read, the card tells when it is opened.
+fn check_kernels() {
+    static CONFIGURED: OnceLock<()> = OnceLock::new();
+    CONFIGURED.get_or_init(|| {
+        if let (None, Ok(mut options)) = (env::var_os(CHECKS), Options::from_env()) {
+            options.checks = Checks::ALL;
+            // A card that this process has made before keeps its own checks.
+            let _ = hip_emu::configure(options);
+        }
+    });
 }
 
 #[cfg(test)]
@@ -67,6 +86,13 @@ mod tests {
         let devices = parse(DEFAULT).unwrap();
         let names: Vec<String> = devices.iter().map(|device| format!("{device:?}")).collect();
         assert!(names.iter().any(|name| name.contains("hip-emu gfx1100")), "{names:?}");
+    }
+
+    #[test]
+    fn the_emulated_card_checks_what_it_runs() {
+        parse("emu").unwrap();
+        assert_eq!(hip_emu::configuration().checks, Checks::ALL);
+        assert_eq!(hip_emu::configure(Options::default()), Err(hip_emu::ConfigureError));
     }
 
     #[test]

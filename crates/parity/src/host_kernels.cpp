@@ -1,6 +1,9 @@
 // The kernels' sources as host functions, by the symbols that the images have.
 #include "rope.hip"
 #include "position_embeddings.hip"
+#include "append_kv.hip"
+
+#include "attention.hip"
 
 #include "add.hip"
 #include "add_rms_norm.hip"
@@ -28,6 +31,17 @@ const Entry ENTRIES[] = {
     ENTRY(position_embeddings_f32),
     ENTRY(position_embeddings_f16),
     ENTRY(position_embeddings_bf16),
+    ENTRY(position_embeddings_f32_f16),
+    ENTRY(position_embeddings_f32_bf16),
+    ENTRY(append_kv_f32),
+    ENTRY(append_kv_f16),
+    ENTRY(append_kv_bf16),
+    ENTRY_WITH_BARRIERS(attend_f32),
+    ENTRY_WITH_BARRIERS(attend_f16),
+    ENTRY_WITH_BARRIERS(attend_bf16),
+    ENTRY_WITH_BARRIERS(attend_split_f32),
+    ENTRY_WITH_BARRIERS(attend_split_f16),
+    ENTRY_WITH_BARRIERS(attend_split_bf16),
     ENTRY(embed_f32),
     ENTRY(embed_f16),
     ENTRY(embed_bf16),

@@ -1,14 +1,15 @@
 //! The cache's length advances when every layer has done its part, and never else.
 
 use attention::{AttentionError, KvCache, KvDType, attend};
-use device_mem::{DType, Device, View, ViewMut};
+use device_mem::{DType, Device, View};
 use parity::{Tolerance, compare};
 
-use crate::common::{Pass, cache, shape};
+use crate::common::{Pass, cache, devices, gpus, on, shape};
 
 fn append(cache: &mut KvCache, layer: usize, pass: &Pass) {
-    let mut layer = cache.layer(layer).unwrap();
-    layer.append(View::Host(&pass.k), View::Host(&pass.v), pass.tokens).unwrap();
+    let device = cache.device().clone();
+    let (k, v) = (on(&device, &pass.k), on(&device, &pass.v));
+    cache.layer(layer).unwrap().append(k.as_view(), v.as_view(), pass.tokens).unwrap();
 }
 
 #[test]
@@ -36,57 +37,92 @@ fn types_read_and_print() {
 }
 
 #[test]
+fn all_memory_is_taken_when_a_cache_is_made() {
+    for device in gpus() {
+        let before = device.transfers();
+        let mut cache = KvCache::new(&device, 3, shape(4, 2, 60), 600, KvDType::F16).unwrap();
+        // Rows of 60 elements are 64 wide.
+        assert_eq!(cache.bytes(), 2 * 3 * 600 * 2 * 64 * 2);
+        let made = device.transfers();
+        assert_eq!(
+            made.allocations - before.allocations,
+            2 * 3 + 2,
+            "K and V of each layer, and two for chunks"
+        );
+        assert_eq!((made.uploads, made.downloads), (before.uploads, before.downloads));
+        let pass = Pass::new(1, shape(4, 2, 60), 300, 1.0);
+        for layer in 0..3 {
+            append(&mut cache, layer, &pass);
+        }
+        cache.commit(300).unwrap();
+        drop(cache);
+        let short = KvCache::new(&device, 1, shape(4, 2, 60), 256, KvDType::F16).unwrap();
+        assert_eq!(device.transfers().drop_errors, 0);
+        assert_eq!(short.capacity(), 256);
+    }
+}
+
+#[test]
 fn a_pass_that_fails_between_layers_can_be_repeated() {
     let shape = shape(4, 2, 16);
     let whole = Pass::new(1, shape, 40, 4.0);
     let (prompt, next) = (whole.tokens(0, 38), whole.tokens(38, 40));
-    let mut cache = KvCache::new(&Device::Cpu, 2, shape, 64, KvDType::BF16).unwrap();
-    append(&mut cache, 0, &prompt);
-    append(&mut cache, 1, &prompt);
-    cache.commit(38).unwrap();
+    for device in devices() {
+        let mut cache = KvCache::new(&device, 2, shape, 64, KvDType::BF16).unwrap();
+        append(&mut cache, 0, &prompt);
+        append(&mut cache, 1, &prompt);
+        cache.commit(38).unwrap();
 
-    // Another pass reaches layer 0 only.
-    append(&mut cache, 0, &Pass::new(99, shape, 7, 4.0));
-    let error = cache.commit(7).unwrap_err();
-    assert!(matches!(error, AttentionError::Uncommitted { layer: 1, expected: 7, found: 0 }), "{error}");
-    assert_eq!(cache.len(), 38);
+        // Another pass reaches layer 0 only.
+        append(&mut cache, 0, &Pass::new(99, shape, 7, 4.0));
+        let error = cache.commit(7).unwrap_err();
+        assert!(matches!(error, AttentionError::Uncommitted { layer: 1, expected: 7, found: 0 }), "{error}");
+        assert_eq!(cache.len(), 38);
 
-    for index in 0..2 {
-        let mut layer = cache.layer(index).unwrap();
-        assert_eq!(layer.len(), 38);
-        layer.append(View::Host(&next.k), View::Host(&next.v), 2).unwrap();
-        let mut out = vec![0.0; next.q.len()];
-        attend(View::Host(&next.q), 2, &layer, ViewMut::Host(&mut out)).unwrap();
-        compare(&whole.run_alone(KvDType::BF16)[38 * 64..], &out, Tolerance::Bits).unwrap();
+        let (q, k, v) = (on(&device, &next.q), on(&device, &next.k), on(&device, &next.v));
+        let expected = whole.run_alone(&device, KvDType::BF16);
+        for index in 0..2 {
+            let mut layer = cache.layer(index).unwrap();
+            assert_eq!(layer.len(), 38);
+            layer.append(k.as_view(), v.as_view(), 2).unwrap();
+            let mut out = on(&device, &vec![0.0; next.q.len()]);
+            attend(q.as_view(), 2, &mut layer, out.as_view_mut().unwrap()).unwrap();
+            compare(&expected[38 * 64..], &out.to_host_vec().unwrap(), Tolerance::Bits).unwrap();
+        }
+        cache.commit(2).unwrap();
+        assert_eq!(cache.len(), 40);
+        assert!(matches!(
+            cache.commit(2),
+            Err(AttentionError::Uncommitted { layer: 0, expected: 2, found: 0 })
+        ));
     }
-    cache.commit(2).unwrap();
-    assert_eq!(cache.len(), 40);
-    assert!(matches!(cache.commit(2), Err(AttentionError::Uncommitted { layer: 0, expected: 2, found: 0 })));
 }
 
 #[test]
 fn truncation_goes_back_and_only_back() {
     let pass = Pass::new(2, shape(2, 1, 16), 50, 4.0);
-    let whole = pass.run_alone(KvDType::F32);
-    let mut cache = cache(pass.shape, 50, KvDType::F32);
-    pass.run(&mut cache);
-    cache.truncate(20).unwrap();
-    assert_eq!(cache.len(), 20);
-    compare(&whole[20 * 32..], &pass.tokens(20, 50).run(&mut cache), Tolerance::Bits).unwrap();
+    for device in devices() {
+        let whole = pass.run_alone(&device, KvDType::F32);
+        let mut cache = cache(&device, pass.shape, 50, KvDType::F32);
+        pass.run(&mut cache);
+        cache.truncate(20).unwrap();
+        assert_eq!(cache.len(), 20);
+        compare(&whole[20 * 32..], &pass.tokens(20, 50).run(&mut cache), Tolerance::Bits).unwrap();
 
-    let error = cache.truncate(51).unwrap_err();
-    assert!(matches!(error, AttentionError::Truncate { len: 50, asked: 51 }), "{error}");
-    assert_eq!(cache.len(), 50);
-    cache.truncate(50).unwrap();
-    cache.clear();
-    assert!(cache.is_empty());
-    compare(&whole, &pass.run(&mut cache), Tolerance::Bits).unwrap();
+        let error = cache.truncate(51).unwrap_err();
+        assert!(matches!(error, AttentionError::Truncate { len: 50, asked: 51 }), "{error}");
+        assert_eq!(cache.len(), 50);
+        cache.truncate(50).unwrap();
+        cache.clear();
+        assert!(cache.is_empty());
+        compare(&whole, &pass.run(&mut cache), Tolerance::Bits).unwrap();
+    }
 }
 
 #[test]
 fn truncation_forgets_what_was_not_committed() {
     let pass = Pass::new(3, shape(2, 1, 16), 5, 1.0);
-    let mut cache = cache(pass.shape, 20, KvDType::F32);
+    let mut cache = cache(&Device::Cpu, pass.shape, 20, KvDType::F32);
     append(&mut cache, 0, &pass);
     cache.truncate(0).unwrap();
     assert!(matches!(cache.commit(5), Err(AttentionError::Uncommitted { found: 0, .. })));
@@ -95,7 +131,7 @@ fn truncation_forgets_what_was_not_committed() {
 #[test]
 fn a_full_cache_refuses_and_keeps_what_it_has() {
     let pass = Pass::new(4, shape(2, 1, 16), 10, 4.0);
-    let mut cache = cache(pass.shape, 10, KvDType::F32);
+    let mut cache = cache(&Device::Cpu, pass.shape, 10, KvDType::F32);
     pass.tokens(0, 8).run(&mut cache);
     let more = pass.tokens(7, 10);
     let refused = |cache: &mut KvCache, tokens: u32, k: &[f32]| {
@@ -109,14 +145,16 @@ fn a_full_cache_refuses_and_keeps_what_it_has() {
     assert!(matches!(cache.commit(3), Err(AttentionError::Capacity { .. })));
 
     assert_eq!(cache.len(), 8);
-    let whole = pass.run_alone(KvDType::F32);
+    let whole = pass.run_alone(&Device::Cpu, KvDType::F32);
     compare(&whole[8 * 32..], &pass.tokens(8, 10).run(&mut cache), Tolerance::Bits).unwrap();
 }
 
 #[test]
 fn no_tokens_are_a_pass_too() {
     let shape = shape(2, 1, 16);
-    let mut cache = cache(shape, 0, KvDType::F32);
-    assert!(Pass::new(5, shape, 0, 1.0).run(&mut cache).is_empty());
-    assert_eq!((cache.len(), cache.bytes()), (0, 0));
+    for device in devices() {
+        let mut cache = cache(&device, shape, 0, KvDType::F32);
+        assert!(Pass::new(5, shape, 0, 1.0).run(&mut cache).is_empty());
+        assert_eq!((cache.len(), cache.bytes()), (0, 0));
+    }
 }

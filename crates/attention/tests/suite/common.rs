@@ -1,7 +1,7 @@
-//! What the tests share: seeded passes, calls, and attention in f64 with its derived bounds.
+//! What the tests share: devices, seeded passes, calls, and attention in f64 with its derived bounds.
 
-use attention::{AttentionShape, KvCache, KvDType, attend};
-use device_mem::{Device, Float, RanOn, View, ViewMut};
+use attention::{AttentionError, AttentionShape, KvCache, KvDType, attend};
+use device_mem::{Device, DeviceBuffer, Element, Float, RanOn};
 use half::{bf16, f16};
 use parity::uniform;
 
@@ -10,12 +10,41 @@ pub(crate) const KV_TYPES: [KvDType; 3] = [KvDType::F32, KvDType::F16, KvDType::
 /// Unit roundoff of f32.
 const U: f64 = 1.0 / (1 << 24) as f64;
 
+/// The devices under test; none is the CPU.
+pub(crate) fn gpus() -> Vec<Device> {
+    parity::devices().unwrap()
+}
+
+/// The CPU, and the devices under test.
+pub(crate) fn devices() -> Vec<Device> {
+    [vec![Device::Cpu], gpus()].concat()
+}
+
+pub(crate) fn on<T: Element>(device: &Device, values: &[T]) -> DeviceBuffer<T> {
+    DeviceBuffer::from_host_vec(device, values.to_vec()).unwrap()
+}
+
+/// Runs an operation, and asserts that on a HIP device it is `launches` launches and nothing else.
+pub(crate) fn counted(device: &Device, launches: u64, run: impl FnOnce() -> Result<RanOn, AttentionError>) {
+    let before = device.transfers();
+    let ran_on = run().unwrap();
+    let mut expected = before;
+    match device {
+        Device::Cpu => assert_eq!(ran_on, RanOn::Cpu),
+        Device::Hip(_) => {
+            assert_eq!(ran_on, RanOn::Hip);
+            expected.launches += launches;
+        }
+    }
+    assert_eq!(device.transfers(), expected, "no copy, no allocation, no wait");
+}
+
 pub(crate) fn shape(q_heads: u32, kv_heads: u32, head_dim: u32) -> AttentionShape {
     AttentionShape::new(q_heads, kv_heads, head_dim).unwrap()
 }
 
-pub(crate) fn cache(shape: AttentionShape, capacity: u32, dtype: KvDType) -> KvCache {
-    KvCache::new(&Device::Cpu, 1, shape, capacity, dtype).unwrap()
+pub(crate) fn cache(device: &Device, shape: AttentionShape, capacity: u32, dtype: KvDType) -> KvCache {
+    KvCache::new(device, 1, shape, capacity, dtype).unwrap()
 }
 
 /// `q` `[tokens, q_heads, head_dim]`, `k` and `v` `[tokens, kv_heads, head_dim]`.
@@ -49,35 +78,63 @@ impl Pass {
         Pass { tokens: to - from, q, k, v, ..*self }
     }
 
-    /// Appends, attends and commits.
+    /// Appends, attends and commits, on the cache's device.
     pub(crate) fn run(&self, cache: &mut KvCache) -> Vec<f32> {
-        let mut out = vec![f32::NAN; self.q.len()];
+        let device = cache.device().clone();
+        let (q, k, v) = (on(&device, &self.q), on(&device, &self.k), on(&device, &self.v));
+        let mut out = on(&device, &vec![f32::NAN; self.q.len()]);
         let mut layer = cache.layer(0).unwrap();
-        layer.append(View::Host(&self.k), View::Host(&self.v), self.tokens).unwrap();
-        let ran_on = attend(View::Host(&self.q), self.tokens, &layer, ViewMut::Host(&mut out)).unwrap();
-        assert_eq!(ran_on, RanOn::Cpu);
+        let launches = u64::from(self.tokens > 0);
+        counted(&device, launches, || layer.append(k.as_view(), v.as_view(), self.tokens));
+        counted(&device, launches, || {
+            attend(q.as_view(), self.tokens, &mut layer, out.as_view_mut().unwrap())
+        });
         cache.commit(self.tokens).unwrap();
-        out
+        out.to_host_vec().unwrap()
+    }
+
+    /// Appends and commits, and attends to nothing.
+    pub(crate) fn append_only(&self, cache: &mut KvCache) {
+        let device = cache.device().clone();
+        let (k, v) = (on(&device, &self.k), on(&device, &self.v));
+        cache.layer(0).unwrap().append(k.as_view(), v.as_view(), self.tokens).unwrap();
+        cache.commit(self.tokens).unwrap();
     }
 
     /// What the whole pass attends to in an empty cache of `dtype`.
-    pub(crate) fn run_alone(&self, dtype: KvDType) -> Vec<f32> {
-        self.run(&mut cache(self.shape, self.tokens, dtype))
+    pub(crate) fn run_alone(&self, device: &Device, dtype: KvDType) -> Vec<f32> {
+        self.run(&mut cache(device, self.shape, self.tokens, dtype))
     }
 
-    /// The same in f64, from the keys and values as the cache rounds them.
-    pub(crate) fn exact(&self, dtype: KvDType) -> Exact {
+    /// What the tokens of this pass attend to, piece by piece, each ending before the next of `ends`.
+    pub(crate) fn run_in_pieces(&self, device: &Device, ends: &[u32], dtype: KvDType) -> Vec<f32> {
+        let mut cache = cache(device, self.shape, self.tokens, dtype);
+        let mut out = Vec::new();
+        for &end in ends {
+            out.extend(self.tokens(cache.len(), end).run(&mut cache));
+            assert_eq!(cache.len(), end);
+        }
+        out
+    }
+
+    /// The same in f64, from the keys and values as the cache rounds them; bounds for the sums of `order`.
+    pub(crate) fn exact(&self, dtype: KvDType, order: Order) -> Exact {
+        self.exact_from(0, dtype, order)
+    }
+
+    /// As [`Pass::exact`], for the tokens from `first` on.
+    pub(crate) fn exact_from(&self, first: u32, dtype: KvDType, order: Order) -> Exact {
         let (k, v) = (rounded(&self.k, dtype), rounded(&self.v, dtype));
         let mut exact = Exact::default();
-        for token in 0..self.tokens {
+        for token in first..self.tokens {
             for head in 0..self.shape.q_heads() {
-                self.exact_row(&k, &v, token, head, &mut exact);
+                self.exact_row(&k, &v, (token, head), order, &mut exact);
             }
         }
         exact
     }
 
-    fn exact_row(&self, k: &[f64], v: &[f64], token: u32, head: u32, exact: &mut Exact) {
+    fn exact_row(&self, k: &[f64], v: &[f64], (token, head): (u32, u32), order: Order, exact: &mut Exact) {
         let head_dim = self.shape.head_dim() as usize;
         let row = |token: u32, heads: u32, head: u32| (token * heads + head) as usize * head_dim;
         let kv_heads = self.shape.kv_heads();
@@ -92,7 +149,7 @@ impl Pass {
             let (magnitude, energy) =
                 (products().map(f64::abs).sum::<f64>(), products().map(|p| p * p).sum::<f64>());
             probable = probable.max(8.0 * U * scale * energy.sqrt() + U * score.abs());
-            worst = worst.max((head_dim.div_ceil(8) + 5) as f64 * U * scale * magnitude);
+            worst = worst.max(order.score_roundings(head_dim) * U * scale * magnitude);
             scores.push(score);
         }
         let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -100,10 +157,9 @@ impl Pass {
         let weights = Vec::from_iter(scores.iter().map(|score| (score - max).exp()));
         let sum: f64 = weights.iter().sum();
         let keys = scores.len() as f64;
-        let blocks = (keys / 32.0).ceil();
         // The forms of the bound, as shares of sum p |v|; `worst_case` says where its terms come from.
         let probable = 2.0 * probable + (6.0 * keys.sqrt() + 8.0) * U + 2.0 * U * spread;
-        let worst = worst_case(worst, spread, keys, blocks);
+        let worst = order.worst_case(worst, spread, keys);
         for index in 0..head_dim {
             let values = (0..=token).map(|key| v[row(key, kv_heads, kv_head) + index]);
             let (mut mean, mut magnitude) = (0.0, 0.0);
@@ -118,15 +174,52 @@ impl Pass {
     }
 }
 
-/// What the roundings can do to an output at most, as a share of `sum p |v|`. Numerator and denominator each carry
-/// the error `eps` of a score, the rounding of `score - max` and of the differences of maxima, which add up to the
-/// spread, and `e^x` (2 units) with a product at each of at most `blocks` rescalings; the numerator a product and
-/// `keys` sums, the denominator 6 sums within a block and one per block; and the division rounds once. A product of
-/// factors `1 + d` lies within `e^(sum d)`, and `1 / (1 - d)` within `e^(1.01 d)` for these d.
-fn worst_case(eps: f64, spread: f64, keys: f64, blocks: f64) -> f64 {
-    let both = eps + (2.0 * spread + 2.0 + 3.0 * blocks) * U;
-    let sums = (1.0 + keys + 6.0 + blocks + 1.0) * U;
-    (1.01 * (2.0 * both + sums)).exp_m1()
+/// Whose order of sums.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Order {
+    Cpu,
+    Hip,
+}
+
+impl Order {
+    pub(crate) fn of(device: &Device) -> Order {
+        match device {
+            Device::Cpu => Order::Cpu,
+            Device::Hip(_) => Order::Hip,
+        }
+    }
+
+    /// Roundings of one element's product on its way into a score. On the CPU: the product, the sums of its lane, 3 sums of
+    /// lanes. On HIP: the sums of its slab, those of the slabs but the first. The scale is rounded, and its product.
+    fn score_roundings(self, head_dim: usize) -> f64 {
+        let sums = match self {
+            Order::Cpu => 1 + head_dim.div_ceil(8) - 1 + 3,
+            Order::Hip => head_dim.min(32) + head_dim.div_ceil(32) - 1,
+        };
+        (sums + 2) as f64
+    }
+
+    /// What the roundings can do to an output at most, as a share of `sum p |v|`. Numerator and denominator each carry the
+    /// error `eps` of a score, the rounding of `score - max` and of the differences of maxima, which add up to the spread,
+    /// and `e^x` (2 units) with a product at each of at most `blocks` rescalings. The division rounds once. A product of
+    /// factors `1 + d` lies within `e^(sum d)`, and `1 / (1 - d)` within `e^(1.01 d)` for these d.
+    fn worst_case(self, eps: f64, spread: f64, keys: f64) -> f64 {
+        let (blocks, sums) = match self {
+            // The numerator has a product and `keys` sums, the denominator 6 sums within a block of 32 and one per block.
+            Order::Cpu => {
+                let blocks = (keys / 32.0).ceil();
+                (blocks, 1.0 + keys + 6.0 + blocks)
+            }
+            // Within a chunk of 256 the numerator has as many sums as keys, the denominator 16 in a lane and 4 of lanes;
+            // both have a product and a sum per chunk.
+            Order::Hip => {
+                let chunks = (keys / 256.0).ceil();
+                (chunks, keys.min(256.0) + 16.0 + 4.0 + 2.0 * (1.0 + chunks))
+            }
+        };
+        let both = eps + (2.0 * spread + 2.0 + 3.0 * blocks) * U;
+        (1.01 * (2.0 * both + (sums + 1.0) * U)).exp_m1()
+    }
 }
 
 /// Outputs `[tokens, q_heads, head_dim]` and how far an f32 body may be from each.

@@ -1,9 +1,9 @@
-//! Every refusal names the thing, what was found and the remedy.
+//! Every refusal names the thing, what was found and the remedy, and comes before anything is launched.
 
-use attention::{AttentionError, AttentionShape, KvCache, KvDType, Qkv, attend};
+use attention::{AttentionError, AttentionShape, KvCache, KvDType, MAX_HIP_HEAD_DIM, Qkv, attend};
 use device_mem::{Device, MemError, View, ViewMut};
 
-use crate::common::{Pass, cache, shape};
+use crate::common::{Pass, cache, devices, gpus, on, shape};
 
 #[test]
 fn head_counts_that_do_not_divide_are_refused() {
@@ -33,7 +33,7 @@ fn caches_beyond_memory_are_refused_not_attempted() {
 
 #[test]
 fn a_layer_that_is_not_there_is_refused() {
-    let mut cache = cache(shape(1, 1, 4), 4, KvDType::F32);
+    let mut cache = cache(&Device::Cpu, shape(1, 1, 4), 4, KvDType::F32);
     let error = cache.layer(1).unwrap_err();
     assert!(matches!(error, AttentionError::Layer { index: 1, layers: 1 }), "{error}");
 }
@@ -52,24 +52,77 @@ fn operands_of_the_wrong_length_are_refused() {
         };
         assert_eq!(named, operand);
     }
-    let mut cache = cache(shape, 10, KvDType::F16);
-    let mut layer = cache.layer(0).unwrap();
-    let error = layer.append(View::Host(&k), View::Host(&v[1..]), 3).unwrap_err();
-    assert!(matches!(error, AttentionError::OperandLength { operand: "v", found: 47, .. }), "{error}");
+    for device in devices() {
+        let (k, v) = (on(&device, &k), on(&device, &v));
+        let mut cache = cache(&device, shape, 10, KvDType::F16);
+        let mut layer = cache.layer(0).unwrap();
+        let before = device.transfers();
+        let error = layer.append(k.as_view(), v.view(1..48).unwrap(), 3).unwrap_err();
+        assert!(matches!(error, AttentionError::OperandLength { operand: "v", found: 47, .. }), "{error}");
+        let error = layer.append(k.view(0..47).unwrap(), v.as_view(), 3).unwrap_err();
+        assert!(matches!(error, AttentionError::OperandLength { operand: "k", found: 47, .. }), "{error}");
+        let error = layer.append(k.as_view(), v.as_view(), 11).unwrap_err();
+        assert!(matches!(error, AttentionError::Capacity { len: 0, tokens: 11, capacity: 10 }), "{error}");
+        assert_eq!(device.transfers(), before);
+    }
 }
 
 #[test]
 fn attending_needs_what_was_appended() {
     let pass = Pass::new(1, shape(4, 2, 8), 3, 1.0);
-    let mut cache = cache(pass.shape, 10, KvDType::F16);
-    let mut layer = cache.layer(0).unwrap();
-    let mut out = vec![7.0; pass.q.len()];
-    let error = attend(View::Host(&pass.q), 3, &layer, ViewMut::Host(&mut out)).unwrap_err();
-    assert!(matches!(error, AttentionError::Uncommitted { layer: 0, expected: 3, found: 0 }), "{error}");
-    layer.append(View::Host(&pass.k), View::Host(&pass.v), 3).unwrap();
-    let error = attend(View::Host(&pass.q[1..]), 3, &layer, ViewMut::Host(&mut out)).unwrap_err();
-    assert!(matches!(error, AttentionError::OperandLength { operand: "q", .. }), "{error}");
-    let error = attend(View::Host(&pass.q), 3, &layer, ViewMut::Host(&mut out[1..])).unwrap_err();
-    assert!(matches!(error, AttentionError::OperandLength { operand: "out", .. }), "{error}");
-    assert!(out.iter().all(|&value| value == 7.0));
+    for device in devices() {
+        let (q, k, v) = (on(&device, &pass.q), on(&device, &pass.k), on(&device, &pass.v));
+        let mut out = on(&device, &vec![7.0; pass.q.len()]);
+        let mut cache = cache(&device, pass.shape, 10, KvDType::F16);
+        let mut layer = cache.layer(0).unwrap();
+        let error = attend(q.as_view(), 3, &mut layer, out.as_view_mut().unwrap()).unwrap_err();
+        assert!(matches!(error, AttentionError::Uncommitted { layer: 0, expected: 3, found: 0 }), "{error}");
+        layer.append(k.as_view(), v.as_view(), 3).unwrap();
+        let before = device.transfers();
+        let short = 1..pass.q.len();
+        let error = attend(q.view(short.clone()).unwrap(), 3, &mut layer, out.as_view_mut().unwrap());
+        assert!(matches!(error, Err(AttentionError::OperandLength { operand: "q", .. })), "{error:?}");
+        let error = attend(q.as_view(), 3, &mut layer, out.view_mut(short).unwrap());
+        assert!(matches!(error, Err(AttentionError::OperandLength { operand: "out", .. })), "{error:?}");
+        assert_eq!(device.transfers(), before);
+        assert!(out.to_host_vec().unwrap().iter().all(|&value| value == 7.0));
+    }
+}
+
+#[test]
+fn heads_too_wide_for_the_kernels_are_refused_with_the_cache() {
+    let wide = shape(2, 1, MAX_HIP_HEAD_DIM + 1);
+    KvCache::new(&Device::Cpu, 1, wide, 4, KvDType::F32).unwrap();
+    for device in gpus() {
+        let before = device.transfers();
+        let error = KvCache::new(&device, 1, wide, 4, KvDType::F32).unwrap_err();
+        assert!(matches!(error, AttentionError::HeadDim { found: 257, most: 256 }), "{error}");
+        assert!(error.to_string().contains("use the CPU"), "{error}");
+        assert_eq!(device.transfers(), before);
+    }
+}
+
+#[test]
+fn operands_of_two_devices_are_refused_and_left_alone() {
+    let devices = devices();
+    let pass = Pass::new(1, shape(4, 2, 8), 3, 1.0);
+    for (here, there) in [(&devices[0], &devices[1]), (&devices[1], &devices[2]), (&devices[2], &devices[0])]
+    {
+        let mut cache = cache(here, pass.shape, 10, KvDType::F16);
+        let mut layer = cache.layer(0).unwrap();
+        let (k, v) = (on(here, &pass.k), on(there, &pass.v));
+        let before = [here.transfers(), there.transfers()];
+        let error = layer.append(k.as_view(), v.as_view(), 3).unwrap_err();
+        assert!(matches!(error, AttentionError::Mem(MemError::ForeignDevice { .. })), "{error}");
+        assert_eq!([here.transfers(), there.transfers()], before);
+
+        let v = on(here, &pass.v);
+        layer.append(k.as_view(), v.as_view(), 3).unwrap();
+        let (q, mut out) = (on(here, &pass.q), on(there, &vec![7.0; pass.q.len()]));
+        let before = [here.transfers(), there.transfers()];
+        let error = attend(q.as_view(), 3, &mut layer, out.as_view_mut().unwrap()).unwrap_err();
+        assert!(matches!(error, AttentionError::Mem(MemError::ForeignDevice { .. })), "{error}");
+        assert_eq!([here.transfers(), there.transfers()], before);
+        assert!(out.to_host_vec().unwrap().iter().all(|&value| value == 7.0));
+    }
 }

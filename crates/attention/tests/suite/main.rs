@@ -7,5 +7,4 @@ mod cache;
 mod causality;
 mod common;
 mod errors;
-mod no_hip_body;
 mod rotation;

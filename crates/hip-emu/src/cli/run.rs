@@ -4,7 +4,9 @@ use std::{env, fmt::Write as _, fs, path::PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use clap::Args;
-use hip_emu::{Dispatch, LaunchError, Machine, Options, Program};
+use hip_emu::{
+    Checks, Counters, Dispatch, KernelDescriptor, LaunchError, Machine, Occupancy, Options, Program,
+};
 use hsaco::{CodeObject, KernelInfo};
 use serde_json::{Value, json};
 
@@ -32,6 +34,12 @@ pub(super) struct Launch {
     /// LDS of a work-group beside what the kernel declares.
     #[arg(long, value_name = "BYTES", default_value_t = 0)]
     lds: u32,
+    /// What to look for: memory, init, race, sync, align between commas, or all. HIP_EMU_CHECK if not given.
+    #[arg(long, value_name = "CHECKS")]
+    check: Option<Checks>,
+    /// Counts instructions by kind, the memory traffic and the occupancy.
+    #[arg(long)]
+    count: bool,
     /// An argument, such as f32:1.5 or in:f32:1,2,3; --help tells the forms.
     #[arg(long = "arg", value_name = "ARGUMENT")]
     arguments: Vec<Argument>,
@@ -71,7 +79,7 @@ impl Launch {
     /// Runs the kernel, and gives the report.
     pub(super) fn run(&self) -> Result<String> {
         let image = read(&self.file)?;
-        let machine = Machine::new(options(&image));
+        let machine = Machine::new(self.options(&image)?);
         let program = machine.load(&image).with_context(|| format!("cannot load {}", self.file.display()))?;
         let kernel = self.kernel(&program)?;
         self.check(kernel)?;
@@ -81,6 +89,10 @@ impl Launch {
             .launch(&program, &kernel.name, &dispatch, &packed)
             // A launch's error tells its cause itself.
             .map_err(|error| anyhow!(error.to_string()))?;
+        let counts = match &report.counters {
+            Some(counters) => self.counts(&image, kernel, counters)?,
+            None => Vec::new(),
+        };
         for buffer in &mut told {
             machine.memory().read(buffer.address, &mut buffer.bytes)?;
             if let Output::File(path) = buffer.output {
@@ -88,9 +100,51 @@ impl Launch {
             }
         }
         if self.json {
-            return Ok(format!("{}\n", as_json(kernel, report.instructions, &told)));
+            let mut object = as_json(kernel, report.instructions, &told);
+            if self.count {
+                object["counts"] =
+                    counts.into_iter().map(|(name, count)| (name.to_owned(), json!(count))).collect();
+            }
+            return Ok(format!("{object}\n"));
         }
-        Ok(as_text(kernel, report.instructions, &told, self.show))
+        let mut text = as_text(kernel, report.instructions, &told, self.show);
+        for (name, count) in counts {
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "{name:>24} {count}");
+        }
+        Ok(text)
+    }
+
+    /// The environment's card, or else the one that the object is for, with the checks and counts that are asked for.
+    fn options(&self, image: &[u8]) -> Result<Options> {
+        let mut options = Options::from_env()?;
+        options.checks = self.check.unwrap_or(options.checks);
+        options.counts = self.count;
+        // Of several objects in a bundle, the card chooses; what cannot be read is told when it is loaded.
+        if env::var_os("HIP_EMU_TARGET").is_none()
+            && let Ok(object) = CodeObject::parse(image)
+            && !object.target().processor.ends_with("-generic")
+        {
+            options.target = object.target().to_string();
+        }
+        Ok(options)
+    }
+
+    /// Counts with their names; waves of a SIMD as the descriptor allows them come last.
+    fn counts(
+        &self,
+        image: &[u8],
+        kernel: &KernelInfo,
+        counters: &Counters,
+    ) -> Result<Vec<(&'static str, u64)>> {
+        let object = CodeObject::parse_for(image, &self.options(image)?.target.parse()?)?;
+        let (_, descriptor) = KernelDescriptor::find(object.elf(), &kernel.descriptor)?;
+        let waves = self.block.iter().product::<u32>().div_ceil(32);
+        let lds = descriptor.group_segment_size.saturating_add(self.lds);
+        let occupancy = Occupancy::of_rdna3(&descriptor, &object.target().processor, waves, lds);
+        let mut named = counters.named();
+        named.push(("waves_per_simd", occupancy.waves.into()));
+        Ok(named)
     }
 
     /// The kernel of the name, or the only one.
@@ -144,19 +198,6 @@ impl Launch {
         }
         Ok((packed, told))
     }
-}
-
-/// The environment's card, or else the one that the object is for.
-fn options(image: &[u8]) -> Options {
-    let mut options = Options::from_env();
-    // Of several objects in a bundle, the card chooses; what cannot be read is told when it is loaded.
-    if env::var_os("HIP_EMU_TARGET").is_none()
-        && let Ok(object) = CodeObject::parse(image)
-        && !object.target().processor.ends_with("-generic")
-    {
-        options.target = object.target().to_string();
-    }
-    options
 }
 
 /// Allocates a buffer; gives its address and bytes.

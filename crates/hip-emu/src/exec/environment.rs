@@ -60,7 +60,10 @@ impl<'a> Environment<'a> {
                 self.last = found;
                 Ok(())
             }
-            None => Err(FaultKind::OutOfBounds { address, bytes, nearest: self.table.nearest(address) }),
+            None => Err(match self.table.find_freed(address, bytes) {
+                Some(freed) => FaultKind::UseAfterFree { address, bytes, freed },
+                None => FaultKind::OutOfBounds { address, bytes, nearest: self.table.nearest(address) },
+            }),
         }
     }
 

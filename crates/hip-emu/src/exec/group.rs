@@ -1,18 +1,20 @@
 //! Work-groups: their waves in turn, several groups at a time, over the cores.
 
 use std::sync::{
-    Mutex, PoisonError,
+    Mutex, OnceLock, PoisonError,
     atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
 use rayon::prelude::*;
 
 use crate::{
-    Arch, FaultKind, KernelDescriptor, LaunchFault, decode,
+    Arch, Checks, Counters, DecodeError, FaultKind, KernelDescriptor, LaunchFault, decode,
     exec::{
+        check::{Checker, InstructionFacts, Watched, facts_of},
         environment::Environment,
         op::{Op, Target},
         translate::translate,
+        watch::{GroupId, Unwatched, Watch},
         wave::{EXEC, Mode, SCALARS, SPARE_ROWS, Stop, TTMP, Wave, low},
     },
     memory::{Allocation, Table},
@@ -28,6 +30,8 @@ pub(crate) struct Code {
     ops: Vec<Op<32>>,
     /// Vector registers of a wave.
     rows: usize,
+    /// What checks know of each instruction, once one asks.
+    facts: OnceLock<Vec<Option<InstructionFacts<32>>>>,
 }
 
 impl Code {
@@ -35,7 +39,7 @@ impl Code {
         // Granules of 8 registers in wave32; gfx11 has 24 on cards with large register files, which is no less.
         let rows = (usize::try_from(descriptor.resource1 & 63).unwrap_or(0) + 1) * 8;
         let rows = rows.min(256);
-        Self { ops: translate(arch, code, rows), rows }
+        Self { ops: translate(arch, code, rows), rows, facts: OnceLock::new() }
     }
 }
 
@@ -63,27 +67,74 @@ pub(crate) struct Dispatched<'a> {
     pub(crate) own: &'a [Allocation],
     pub(crate) limit: u64,
     pub(crate) order_seed: u64,
-    /// Whether waves that end before a barrier are a fault.
-    pub(crate) check_sync: bool,
+    pub(crate) checks: Checks,
+    /// Whether instructions and their traffic are counted.
+    pub(crate) counts: bool,
 }
 
-/// Runs every group. Gives the instructions that were executed.
+impl Dispatched<'_> {
+    fn group_count(&self) -> u64 {
+        self.groups.iter().map(|&count| u64::from(count)).product()
+    }
+
+    /// Groups that one thread runs in turn.
+    fn batch(&self, number: u64) -> std::ops::Range<u64> {
+        let first = number * RESIDENT as u64;
+        first..self.group_count().min(first + RESIDENT as u64)
+    }
+
+    fn batches(&self) -> u64 {
+        self.group_count().div_ceil(RESIDENT as u64)
+    }
+}
+
+/// What was done.
+pub(crate) struct Done {
+    pub(crate) instructions: u64,
+    pub(crate) counters: Option<Counters>,
+}
+
+/// Runs every group.
 pub(crate) fn run(
     dispatched: &Dispatched<'_>,
     table: &Table<'_>,
     pool: Option<&rayon::ThreadPool>,
+) -> Result<Done, Box<LaunchFault>> {
+    if dispatched.checks == Checks::NONE && !dispatched.counts {
+        return run_unwatched(dispatched, table, pool)
+            .map(|instructions| Done { instructions, counters: None });
+    }
+    let code = dispatched.code;
+    let items: u32 = dispatched.block.iter().product();
+    let mut checker = Checker::new(Watched {
+        checks: dispatched.checks,
+        counts: dispatched.counts,
+        facts: code.facts.get_or_init(|| facts_of(dispatched.arch, dispatched.bytes)),
+        table,
+        groups: dispatched.groups,
+        waves_per_group: items.div_ceil(32),
+        rows: code.rows,
+    });
+    let mut instructions = 0;
+    for number in 0..dispatched.batches() {
+        instructions += Batch::new(dispatched, table, &mut checker).run(dispatched.batch(number))?;
+    }
+    Ok(Done { instructions, counters: checker.finish() })
+}
+
+fn run_unwatched(
+    dispatched: &Dispatched<'_>,
+    table: &Table<'_>,
+    pool: Option<&rayon::ThreadPool>,
 ) -> Result<u64, Box<LaunchFault>> {
-    let groups: u64 = dispatched.groups.iter().map(|&count| u64::from(count)).product();
-    let batches = groups.div_ceil(RESIDENT as u64);
+    let batches = dispatched.batches();
     let (executed, failed) = (AtomicU64::new(0), AtomicUsize::new(0));
     let fault = Mutex::new(None);
     let work = |batch: u64| {
         if failed.load(Ordering::Relaxed) != 0 {
             return;
         }
-        let first = batch * RESIDENT as u64;
-        let last = groups.min(first + RESIDENT as u64);
-        match Batch::new(dispatched, table).run(first..last) {
+        match Batch::new(dispatched, table, Unwatched).run(dispatched.batch(batch)) {
             Ok(count) => {
                 executed.fetch_add(count, Ordering::Relaxed);
             }
@@ -103,28 +154,36 @@ pub(crate) fn run(
     }
 }
 
+/// A wave that runs, and what is kept for whoever watches it.
+struct Running<W: Watch<32>> {
+    wave: Wave<32>,
+    watched: W::Wave,
+}
+
 /// A group that runs.
-struct Group {
+struct Group<W: Watch<32>> {
     id: [u32; 3],
-    waves: Vec<Wave<32>>,
+    waves: Vec<Running<W>>,
     lds: Vec<u8>,
+    watched: W::Group,
 }
 
 /// Some groups, run in turn by one thread.
-struct Batch<'a> {
+struct Batch<'a, W> {
     dispatched: &'a Dispatched<'a>,
     environment: Environment<'a>,
+    watch: W,
 }
 
-impl<'a> Batch<'a> {
-    fn new(dispatched: &'a Dispatched<'a>, table: &'a Table<'a>) -> Self {
+impl<'a, W: Watch<32>> Batch<'a, W> {
+    fn new(dispatched: &'a Dispatched<'a>, table: &'a Table<'a>, watch: W) -> Self {
         let mut environment = Environment::new(table, dispatched.own, dispatched.code_at);
         environment.scratch_per_lane = dispatched.scratch;
-        Self { dispatched, environment }
+        Self { dispatched, environment, watch }
     }
 
     fn run(&mut self, range: std::ops::Range<u64>) -> Result<u64, Box<LaunchFault>> {
-        let mut groups: Vec<Group> = range.map(|index| self.group(index)).collect();
+        let mut groups: Vec<Group<W>> = range.map(|index| self.group(index)).collect();
         let mut executed = 0;
         let mut turn = self.dispatched.order_seed;
         while !groups.is_empty() {
@@ -154,62 +213,65 @@ impl<'a> Batch<'a> {
     /// Gives each wave of a group a slice. True when all have ended.
     fn turn(
         &mut self,
-        group: &mut Group,
+        group: &mut Group<W>,
         shift: usize,
         executed: &mut u64,
     ) -> Result<bool, Box<LaunchFault>> {
         let count = group.waves.len();
         for index in 0..count {
-            let wave = &mut group.waves[(index + shift) % count];
-            if matches!(wave.stop, None | Some(Stop::Yield)) {
-                wave.stop = None;
-                let before = wave.executed;
-                self.slice(wave);
-                *executed += wave.executed - before;
+            let running = &mut group.waves[(index + shift) % count];
+            if matches!(running.wave.stop, None | Some(Stop::Yield)) {
+                running.wave.stop = None;
+                let before = running.wave.executed;
+                self.slice(running, &mut group.watched);
+                *executed += running.wave.executed - before;
             }
-            if let Some(Stop::Fault(fault)) = &mut wave.stop {
+            if let Some(Stop::Fault(fault)) = &mut running.wave.stop {
                 let mut fault =
                     std::mem::replace(fault.as_mut(), LaunchFault::new(FaultKind::Unsupported, None));
                 fault.group = group.id;
-                return Err(self.placed(fault, wave));
+                return Err(self.placed(fault, &running.wave));
             }
         }
-        let waiting = group.waves.iter().filter(|wave| matches!(wave.stop, Some(Stop::Barrier))).count();
-        let ended = group.waves.iter().filter(|wave| matches!(wave.stop, Some(Stop::End))).count();
+        let waits = |running: &Running<W>| matches!(running.wave.stop, Some(Stop::Barrier));
+        let waiting = group.waves.iter().filter(|running| waits(running)).count();
+        let ended = group.waves.iter().filter(|running| matches!(running.wave.stop, Some(Stop::End))).count();
         if waiting > 0 && waiting + ended == count {
-            if ended > 0 && self.dispatched.check_sync {
+            if ended > 0 && self.dispatched.checks.sync {
                 let mut fault = LaunchFault::new(FaultKind::DivergentBarrier { waiting, ended }, None);
                 fault.group = group.id;
-                let wave = group.waves.iter().find(|wave| matches!(wave.stop, Some(Stop::Barrier)));
-                return Err(wave.map_or_else(
-                    || Box::new(LaunchFault::new(FaultKind::LeftCode, None)),
-                    |wave| self.placed(fault, wave),
-                ));
+                let Some(at_barrier) = group.waves.iter_mut().find(|running| waits(running)) else {
+                    return Err(Box::new(fault));
+                };
+                // It stands behind the barrier, which is one word long.
+                at_barrier.wave.pc -= 1;
+                return Err(self.placed(fault, &at_barrier.wave));
             }
-            let waiting = |wave: &&mut Wave<32>| matches!(wave.stop, Some(Stop::Barrier));
-            group.waves.iter_mut().filter(waiting).for_each(|wave| wave.stop = None);
+            self.watch
+                .barrier(&mut group.watched, group.waves.iter_mut().map(|running| &mut running.watched));
+            for running in group.waves.iter_mut().filter(|running| waits(running)) {
+                running.wave.stop = None;
+            }
         }
         Ok(ended == count)
     }
 
     /// Runs a wave until it stops or its slice ends.
     #[inline(never)]
-    fn slice(&mut self, wave: &mut Wave<32>) {
+    fn slice(&mut self, running: &mut Running<W>, group: &mut W::Group) {
+        let Running { wave, watched } = running;
         let ops = self.dispatched.code.ops.as_slice();
         let end = wave.executed + SLICE;
         while wave.executed < end {
+            if let Err(fault) = self.watch.before(watched, group, wave, ops, &mut self.environment) {
+                wave.stop = Some(Stop::Fault(fault));
+                return;
+            }
             let Some(op) = ops.get(wave.pc) else {
                 wave.fault(LaunchFault::new(FaultKind::LeftCode, None));
                 break;
             };
-            wave.executed += 1;
-            wave.pc += usize::from(op.length);
-            if op.pair {
-                self.pair(wave, op, ops);
-            } else {
-                // SAFETY: `translate` chose bodies for the features that it detected on this CPU.
-                unsafe { (op.run)(wave, op, &mut self.environment) };
-            }
+            step(wave, op, ops, &mut self.environment);
             if wave.stop.is_some() {
                 if matches!(wave.stop, Some(Stop::Fault(_))) {
                     wave.pc -= usize::from(op.length).min(wave.pc);
@@ -222,50 +284,55 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Both halves of a pair read before either writes: the first writes a spare row.
-    fn pair(&mut self, wave: &mut Wave<32>, op: &Op<32>, ops: &[Op<32>]) {
-        let place = wave.pc + 1 - usize::from(op.length);
-        let (Some(second), Target::Vector { first, half }) = (ops.get(place), op.target) else { return };
-        let spare = wave.vgprs.len() - SPARE_ROWS;
-        let mut redirected = *op;
-        redirected.target = Target::Vector { first: u16::try_from(spare).unwrap_or(0), half };
-        // SAFETY: `translate` chose bodies for the features that it detected on this CPU.
-        unsafe { (op.run)(wave, &redirected, &mut self.environment) };
-        // SAFETY: as above.
-        unsafe { (second.run)(wave, second, &mut self.environment) };
-        let (row, mask) = (*wave.row(spare), wave.exec());
-        wave.write_row(usize::from(first), &row, mask);
-    }
-
     /// Fills in where a fault happened.
     fn placed(&self, mut fault: LaunchFault, wave: &Wave<32>) -> Box<LaunchFault> {
         fault.kernel = self.dispatched.kernel.to_owned();
         fault.wave = wave.number;
-        fault.pc = self.dispatched.code_start.wrapping_add((wave.pc as u64).wrapping_mul(4));
-        let rest = self.dispatched.bytes.get(wave.pc.saturating_mul(4)..).unwrap_or(&[]);
-        match decode(self.dispatched.arch, rest) {
-            Ok(instruction) => fault.text = instruction.to_string(),
-            Err(error) => {
-                fault.text = format!("{:02x?}", rest.get(..8.min(rest.len())).unwrap_or(&[]));
+        let (pc, text) = self.text(wave.pc);
+        fault.pc = pc;
+        match text {
+            Ok(text) => fault.text = text,
+            Err((text, error)) => {
+                fault.text = text;
                 if fault.kind == FaultKind::Unsupported {
                     fault.kind = FaultKind::Decode(error);
                 }
             }
         }
+        if let Some(earlier) = &mut fault.earlier {
+            let (pc, text) = self.text(usize::try_from(earlier.pc).unwrap_or(usize::MAX));
+            (earlier.pc, earlier.text) = (pc, text.unwrap_or_else(|(text, _)| text));
+        }
         Box::new(fault)
     }
 
-    fn group(&self, index: u64) -> Group {
-        let [x, y, _] = self.dispatched.groups.map(u64::from);
-        let id = [low(index % x), low(index / x % y), low(index / (x * y))];
-        let items: u32 = self.dispatched.block.iter().product();
-        let waves = (0..items.div_ceil(32)).map(|number| self.wave(id, number, items)).collect();
-        // LDS is never cleared by hardware: a NaN pattern shows who relies on it.
-        Group { id, waves, lds: vec![0xff; self.dispatched.lds] }
+    /// Address and text of the instruction at a word of the code; its bytes where it is none.
+    fn text(&self, word: usize) -> (u64, Result<String, (String, DecodeError)>) {
+        let pc = self.dispatched.code_start.wrapping_add((word as u64).wrapping_mul(4));
+        let rest = self.dispatched.bytes.get(word.saturating_mul(4)..).unwrap_or(&[]);
+        let bytes = || format!("{:02x?}", rest.get(..8.min(rest.len())).unwrap_or(&[]));
+        let text = decode(self.dispatched.arch, rest);
+        (pc, text.map(|instruction| instruction.to_string()).map_err(|error| (bytes(), error)))
     }
 
-    /// A wave as it starts.
-    fn wave(&self, group: [u32; 3], number: u32, items: u32) -> Wave<32> {
+    fn group(&mut self, number: u64) -> Group<W> {
+        let [x, y, _] = self.dispatched.groups.map(u64::from);
+        let id = [low(number % x), low(number / x % y), low(number / (x * y))];
+        let items: u32 = self.dispatched.block.iter().product();
+        let group = GroupId { id, number };
+        let waves = (0..items.div_ceil(32)).map(|index| {
+            let (wave, given) = self.wave(id, index, items);
+            let watched = self.watch.wave(&wave, group, given);
+            Running { wave, watched }
+        });
+        let waves = waves.collect();
+        // LDS is never cleared by hardware: a NaN pattern shows who relies on it.
+        let lds = vec![0xff; self.dispatched.lds];
+        Group { id, waves, lds, watched: self.watch.group(group, self.dispatched.lds) }
+    }
+
+    /// A wave as it starts, and which scalar registers were filled.
+    fn wave(&self, group: [u32; 3], number: u32, items: u32) -> (Wave<32>, u64) {
         let dispatched = self.dispatched;
         let mut wave = Wave::<32>::new(dispatched.code.rows, dispatched.scratch * 32);
         wave.number = number;
@@ -275,7 +342,7 @@ impl<'a> Batch<'a> {
         if !wave.mode.rounds_to_nearest() {
             wave.fault(LaunchFault::new(FaultKind::Rounding(wave.mode.0), None));
         }
-        self.initial_scalars(&mut wave.sgprs, group);
+        let given = self.initial_scalars(&mut wave.sgprs, group);
         let [width, height, _] = dispatched.block;
         let first = number * 32;
         let (mut x, mut y, mut z) = (first % width, first / width % height, first / width / height);
@@ -293,13 +360,13 @@ impl<'a> Batch<'a> {
         let exec = u64::MAX >> (64 - u64::from(items - first).min(32));
         wave.write_row(0, &ids, u64::from(u32::MAX));
         wave.set_mask(EXEC, exec);
-        wave
+        (wave, given)
     }
 
-    /// User registers, then the ids of the group.
-    fn initial_scalars(&self, scalars: &mut [u32; SCALARS], group: [u32; 3]) {
+    /// User registers, then the ids of the group. Gives a bit for each that was filled.
+    fn initial_scalars(&self, scalars: &mut [u32; SCALARS], group: [u32; 3]) -> u64 {
         let dispatched = self.dispatched;
-        let mut next = 0;
+        let (mut next, mut filled) = (0, 0_u64);
         for value in dispatched.descriptor.user_values() {
             let (bits, words) = match value {
                 "dispatch_ptr" => (dispatched.packet, 2),
@@ -310,6 +377,7 @@ impl<'a> Batch<'a> {
             };
             for word in 0..words {
                 scalars[next] = if word < 2 { low(bits >> (32 * word)) } else { 0 };
+                filled |= 1 << next;
                 next += 1;
             }
         }
@@ -319,10 +387,47 @@ impl<'a> Batch<'a> {
         for (axis, &id) in group.iter().enumerate() {
             if resource2 >> (7 + axis) & 1 != 0 {
                 scalars[next] = id;
+                filled |= 1 << next;
                 next += 1;
             }
         }
         scalars[TTMP + 9] = group[0];
         scalars[TTMP + 7] = group[1] | group[2] << 16;
+        filled
     }
+}
+
+/// Runs one instruction, or both halves of a pair.
+#[inline(always)]
+fn step<const L: usize>(wave: &mut Wave<L>, op: &Op<L>, ops: &[Op<L>], environment: &mut Environment<'_>) {
+    wave.executed += 1;
+    wave.pc += usize::from(op.length);
+    if op.pair {
+        pair(wave, op, ops, environment);
+    } else {
+        // SAFETY: `translate` chose bodies for the features that it detected on this CPU.
+        unsafe { (op.run)(wave, op, environment) };
+    }
+}
+
+/// Runs the instruction at the wave's program counter.
+pub(super) fn run_one<const L: usize>(wave: &mut Wave<L>, ops: &[Op<L>], environment: &mut Environment<'_>) {
+    if let Some(op) = ops.get(wave.pc) {
+        step(wave, op, ops, environment);
+    }
+}
+
+/// Both halves of a pair read before either writes: the first writes a spare row.
+fn pair<const L: usize>(wave: &mut Wave<L>, op: &Op<L>, ops: &[Op<L>], environment: &mut Environment<'_>) {
+    let place = wave.pc + 1 - usize::from(op.length);
+    let (Some(second), Target::Vector { first, half }) = (ops.get(place), op.target) else { return };
+    let spare = wave.vgprs.len() - SPARE_ROWS;
+    let mut redirected = *op;
+    redirected.target = Target::Vector { first: u16::try_from(spare).unwrap_or(0), half };
+    // SAFETY: `translate` chose bodies for the features that it detected on this CPU.
+    unsafe { (op.run)(wave, &redirected, environment) };
+    // SAFETY: as above.
+    unsafe { (second.run)(wave, second, environment) };
+    let (row, mask) = (*wave.row(spare), wave.exec());
+    wave.write_row(usize::from(first), &row, mask);
 }

@@ -187,14 +187,19 @@ loads_and_stores! { lds, Lds,
         "ds_store_b8" "ds_store_b16" "ds_store_b32" "ds_store_b64" "ds_store_b96" "ds_store_b128" "ds_store_b8_d16_hi" "ds_store_b16_d16_hi";
 }
 
-/// Loads words into scalar registers: a byte offset from a 64-bit base.
+/// Where a scalar load reads: a byte offset from a 64-bit base.
+#[inline(always)]
+pub(super) fn scalar_address<const L: usize>(wave: &Wave<L>, op: &Op<L>) -> u64 {
+    let base = scalar64(wave, op.sources[0].place);
+    base.wrapping_add(scalar64(wave, op.sources[1].place))
+        .wrapping_add(i64::from(op.immediate).cast_unsigned())
+        & !3
+}
+
+/// Loads words into scalar registers.
 #[inline(always)]
 fn load_scalars<const L: usize>(wave: &mut Wave<L>, op: &Op<L>, at: &mut Environment<'_>, count: u64) {
-    let base = scalar64(wave, op.sources[0].place);
-    let address = base
-        .wrapping_add(scalar64(wave, op.sources[1].place))
-        .wrapping_add(i64::from(op.immediate).cast_unsigned())
-        & !3;
+    let address = scalar_address(wave, op);
     let Target::Scalar(target) = op.target else { return };
     for word in 0..count {
         match at.load32(address.wrapping_add(4 * word)) {

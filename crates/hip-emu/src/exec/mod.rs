@@ -1,6 +1,7 @@
 //! Execution: translated code, waves, work-groups.
 
 mod atomic_ops;
+mod check;
 mod control;
 mod element;
 mod environment;
@@ -18,6 +19,7 @@ mod table;
 mod translate;
 mod vector_float;
 mod vector_int;
+mod watch;
 mod wave;
 
 pub(crate) use group::{Code, Dispatched, run};

@@ -313,6 +313,11 @@ const OUTSIDE: u64 = u64::MAX - 64;
 /// The address of a lane whose access hardware would split or find in a way that is not computed.
 const UNKNOWN: u64 = u64::MAX - 128;
 
+/// Whether a lane's address stands for no place in memory.
+pub(super) const fn is_outside(address: u64) -> bool {
+    address >= UNKNOWN
+}
+
 /// Where a lane's access goes.
 enum Reach {
     Inside,

@@ -74,7 +74,7 @@ pub(super) fn translate<const L: usize>(arch: Arch, code: &[u8], rows: usize) ->
 }
 
 /// The mnemonic without the suffix of its encoding.
-fn stem(mnemonic: &str) -> &str {
+pub(super) fn stem(mnemonic: &str) -> &str {
     let mut stem = mnemonic;
     for suffix in ["_dpp8", "_dpp", "_e32", "_e64", "_sdwa"] {
         stem = stem.strip_suffix(suffix).unwrap_or(stem);

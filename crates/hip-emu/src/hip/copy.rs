@@ -40,11 +40,7 @@ pub(super) unsafe fn copy(to: *mut c_void, from: *const c_void, bytes: usize, ki
     }
     let memory = CARD.machine.memory();
     match (to_device, from_device) {
-        (true, true) => {
-            let mut between = vec![0; bytes];
-            memory.read(number(from), &mut between).map_err(tell)?;
-            memory.write(number(to), &between).map_err(tell)
-        }
+        (true, true) => memory.copy(number(to), number(from), bytes).map_err(tell),
         (true, false) => {
             // SAFETY: host memory of `bytes` bytes by the contract; not null, not longer than isize::MAX.
             let from = unsafe { slice::from_raw_parts(from.cast(), bytes) };

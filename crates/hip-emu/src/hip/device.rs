@@ -27,12 +27,14 @@ const GRID: c_int = c_int::MAX;
 const PROPERTIES_BYTES: usize = size_of::<hipDeviceProp_tR0600>();
 
 fn check_device(device: c_int) -> Status {
+    CARD.usable()?;
     if device == 0 { Ok(()) } else { Err(hipError_t::hipErrorInvalidDevice) }
 }
 
 hip_functions! {
-    /// Does nothing: the card is made when it is needed. No flag is defined.
+    /// Makes the card. No flag is defined.
     fn hipInit(flags: c_uint) {
+        CARD.usable()?;
         if flags == 0 { Ok(()) } else { Err(hipError_t::hipErrorInvalidValue) }
     }
 
@@ -50,6 +52,7 @@ hip_functions! {
 
     /// One.
     fn hipGetDeviceCount(count: *mut c_int) {
+        CARD.usable()?;
         // SAFETY: the caller's place for the result.
         unsafe { put(count, 1) }
     }

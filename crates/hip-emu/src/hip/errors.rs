@@ -11,7 +11,7 @@ use std::{
 use hip_ffi::sys::hipError_t;
 use hsaco::HsacoError;
 
-use crate::{FaultKind, LaunchError, LoadError, MemoryError, hip::Status};
+use crate::{FaultKind, LaunchError, LoadError, MemoryError, OptionsError, hip::Status};
 
 thread_local! {
     static LAST: Cell<hipError_t> = const { Cell::new(hipError_t::hipSuccess) };
@@ -54,7 +54,15 @@ impl Coded for MemoryError {
         match self {
             Self::OutOfMemory { .. } => hipError_t::hipErrorOutOfMemory,
             Self::NotAnAllocation { .. } | Self::OutOfBounds { .. } => hipError_t::hipErrorInvalidValue,
+            // A kernel did not do what it was launched for.
+            Self::Unwritten { .. } => hipError_t::hipErrorLaunchFailure,
         }
+    }
+}
+
+impl Coded for &OptionsError {
+    fn code(&self) -> hipError_t {
+        hipError_t::hipErrorNotInitialized
     }
 }
 
@@ -80,7 +88,9 @@ impl Coded for LaunchError {
             Self::BadArguments { .. } => hipError_t::hipErrorInvalidValue,
             Self::Memory(error) => error.code(),
             Self::Fault(fault) => match fault.kind {
-                FaultKind::OutOfBounds { .. } => hipError_t::hipErrorIllegalAddress,
+                FaultKind::OutOfBounds { .. } | FaultKind::UseAfterFree { .. } => {
+                    hipError_t::hipErrorIllegalAddress
+                }
                 _ => hipError_t::hipErrorLaunchFailure,
             },
         }

@@ -35,6 +35,7 @@ impl Function {
 
     /// Runs the kernel to its end.
     pub(super) fn launch(&self, dispatch: &Dispatch, arguments: &[u8]) -> Status {
+        CARD.usable()?;
         CARD.machine.launch(&self.program, &self.kernel, dispatch, arguments).map(drop).map_err(tell)
     }
 }

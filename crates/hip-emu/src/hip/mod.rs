@@ -3,7 +3,7 @@
 //! [`api`] gives them as a table; the feature `cdylib` exports them under HIP's names, for programs that are linked
 //! against `libamdhip64.so` or load it.
 //!
-//! The card is set by the environment ([`Options::from_env`]), at the first call that needs it. Every call is done
+//! The card is set by [`configure`], or else by the environment ([`Options::from_env`]), at the first call that needs it. Every call is done
 //! when it returns, so streams and events are only handles, and a kernel's fault is the result of its launch. What
 //! a code cannot tell goes to the standard error stream. Handles are looked up, never followed: one that was
 //! destroyed or never made is `hipErrorInvalidHandle`.
@@ -16,13 +16,13 @@
 use std::{
     ffi::{CStr, c_char, c_int},
     num::NonZero,
-    sync::LazyLock,
+    sync::{LazyLock, OnceLock},
     thread,
 };
 
 use hip_ffi::{HipApi, PropertiesFn, sys::hipError_t};
 
-use crate::{Machine, Options};
+use crate::{Machine, Options, OptionsError};
 
 /// Defines HIP functions: the body gives a [`Status`], which becomes the code and the thread's last error.
 macro_rules! hip_functions {
@@ -54,23 +54,59 @@ mod stream;
 /// How a call ended.
 type Status = Result<(), hipError_t>;
 
+/// What [`configure`] asked for.
+static CONFIGURED: OnceLock<Options> = OnceLock::new();
+
 /// The card of this process.
-static CARD: LazyLock<Card> = LazyLock::new(Card::from_env);
+static CARD: LazyLock<Card> = LazyLock::new(Card::new);
+
+/// Sets the card that HIP's functions use in this process, in place of the environment.
+///
+/// # Errors
+///
+/// [`ConfigureError`] when a call has made the card already, or it was set before.
+pub fn configure(options: Options) -> Result<(), ConfigureError> {
+    CONFIGURED.set(options).map_err(|_| ConfigureError)
+}
+
+/// How the card of this process behaves, which is made if it was not.
+#[must_use]
+pub fn configuration() -> &'static Options {
+    CARD.machine.options()
+}
+
+/// The card of this process is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the emulated card of this process is set: configure it once, before the first HIP call")]
+pub struct ConfigureError;
 
 struct Card {
     machine: Machine,
     /// Work-groups that run at the same time.
     units: c_int,
+    /// What of the environment cannot be read: then the card runs nothing.
+    problem: Option<OptionsError>,
 }
 
 impl Card {
-    fn from_env() -> Self {
-        let machine = Machine::new(Options::from_env());
+    fn new() -> Self {
+        let mut problem = None;
+        let from_env = || Options::from_env().map_err(|found| problem = Some(found)).unwrap_or_default();
+        let options = CONFIGURED.get_or_init(from_env).clone();
+        let machine = Machine::new(options);
         let threads = match machine.options().threads {
             0 => thread::available_parallelism().map_or(1, NonZero::get),
             threads => threads,
         };
-        Self { machine, units: c_int::try_from(threads).unwrap_or(c_int::MAX) }
+        Self { machine, units: c_int::try_from(threads).unwrap_or(c_int::MAX), problem }
+    }
+
+    /// Fails when the environment asks for what cannot be had.
+    fn usable(&self) -> Status {
+        match &self.problem {
+            Some(problem) => Err(errors::tell(problem)),
+            None => Ok(()),
+        }
     }
 
     /// Its processor, `gfx1100`.

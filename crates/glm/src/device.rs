@@ -1,0 +1,104 @@
+//! What `--device` asks for, and which errors are about a device.
+
+use std::error::Error;
+use std::fmt;
+use std::str::FromStr;
+
+use attention::AttentionError;
+use device_mem::{Device, DeviceChoice, MemError, Opened};
+use kernels_nn::NnError;
+use kernels_rope::RopeError;
+
+/// A device to run on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// What `device-mem` knows.
+    Of(DeviceChoice),
+    /// The emulated card of this process: HIP's interface and the kernels' images, without a GPU.
+    Emulator,
+}
+
+impl Asked {
+    /// Opens the device. [`DeviceChoice::Auto`] never takes the emulator, which is slower than the CPU.
+    pub(crate) fn open(self) -> Result<Opened, MemError> {
+        match self {
+            Asked::Of(choice) => Device::open(choice),
+            Asked::Emulator => Ok(Opened { device: Device::from_api(hip_emu::api(), 0)?, fallback: None }),
+        }
+    }
+
+    /// Whether the CPU may take over, with a warning.
+    pub(crate) fn is_auto(self) -> bool {
+        self == Asked::Of(DeviceChoice::Auto)
+    }
+}
+
+impl FromStr for Asked {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Asked, String> {
+        match text {
+            "emu" => Ok(Asked::Emulator),
+            _ => text
+                .parse()
+                .map(Asked::Of)
+                .map_err(|_| format!("expected auto, cpu, emu, hip or hip:N, found {text:?}")),
+        }
+    }
+}
+
+impl fmt::Display for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Asked::Of(choice) => choice.fmt(f),
+            Asked::Emulator => f.write_str("emu"),
+        }
+    }
+}
+
+/// Whether an error means that the device cannot be had or cannot run the model, rather than that the model is wrong.
+pub(crate) fn is_to_blame(error: &(dyn Error + 'static)) -> bool {
+    let causes = std::iter::successors(Some(error), |cause: &&(dyn Error + 'static)| (*cause).source());
+    causes.into_iter().any(|cause| {
+        let too_wide = matches!(cause.downcast_ref(), Some(AttentionError::HeadDim { .. }));
+        too_wide || memory_error(cause).is_some_and(|error| error.class().is_some())
+    })
+}
+
+/// The error of memory or a device that `cause` is, also where an operation passes it on as its own.
+fn memory_error<'a>(cause: &'a (dyn Error + 'static)) -> Option<&'a MemError> {
+    let rope = |error: &'a RopeError| match error {
+        RopeError::Mem(error) => Some(error),
+        _ => None,
+    };
+    let attention = |error: &'a AttentionError| match error {
+        AttentionError::Mem(error) => Some(error),
+        AttentionError::Rope(error) => rope(error),
+        _ => None,
+    };
+    let nn = |error: &'a NnError| match error {
+        NnError::Mem(error) => Some(error),
+        _ => None,
+    };
+    let passed_on = cause.downcast_ref().and_then(rope).or_else(|| cause.downcast_ref().and_then(attention));
+    cause.downcast_ref().or(passed_on).or_else(|| cause.downcast_ref().and_then(nn))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn choices_read_and_print() {
+        for text in ["auto", "cpu", "emu", "hip:0", "hip:3"] {
+            assert_eq!(text.parse::<Asked>().map(|asked| asked.to_string()), Ok(text.to_owned()));
+        }
+        for text in ["", "gpu", "emu:0", "hip:"] {
+            let error = text.parse::<Asked>().err();
+            assert!(
+                error.is_some_and(|error| error.contains("expected auto, cpu, emu, hip or hip:N")),
+                "{text}"
+            );
+        }
+    }
+}

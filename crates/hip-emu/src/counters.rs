@@ -1,0 +1,191 @@
+//! What a launch did, counted.
+
+use crate::KernelDescriptor;
+
+/// Instructions of a launch by kind, one for all lanes of a wave, and what they moved.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counters {
+    /// Waves that ran.
+    pub waves: u64,
+    /// Vector arithmetic. A pair counts once.
+    pub vector: u64,
+    /// Matrix operations.
+    pub matrix: u64,
+    /// Scalar arithmetic.
+    pub scalar: u64,
+    /// Branches, taken or not.
+    pub branches: u64,
+    /// Barriers.
+    pub barriers: u64,
+    /// Waits, delays and hints.
+    pub waits: u64,
+    /// Scratch accesses: spills and arrays that did not fit into registers.
+    pub scratch: u64,
+    /// Loads of lanes from global memory.
+    pub loads: Traffic,
+    /// Stores of lanes to global memory.
+    pub stores: Traffic,
+    /// Atomic operations of lanes on global memory.
+    pub atomics: Traffic,
+    /// Scalar loads: one address for a wave.
+    pub scalar_loads: Traffic,
+    /// LDS.
+    pub lds: LdsTraffic,
+}
+
+impl Counters {
+    /// All instructions.
+    #[must_use]
+    pub const fn instructions(&self) -> u64 {
+        let moved = self.loads.instructions + self.stores.instructions + self.atomics.instructions;
+        let arithmetic = self.vector + self.matrix + self.scalar + self.branches + self.barriers + self.waits;
+        arithmetic + moved + self.scalar_loads.instructions + self.scratch + self.lds.instructions
+    }
+
+    /// Counts with their names, in a fixed order.
+    #[must_use]
+    pub fn named(&self) -> Vec<(&'static str, u64)> {
+        let mut named = vec![
+            ("waves", self.waves),
+            ("vector", self.vector),
+            ("matrix", self.matrix),
+            ("scalar", self.scalar),
+            ("branches", self.branches),
+            ("barriers", self.barriers),
+            ("waits", self.waits),
+            ("scratch", self.scratch),
+        ];
+        let names = [
+            [
+                "loads",
+                "loads.bytes",
+                "loads.segments32",
+                "loads.segments64",
+                "loads.segments128",
+                "loads.distinct",
+            ],
+            [
+                "stores",
+                "stores.bytes",
+                "stores.segments32",
+                "stores.segments64",
+                "stores.segments128",
+                "stores.distinct",
+            ],
+            [
+                "atomics",
+                "atomics.bytes",
+                "atomics.segments32",
+                "atomics.segments64",
+                "atomics.segments128",
+                "atomics.distinct",
+            ],
+            [
+                "scalar_loads",
+                "scalar_loads.bytes",
+                "scalar_loads.segments32",
+                "scalar_loads.segments64",
+                "scalar_loads.segments128",
+                "scalar_loads.distinct",
+            ],
+        ];
+        for (names, traffic) in
+            names.into_iter().zip([&self.loads, &self.stores, &self.atomics, &self.scalar_loads])
+        {
+            named.extend(names.into_iter().zip(traffic.values()));
+        }
+        let LdsTraffic { instructions, bytes, cycles, conflict_cycles } = self.lds;
+        named.extend([
+            ("lds", instructions),
+            ("lds.bytes", bytes),
+            ("lds.cycles", cycles),
+            ("lds.conflict_cycles", conflict_cycles),
+        ]);
+        named
+    }
+}
+
+/// Accesses of global memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Traffic {
+    /// Instructions.
+    pub instructions: u64,
+    /// Bytes that lanes asked for.
+    pub bytes: u64,
+    /// Aligned segments of 32, 64 and 128 bytes that the instructions touched, each instruction by itself.
+    pub segments: [u64; 3],
+    /// Bytes in the segments of 32 bytes that the whole launch touched: what an endless cache would move.
+    pub distinct_bytes: u64,
+}
+
+impl Traffic {
+    fn values(&self) -> [u64; 6] {
+        let [small, middle, large] = self.segments;
+        [self.instructions, self.bytes, small, middle, large, self.distinct_bytes]
+    }
+}
+
+/// Accesses of LDS, which has 32 banks of 4 bytes. An access of 4 bytes a lane takes one cycle, one of 8 bytes two for the
+/// halves of a wave, one of 16 bytes four for its quarters; another cycle for each further word of the same bank.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LdsTraffic {
+    /// Instructions.
+    pub instructions: u64,
+    /// Bytes that lanes asked for.
+    pub bytes: u64,
+    /// Cycles by this model.
+    pub cycles: u64,
+    /// Those of them that conflicts of banks cost.
+    pub conflict_cycles: u64,
+}
+
+/// How many waves a SIMD can hold at the same time, and what sets the limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Occupancy {
+    /// Waves of a SIMD.
+    pub waves: u32,
+    /// What more of them would need.
+    pub limit: OccupancyLimit,
+}
+
+/// What limits the waves of a SIMD.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OccupancyLimit {
+    /// As many as the hardware can hold.
+    Hardware,
+    /// Vector registers.
+    VectorRegisters,
+    /// LDS.
+    Lds,
+}
+
+impl Occupancy {
+    /// Occupancy on RDNA3 of a kernel in groups of `waves` waves that have `lds` bytes of LDS each. A work-group processor
+    /// has four SIMDs, which hold 16 waves each, and 128 KiB of LDS.
+    #[must_use]
+    pub fn of_rdna3(descriptor: &KernelDescriptor, processor: &str, waves: u32, lds: u32) -> Self {
+        const MOST: u32 = 16;
+        const SIMDS: u32 = 4;
+        const LDS: u32 = 128 << 10;
+        // Cards with large register files allocate them in larger granules.
+        let (registers, granule) = match processor {
+            "gfx1102" | "gfx1103" | "gfx1152" | "gfx1153" => (1024, 16),
+            _ => (1536, 24),
+        };
+        let used = ((descriptor.resource1 & 63) + 1) * 8;
+        let by_registers = registers / used.next_multiple_of(granule);
+        let groups = LDS.checked_div(lds.next_multiple_of(1024)).unwrap_or(u32::MAX);
+        let by_lds = groups.saturating_mul(waves.max(1)) / SIMDS;
+        if by_lds.max(1) < by_registers.min(MOST) {
+            Self { waves: by_lds.max(1), limit: OccupancyLimit::Lds }
+        } else if by_registers < MOST {
+            Self { waves: by_registers, limit: OccupancyLimit::VectorRegisters }
+        } else {
+            Self { waves: MOST, limit: OccupancyLimit::Hardware }
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! What a wave has in flight: the counters that it waits on (LLVM's AMDGPU usage guide, "Memory Model gfx10-gfx11").
+
+use std::collections::VecDeque;
+
+use crate::exec::check::{
+    access::{Access, Kind, Space},
+    facts::{Counts, Facts, Span},
+};
+
+/// The largest value of a counter: what is issued beyond it waits for the first one in flight.
+const MOST: usize = 63;
+
+/// Ways that results come back in the order of their issue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lane {
+    /// Vector memory, by `vmcnt`.
+    Vector,
+    /// LDS, by `lgkmcnt`.
+    Lds,
+    /// Vector memory that may be LDS, by both.
+    Flat,
+    /// Scalar memory and messages, by `lgkmcnt`, in any order.
+    Scalar,
+}
+
+/// One operation in flight.
+#[derive(Clone, Copy, Debug)]
+struct Flight {
+    lane: Lane,
+    /// What it writes when it comes back.
+    result: Option<Span>,
+    numbers: Numbers,
+    /// Word of the instruction.
+    at: usize,
+}
+
+/// An access's place in the order of a wave's accesses of global memory, and of LDS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Numbers {
+    pub(super) global: u32,
+    pub(super) lds: u32,
+}
+
+/// A register that is touched while a load into it is in flight.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct InFlight {
+    pub(super) vector: bool,
+    pub(super) register: usize,
+    pub(super) counter: &'static str,
+    /// Word of the load.
+    pub(super) at: usize,
+}
+
+/// The operations of one wave that are in flight. A flat operation is in two queues, and done when it is in none.
+#[derive(Debug, Default)]
+pub(super) struct Waits {
+    loads: VecDeque<Flight>,
+    stores: VecDeque<Flight>,
+    others: VecDeque<Flight>,
+    /// Registers with a load in flight.
+    vector: [u64; 4],
+    scalar: [u64; 4],
+    issued: Numbers,
+}
+
+impl Waits {
+    /// The first register of an instruction that a load in flight has still to write.
+    pub(super) fn conflict<const L: usize>(&self, facts: &Facts<L>) -> Option<InFlight> {
+        if self.loads.is_empty() && self.others.is_empty() {
+            return None;
+        }
+        let exchanges = facts.exchanges.then_some(Lane::Lds);
+        let own = facts.access.map(|access| lane(&access)).or(exchanges);
+        let reads = facts.reads.iter().find_map(|span| self.pending(span, None));
+        reads.or_else(|| facts.writes.iter().find_map(|span| self.pending(span, own)))
+    }
+
+    /// A register of the span that is in flight otherwise than in the order of `own`.
+    fn pending(&self, span: Span, own: Option<Lane>) -> Option<InFlight> {
+        let flags = if span.vector { &self.vector } else { &self.scalar };
+        let set =
+            |register: &usize| flags.get(register / 64).is_some_and(|word| word >> (register % 64) & 1 != 0);
+        let register = span.registers().find(set)?;
+        let holds = |result: Span| {
+            result.vector == span.vector
+                && result.registers().any(|other| span.registers().any(|one| one == other))
+        };
+        let mut flights = self.loads.iter().chain(&self.others);
+        let flight = flights.find(|flight| {
+            flight.result.is_some_and(holds) && (own != Some(flight.lane) || flight.lane == Lane::Scalar)
+        })?;
+        let counter = match flight.lane {
+            Lane::Vector => "vmcnt",
+            Lane::Lds | Lane::Scalar => "lgkmcnt",
+            Lane::Flat => "vmcnt and lgkmcnt",
+        };
+        Some(InFlight { vector: span.vector, register, counter, at: flight.at })
+    }
+
+    /// Notes an access; gives its place.
+    pub(super) fn issue<const L: usize>(
+        &mut self,
+        access: &Access<L>,
+        facts: &Facts<L>,
+        at: usize,
+    ) -> Numbers {
+        let lane = lane(access);
+        let Numbers { global, lds } = &mut self.issued;
+        *global = global.saturating_add(u32::from(lane != Lane::Lds));
+        *lds = lds.saturating_add(u32::from(matches!(lane, Lane::Lds | Lane::Flat)));
+        let returns = !matches!(access.kind, Kind::Store | Kind::Update { returns: false, .. });
+        let result = facts.writes.iter().next().filter(|_| returns);
+        let flight = Flight { lane, result, numbers: self.issued, at };
+        if matches!(lane, Lane::Vector | Lane::Flat) {
+            push(if returns { &mut self.loads } else { &mut self.stores }, flight);
+        }
+        if lane != Lane::Vector {
+            push(&mut self.others, flight);
+        }
+        if let Some(span) = result {
+            flag(if span.vector { &mut self.vector } else { &mut self.scalar }, span);
+        }
+        self.issued
+    }
+
+    /// Notes what comes back and accesses no memory: an exchange between lanes comes as an LDS load does, the answer to a
+    /// message as a scalar load does.
+    pub(super) fn issue_answer<const L: usize>(&mut self, facts: &Facts<L>, at: usize) {
+        let result = facts.writes.iter().next();
+        let numbers = Numbers { global: u32::MAX, lds: u32::MAX };
+        let lane = if facts.exchanges { Lane::Lds } else { Lane::Scalar };
+        push(&mut self.others, Flight { lane, result, numbers, at });
+        if let Some(span) = result {
+            flag(if span.vector { &mut self.vector } else { &mut self.scalar }, span);
+        }
+    }
+
+    /// Waits until no more than so many are in flight.
+    pub(super) fn wait(&mut self, counts: Counts) {
+        self.loads.drain(..self.loads.len().saturating_sub(counts.loads));
+        self.stores.drain(..self.stores.len().saturating_sub(counts.stores));
+        // Scalar loads come back in any order: where there is one, a count above zero says nothing.
+        if counts.others == 0 || self.others.iter().all(|flight| flight.lane != Lane::Scalar) {
+            self.others.drain(..self.others.len().saturating_sub(counts.others));
+        }
+        (self.vector, self.scalar) = ([0; 4], [0; 4]);
+        for flight in self.loads.iter().chain(&self.others) {
+            if let Some(span) = flight.result {
+                flag(if span.vector { &mut self.vector } else { &mut self.scalar }, span);
+            }
+        }
+    }
+
+    /// The accesses of which all earlier ones, and they themselves, are done.
+    pub(super) fn done(&self) -> Numbers {
+        let flights = self.loads.iter().chain(&self.stores).chain(&self.others);
+        let before = |first: Option<u32>, issued: u32| first.map_or(issued, |first| issued.min(first - 1));
+        let of_global = flights.clone().filter(|flight| flight.lane != Lane::Lds);
+        let of_lds = flights.filter(|flight| matches!(flight.lane, Lane::Lds | Lane::Flat));
+        Numbers {
+            global: before(of_global.map(|flight| flight.numbers.global).min(), self.issued.global),
+            lds: before(of_lds.map(|flight| flight.numbers.lds).min(), self.issued.lds),
+        }
+    }
+}
+
+fn push(queue: &mut VecDeque<Flight>, flight: Flight) {
+    queue.drain(..(queue.len() + 1).saturating_sub(MOST));
+    queue.push_back(flight);
+}
+
+/// Sets the bits of a span's registers.
+fn flag(flags: &mut [u64; 4], span: Span) {
+    for register in span.registers() {
+        if let Some(word) = flags.get_mut(register / 64) {
+            *word |= 1 << (register % 64);
+        }
+    }
+}
+
+/// How an access comes back.
+fn lane<const L: usize>(access: &Access<L>) -> Lane {
+    match access.space {
+        Space::Global | Space::Buffer | Space::Scratch => Lane::Vector,
+        Space::Flat => Lane::Flat,
+        Space::Lds => Lane::Lds,
+        Space::Scalar | Space::ScalarBuffer => Lane::Scalar,
+    }
+}

@@ -1,0 +1,326 @@
+//! Appending to a cache in the launch that rotates, and without a rotation: the bits are those of the separate operations,
+//! on the CPU and on every device that `PARITY_DEVICES` lists.
+
+#![expect(clippy::unwrap_used, reason = "a call that fails fails its test")]
+
+mod common;
+
+use common::{glm4, table};
+use device_mem::{Device, DeviceBuffer, Float, MemError, RanOn};
+use half::{bf16, f16};
+use kernels_rope::{
+    AppendKv, HeadsMut, KvLayout, Layout, Pairing, Positions, RopeConfig, RopeError, RopeTable, append_kv,
+    apply_position_embeddings, apply_position_embeddings_append,
+};
+use parity::uniform_with_special;
+use proptest::prelude::*;
+
+/// Not zero, so that an element that is written shows, and exact in every type.
+const UNTOUCHED: f32 = -77.0;
+
+/// The CPU, and the devices under test.
+fn devices() -> Vec<Device> {
+    [vec![Device::Cpu], parity::devices().unwrap()].concat()
+}
+
+fn on<T: Float>(device: &Device, values: &[T]) -> DeviceBuffer<T> {
+    DeviceBuffer::from_host_vec(device, values.to_vec()).unwrap()
+}
+
+/// Bits, NaN's payload aside.
+fn bits<T: Float>(values: &[T]) -> Vec<u32> {
+    values
+        .iter()
+        .map(|value| if value.to_f32().is_nan() { u32::MAX } else { value.to_f32().to_bits() })
+        .collect()
+}
+
+/// Runs an operation, and asserts that on a HIP device it is `launches` launches and nothing else.
+fn counted(device: &Device, launches: u64, run: impl FnOnce() -> Result<RanOn, RopeError>) {
+    let before = device.transfers();
+    let ran_on = run().unwrap();
+    let mut expected = before;
+    if let Device::Hip(_) = device {
+        assert_eq!(ran_on, RanOn::Hip);
+        expected.launches += launches;
+    } else {
+        assert_eq!(ran_on, RanOn::Cpu);
+    }
+    assert_eq!(device.transfers(), expected, "no copy, no allocation, no wait");
+}
+
+/// A pass and the layer of a cache that it is appended to.
+struct Pass<T: Float> {
+    config: RopeConfig,
+    q_heads: u32,
+    layout: KvLayout,
+    first: u32,
+    positions: Vec<u32>,
+    q: Vec<T>,
+    k: Vec<T>,
+    v: Vec<T>,
+}
+
+impl<T: Float> Pass<T> {
+    fn new(config: RopeConfig, (q_heads, kv_heads): (u32, u32), tokens: u32, first: u32) -> Pass<T> {
+        let head_dim = config.head_dim;
+        let row_len = head_dim.next_multiple_of(8);
+        let layout = KvLayout { kv_heads, capacity: first + tokens + 2, head_dim, row_len };
+        let data = |seed: u64, heads: u32| uniform_with_special(seed, (tokens * heads * head_dim) as usize);
+        let positions = (0..tokens).map(|token| (token * 37 + first) % 64).collect();
+        Pass {
+            config,
+            q_heads,
+            layout,
+            first,
+            positions,
+            q: data(1, q_heads),
+            k: data(2, kv_heads),
+            v: data(3, kv_heads),
+        }
+    }
+
+    fn tokens(&self) -> u32 {
+        u32::try_from(self.positions.len()).unwrap()
+    }
+
+    /// `rows` `[tokens, kv_heads, head_dim]` rounded into an untouched layer, straight from the definition.
+    fn appended<C: Float>(&self, rows: &[T]) -> Vec<C> {
+        let KvLayout { kv_heads, capacity, head_dim, row_len } = self.layout;
+        let mut layer = vec![C::from_f32(UNTOUCHED); (kv_heads * capacity * row_len) as usize];
+        for (row, values) in (0..).zip(rows.chunks_exact(head_dim as usize)) {
+            let (token, head) = (row / kv_heads, row % kv_heads);
+            let to = ((head * capacity + self.first + token) * row_len) as usize;
+            for (stored, value) in layer[to..].iter_mut().zip(values) {
+                *stored = C::from_f32(value.to_f32());
+            }
+        }
+        layer
+    }
+
+    /// Every device gives what the CPU's rotation and the definition of the layer give.
+    fn check<C: Float>(&self) {
+        let (tokens, head_dim) = (self.tokens(), self.config.head_dim);
+        let untouched = vec![C::from_f32(UNTOUCHED); self.layout.len().unwrap()];
+        let rotate = |device: &Device, append: bool| {
+            let table = table(self.config.clone(), 64, device);
+            let at = Positions::new(&table, &self.positions).unwrap();
+            let (mut q, mut k, v) = (on(device, &self.q), on(device, &self.k), on(device, &self.v));
+            let (mut keys, mut values) = (on(device, &untouched), on(device, &untouched));
+            let q_heads = HeadsMut::new(q.as_view_mut().unwrap(), tokens, self.q_heads, head_dim).unwrap();
+            let k_heads =
+                HeadsMut::new(k.as_view_mut().unwrap(), tokens, self.layout.kv_heads, head_dim).unwrap();
+            let launches = u64::from(tokens > 0 && self.q_heads + self.layout.kv_heads > 0);
+            if append {
+                let (keys, values) = (keys.as_view_mut().unwrap(), values.as_view_mut().unwrap());
+                let append = AppendKv::new(v.as_view(), keys, values, self.layout, self.first).unwrap();
+                counted(device, launches, || {
+                    apply_position_embeddings_append(&table, q_heads, k_heads, append, &at)
+                });
+            } else {
+                apply_position_embeddings(&table, q_heads, k_heads, &at).unwrap();
+            }
+            [q, k]
+                .map(|buffer| buffer.to_host_vec().unwrap())
+                .into_iter()
+                .chain([self.v.clone()])
+                .zip(
+                    [None, Some(keys), Some(values)]
+                        .map(|cache| cache.map(|cache| cache.to_host_vec().unwrap())),
+                )
+                .collect::<Vec<_>>()
+        };
+        let alone = rotate(&Device::Cpu, false);
+        for device in devices() {
+            let fused = rotate(&device, true);
+            for ((expected, _), (found, layer)) in alone.iter().zip(&fused) {
+                assert_eq!(bits(expected), bits(found), "on {device}");
+                if let Some(layer) = layer {
+                    assert_eq!(bits(&self.appended::<C>(expected)), bits(layer), "cache on {device}");
+                }
+            }
+        }
+    }
+}
+
+fn config(head_dim: u32, rotary_dim: u32, pairing: Pairing) -> RopeConfig {
+    RopeConfig { head_dim, rotary_dim, pairing, ..glm4() }
+}
+
+#[test]
+fn rotated_keys_and_values_are_appended_to_the_bit() {
+    for (heads, tokens, first) in
+        [((32, 2), 1, 0), ((32, 2), 3, 255), ((6, 6), 5, 7), ((0, 3), 2, 1), ((4, 0), 2, 1)]
+    {
+        for (head_dim, rotary_dim) in [(128, 64), (128, 128), (80, 40), (5, 2), (2, 2)] {
+            let pass =
+                Pass::<f32>::new(config(head_dim, rotary_dim, Pairing::Interleaved), heads, tokens, first);
+            pass.check::<f32>();
+            pass.check::<f16>();
+            pass.check::<bf16>();
+        }
+    }
+    let halves = config(64, 32, Pairing::Halves);
+    Pass::<f32>::new(halves.clone(), (4, 2), 3, 9).check::<bf16>();
+    Pass::<f16>::new(halves.clone(), (4, 2), 3, 9).check::<f16>();
+    Pass::<bf16>::new(halves, (4, 2), 3, 9).check::<bf16>();
+}
+
+#[test]
+fn no_tokens_launch_nothing() {
+    Pass::<f32>::new(glm4(), (4, 2), 0, 3).check::<bf16>();
+}
+
+#[test]
+fn keys_are_appended_as_they_are() {
+    fn check<C: Float>(pass: &Pass<f32>) {
+        let untouched = vec![C::from_f32(UNTOUCHED); pass.layout.len().unwrap()];
+        for device in devices() {
+            let (k, v) = (on(&device, &pass.k), on(&device, &pass.v));
+            let (mut keys, mut values) = (on(&device, &untouched), on(&device, &untouched));
+            let layer = (keys.as_view_mut().unwrap(), values.as_view_mut().unwrap());
+            let append = AppendKv::new(v.as_view(), layer.0, layer.1, pass.layout, pass.first).unwrap();
+            counted(&device, u64::from(pass.tokens() > 0), || append_kv(k.as_view(), pass.tokens(), append));
+            assert_eq!(bits(&pass.appended::<C>(&pass.k)), bits(&keys.to_host_vec().unwrap()), "{device}");
+            assert_eq!(bits(&pass.appended::<C>(&pass.v)), bits(&values.to_host_vec().unwrap()), "{device}");
+        }
+    }
+    for (kv_heads, head_dim, tokens) in [(2, 128, 3), (1, 1, 1), (3, 257, 2), (5, 80, 4), (2, 8, 0)] {
+        let pass = Pass::<f32>::new(RopeConfig { head_dim, ..glm4() }, (0, kv_heads), tokens, 6);
+        check::<f32>(&pass);
+        check::<f16>(&pass);
+        check::<bf16>(&pass);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+
+    #[test]
+    fn random_shapes_are_appended_to_the_bit(
+        half_dim in 1..80_u32, part in 1..=80_u32, odd: bool, q_heads in 0..7_u32, kv_heads in 0..5_u32,
+        tokens in 0..7_u32, first in 0..40_u32,
+    ) {
+        let config = config(2 * half_dim + u32::from(odd), 2 * part.min(half_dim), Pairing::Interleaved);
+        Pass::<f32>::new(config, (q_heads, kv_heads), tokens, first).check::<bf16>();
+    }
+}
+
+/// What an append is refused with; `change` breaks what is otherwise right. Nothing is written or launched.
+fn refusal<T: Float, C: Float>(
+    device: &Device,
+    change: impl FnOnce(&mut KvLayout, &mut u32, &mut usize, &mut usize),
+) -> RopeError {
+    let (mut layout, mut first) = (KvLayout { kv_heads: 2, capacity: 9, head_dim: 8, row_len: 8 }, 3);
+    let (mut v_len, mut cache_len) = (4 * 2 * 8, 2 * 9 * 8);
+    change(&mut layout, &mut first, &mut v_len, &mut cache_len);
+    let table: RopeTable = table(config(8, 4, Pairing::Interleaved), 16, device);
+    let at = Positions::span(&table, 0, 4).unwrap();
+    let ones = |len: usize| on(device, &vec![T::from_f32(1.0); len]);
+    let (mut q, mut k, v) = (ones(4 * 4 * 8), ones(4 * 2 * 8), ones(v_len));
+    let [mut keys, mut values] = [(); 2].map(|()| on(device, &vec![C::from_f32(UNTOUCHED); cache_len]));
+    let before = device.transfers();
+    let append =
+        AppendKv::new(v.as_view(), keys.as_view_mut().unwrap(), values.as_view_mut().unwrap(), layout, first);
+    let done = append.and_then(|append| {
+        let q = HeadsMut::new(q.as_view_mut()?, 4, 4, 8)?;
+        let k = HeadsMut::new(k.as_view_mut()?, 4, 2, 8)?;
+        apply_position_embeddings_append(&table, q, k, append, &at)
+    });
+    let error = done.unwrap_err();
+    assert_eq!(device.transfers(), before, "{error}");
+    for (buffer, expected) in [(&q, 1.0), (&k, 1.0)] {
+        assert!(buffer.to_host_vec().unwrap().iter().all(|value| value.to_f32() == expected), "{error}");
+    }
+    for cache in [&keys, &values] {
+        assert!(cache.to_host_vec().unwrap().iter().all(|value| value.to_f32() == UNTOUCHED), "{error}");
+    }
+    error
+}
+
+#[test]
+fn what_does_not_fit_is_refused_before_anything_is_written() {
+    for device in devices() {
+        let refused = |change: fn(&mut KvLayout, &mut u32, &mut usize, &mut usize)| {
+            refusal::<f32, bf16>(&device, change)
+        };
+        let error = refused(|_, _, _, cache| *cache -= 1);
+        assert!(matches!(error, RopeError::CacheLength { operand: "keys", found: 143, .. }), "{error}");
+        let error = refused(|layout, _, _, cache| {
+            layout.row_len = 7;
+            *cache = 2 * 9 * 7;
+        });
+        assert!(matches!(error, RopeError::CacheLength { .. }), "{error}");
+        assert!(error.to_string().contains("at least head_dim 8"), "{error}");
+        let error = refused(|layout, _, _, cache| {
+            layout.kv_heads = 1;
+            *cache /= 2;
+        });
+        assert!(matches!(error, RopeError::CacheHeads { kv_heads: 2, head_dim: 8, .. }), "{error}");
+        let error = refused(|_, _, v, _| *v -= 1);
+        assert!(matches!(error, RopeError::DataLength { tokens: 4, heads: 2, found: 63, .. }), "{error}");
+        for first in [6, u32::MAX] {
+            let error = refusal::<f32, bf16>(&device, |_, at, _, _| *at = first);
+            assert!(matches!(error, RopeError::CacheFull { tokens: 4, capacity: 9, .. }), "{error}");
+        }
+    }
+}
+
+#[test]
+fn a_cache_of_another_type_needs_f32_on_a_device() {
+    for device in parity::devices().unwrap() {
+        let error = refusal::<f16, bf16>(&device, |_, _, _, _| ());
+        assert!(matches!(error, RopeError::CacheDType { .. }), "{error}");
+        assert!(error.to_string().contains("no kernel appends f16 to a cache of bf16"), "{error}");
+    }
+}
+
+#[test]
+fn keys_of_the_wrong_length_and_other_devices_are_refused() {
+    let devices = devices();
+    let layout = KvLayout { kv_heads: 2, capacity: 4, head_dim: 8, row_len: 8 };
+    for device in &devices {
+        let (k, v) = (on(device, &[1.0_f32; 31]), on(device, &[1.0_f32; 32]));
+        let [mut keys, mut values] = [(); 2].map(|()| on(device, &[UNTOUCHED; 64]));
+        let (keys, values) = (keys.as_view_mut().unwrap(), values.as_view_mut().unwrap());
+        let append = AppendKv::new(v.as_view(), keys, values, layout, 0).unwrap();
+        let error = append_kv(k.as_view(), 2, append).unwrap_err();
+        assert!(matches!(error, RopeError::DataLength { tokens: 2, found: 31, .. }), "{error}");
+    }
+    for (here, there) in [(&devices[0], &devices[1]), (&devices[1], &devices[0])] {
+        let (k, v) = (on(here, &[1.0_f32; 32]), on(here, &[1.0_f32; 32]));
+        let (mut keys, mut values) = (on(here, &[UNTOUCHED; 64]), on(there, &[UNTOUCHED; 64]));
+        let (keys, values_view) = (keys.as_view_mut().unwrap(), values.as_view_mut().unwrap());
+        let append = AppendKv::new(v.as_view(), keys, values_view, layout, 0).unwrap();
+        let error = append_kv(k.as_view(), 2, append).unwrap_err();
+        assert!(matches!(error, RopeError::Mem(MemError::ForeignDevice { .. })), "{error}");
+        assert_eq!(values.to_host_vec().unwrap(), [UNTOUCHED; 64]);
+    }
+}
+
+#[test]
+fn strided_keys_are_appended_from_where_they_lie() {
+    // Queries, keys and values of a token in one row, as one projection gives them.
+    let (tokens, head_dim, row) = (3_u32, 8_u32, (4 + 2) * 8_u64);
+    let data = uniform_with_special::<f32>(4, 3 * 48);
+    let heads = |heads: u32| Layout { tokens, heads, head_dim, token_stride: row, head_stride: 8 };
+    let layout = KvLayout { kv_heads: 2, capacity: 5, head_dim, row_len: 8 };
+    let run = |device: &Device| {
+        let table = table(config(8, 4, Pairing::Interleaved), 16, device);
+        let at = Positions::span(&table, 1, tokens).unwrap();
+        let (mut q, mut k) = (on(device, &data), on(device, &data));
+        let v = on(device, &data[..48]);
+        let [mut keys, mut values] = [(); 2].map(|()| on(device, &[UNTOUCHED; 80]));
+        let append =
+            AppendKv::new(v.as_view(), keys.as_view_mut().unwrap(), values.as_view_mut().unwrap(), layout, 2);
+        let q_heads = HeadsMut::strided(q.as_view_mut().unwrap(), heads(4)).unwrap();
+        let k_heads = HeadsMut::strided(k.view_mut(32..144).unwrap(), heads(2)).unwrap();
+        apply_position_embeddings_append(&table, q_heads, k_heads, append.unwrap(), &at).unwrap();
+        [q, k, keys, values].map(|buffer| bits(&buffer.to_host_vec().unwrap()))
+    };
+    let cpu = run(&Device::Cpu);
+    for device in parity::devices().unwrap() {
+        assert_eq!(cpu, run(&device), "{device}");
+    }
+    assert_ne!(cpu[2], bits(&[UNTOUCHED; 80]));
+}
