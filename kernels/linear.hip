@@ -1,13 +1,13 @@
-// out = x W^T + b for x [tokens, in_features], W [out_features, in_features], out [tokens, out_features]. It serves decoding
-// and small batches; more tokens are taken in tiles.
+// out = x W^T + b for x [tokens, in_features], W [out_features, in_features], out [tokens, out_features], for decoding and
+// small batches.
 //
 // Order of a sum, whatever the number of tokens: a chunk is CHUNK elements of a row; chunk c belongs to lane c % lanes,
 // which adds its products in ascending order with fused multiply-adds from 0; the lanes are added in halves within their
 // group of 32 (l + 16, ..., l + 1), the groups' sums in halves (g + 4, g + 2, g + 1), and the bias comes last. There are
 // 32 lanes, or 256 when `slices` is 8.
 //
-// A block of 256 threads is 8 groups of 32 lanes. A group takes ROWS rows of W and TOKENS rows of x, and one of `slices`
-// (1 or 8) parts of their elements. Blocks take tiles in turn, the tiles of the same rows of W one after another.
+// A block of 256 threads is 8 groups of 32 lanes. A group takes ROWS rows of W, TOKENS rows of x after the other, and one of
+// `slices` (1 or 8) parts of their elements. Blocks take rows in turn.
 #include "include/gpu.h"
 
 constexpr uint32_t LANES = 32;
@@ -38,9 +38,9 @@ __device__ static inline void load_chunk(const T *from, uint64_t left, float (&t
 }
 
 // Adds the products of this lane's chunks to sums[row * TOKENS + token]. Rows and tokens beyond the last are the last.
-template <bool WIDE, uint32_t TOKENS, typename T>
+template <bool WIDE, uint32_t TOKENS, uint32_t ALL_LANES, typename T>
 __device__ static inline void add_products(const Matrices &m, const T *weight, uint64_t first_row, uint64_t first_token,
-                                           uint32_t lane, uint32_t lanes, float (&sums)[ROWS * TOKENS]) {
+                                           uint32_t lane, float (&sums)[ROWS * TOKENS]) {
     const T *rows[ROWS];
     for (uint32_t row = 0; row < ROWS; ++row) {
         const uint64_t at = first_row + row < m.out_features ? first_row + row : m.out_features - 1;
@@ -48,7 +48,7 @@ __device__ static inline void add_products(const Matrices &m, const T *weight, u
     }
     const uint64_t last_token = m.tokens - 1 - first_token;
     const float *x = m.x + first_token * m.in_features;
-    for (uint64_t at = (uint64_t)lane * CHUNK; at < m.in_features; at += (uint64_t)lanes * CHUNK) {
+    for (uint64_t at = (uint64_t)lane * CHUNK; at < m.in_features; at += ALL_LANES * CHUNK) {
         const uint64_t left = m.in_features - at;
         float w[ROWS][CHUNK];
         for (uint32_t row = 0; row < ROWS; ++row) load_chunk<WIDE>(rows[row] + at, left, w[row]);
@@ -84,18 +84,17 @@ __device__ static inline uint32_t add_lanes(float (&values)[SIZE], uint32_t lane
 }
 
 // Writes the block's tile of out from the groups' sums.
-template <uint32_t TOKENS>
+template <uint32_t TOKENS, uint32_t SLICES>
 __device__ static inline void write_tile(const Matrices &m, const float (&sums)[GROUPS][ROWS * TOKENS],
-                                         uint64_t first_row, uint64_t first_token, uint32_t slices) {
-    const uint32_t rows = GROUPS / slices * ROWS;
-    for (uint32_t i = threadIdx.x; i < rows * TOKENS; i += GROUPS * LANES) {
-        const uint64_t row = first_row + i % rows;
-        const uint64_t token = first_token + i / rows;
+                                         uint64_t first_row, uint64_t first_token) {
+    constexpr uint32_t TILE_ROWS = GROUPS / SLICES * ROWS;
+    for (uint32_t i = threadIdx.x; i < TILE_ROWS * TOKENS; i += GROUPS * LANES) {
+        const uint64_t row = first_row + i % TILE_ROWS;
+        const uint64_t token = first_token + i / TILE_ROWS;
         if (row >= m.out_features || token >= m.tokens) continue;
-        const uint32_t group = i % rows / ROWS * slices;
-        const uint32_t at = i % ROWS * TOKENS + i / rows;
-        float sum = sums[group][at];
-        if (slices == GROUPS) {
+        const uint32_t at = i % ROWS * TOKENS + i / TILE_ROWS;
+        float sum = sums[i % TILE_ROWS / ROWS * SLICES][at];
+        if (SLICES == GROUPS) {
             sum = ((sums[0][at] + sums[4][at]) + (sums[2][at] + sums[6][at])) +
                   ((sums[1][at] + sums[5][at]) + (sums[3][at] + sums[7][at]));
         }
@@ -103,54 +102,59 @@ __device__ static inline void write_tile(const Matrices &m, const float (&sums)[
     }
 }
 
-template <uint32_t TOKENS, typename T>
-__device__ static inline void linear(const Matrices &m, const T *weight, uint32_t slices) {
-    __shared__ float group_sums[GROUPS][ROWS * TOKENS];
+template <bool WIDE, uint32_t TOKENS, uint32_t SLICES, typename T>
+__device__ static inline void linear(const Matrices &m, const T *weight, float (&group_sums)[GROUPS][ROWS * TOKENS]) {
+    constexpr uint32_t TILE_ROWS = GROUPS / SLICES * ROWS;
     const uint32_t lane = threadIdx.x % LANES;
     const uint32_t group = threadIdx.x / LANES;
-    const uint64_t tile_rows = GROUPS / slices * ROWS;
-    const uint64_t token_tiles = (m.tokens + TOKENS - 1) / TOKENS;
-    const uint64_t tiles = (m.out_features + tile_rows - 1) / tile_rows * token_tiles;
-    // A whole number of chunks, so that rows start aligned if the first does.
-    const bool wide = m.in_features % CHUNK == 0 && (uint64_t)m.x % 16 == 0 && (uint64_t)weight % 16 == 0;
-    for (uint64_t tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
-        const uint64_t first_row = tile / token_tiles * tile_rows;
-        const uint64_t first_token = tile % token_tiles * TOKENS;
-        const uint64_t group_row = first_row + group / slices * ROWS;
-        const uint32_t slice_lane = group % slices * LANES + lane;
-        float sums[ROWS * TOKENS] = {};
-        if (wide) {
-            add_products<true, TOKENS>(m, weight, group_row, first_token, slice_lane, slices * LANES, sums);
-        } else {
-            add_products<false, TOKENS>(m, weight, group_row, first_token, slice_lane, slices * LANES, sums);
+    for (uint64_t tile = blockIdx.x; tile * TILE_ROWS < m.out_features; tile += gridDim.x) {
+        const uint64_t first_row = tile * TILE_ROWS;
+        for (uint64_t first_token = 0; first_token < m.tokens; first_token += TOKENS) {
+            float sums[ROWS * TOKENS] = {};
+            add_products<WIDE, TOKENS, SLICES * LANES>(m, weight, first_row + group / SLICES * ROWS, first_token,
+                                                       group % SLICES * LANES + lane, sums);
+            const uint32_t at = add_lanes<ROWS * TOKENS>(sums, lane);
+            // Threads may still read the sums of the tile before.
+            __syncthreads();
+            constexpr uint32_t KEPT = ROWS * TOKENS / LANES ? ROWS * TOKENS / LANES : 1;
+            constexpr uint32_t COPIES = ROWS * TOKENS < LANES ? LANES / (ROWS * TOKENS) : 1;
+            if (lane % COPIES == 0) {
+                for (uint32_t i = 0; i < KEPT; ++i) group_sums[group][at + i] = sums[i];
+            }
+            __syncthreads();
+            write_tile<TOKENS, SLICES>(m, group_sums, first_row, first_token);
         }
-        const uint32_t at = add_lanes<ROWS * TOKENS>(sums, lane);
-        // Threads may still read the sums of the tile before.
-        __syncthreads();
-        constexpr uint32_t KEPT = ROWS * TOKENS / LANES ? ROWS * TOKENS / LANES : 1;
-        constexpr uint32_t COPIES = ROWS * TOKENS < LANES ? LANES / (ROWS * TOKENS) : 1;
-        if (lane % COPIES == 0) {
-            for (uint32_t i = 0; i < KEPT; ++i) group_sums[group][at + i] = sums[i];
-        }
-        __syncthreads();
-        write_tile<TOKENS>(m, group_sums, first_row, first_token, slices);
     }
 }
 
-#define LINEAR(NAME, T, TOKENS)                                                                                        \
+template <bool WIDE, uint32_t TOKENS, typename T>
+__device__ static inline void linear(const Matrices &m, const T *weight, uint32_t slices) {
+    __shared__ float group_sums[GROUPS][ROWS * TOKENS];
+    if (slices == GROUPS) {
+        linear<WIDE, TOKENS, GROUPS>(m, weight, group_sums);
+    } else {
+        linear<WIDE, TOKENS, 1>(m, weight, group_sums);
+    }
+}
+
+#define LINEAR(NAME, T, WIDE, TOKENS)                                                                                  \
     extern "C" __global__ void __launch_bounds__(GROUPS * LANES)                                                       \
         NAME(const T *weight, const float *x, const float *bias, float *out, uint64_t tokens, uint64_t in_features,    \
              uint64_t out_features, uint32_t slices) {                                                                 \
-        linear<TOKENS>({x, bias, out, tokens, in_features, out_features}, weight, slices);                             \
+        linear<WIDE, TOKENS>({x, bias, out, tokens, in_features, out_features}, weight, slices);                       \
     }
 
-LINEAR(linear_f32_1, float, 1)
-LINEAR(linear_f32_4, float, 4)
-LINEAR(linear_f32_8, float, 8)
-LINEAR(linear_f16_1, f16_t, 1)
-LINEAR(linear_f16_4, f16_t, 4)
-LINEAR(linear_f16_8, f16_t, 8)
-LINEAR(linear_bf16_1, bf16_t, 1)
-LINEAR(linear_bf16_4, bf16_t, 4)
-LINEAR(linear_bf16_8, bf16_t, 8)
+// Rows of any width that start anywhere, and those of whole chunks that start aligned to 16 bytes, by the tokens of a pass.
+LINEAR(linear_f32_any, float, false, 1)
+LINEAR(linear_f32_1, float, true, 1)
+LINEAR(linear_f32_4, float, true, 4)
+LINEAR(linear_f32_8, float, true, 8)
+LINEAR(linear_f16_any, f16_t, false, 1)
+LINEAR(linear_f16_1, f16_t, true, 1)
+LINEAR(linear_f16_4, f16_t, true, 4)
+LINEAR(linear_f16_8, f16_t, true, 8)
+LINEAR(linear_bf16_any, bf16_t, false, 1)
+LINEAR(linear_bf16_1, bf16_t, true, 1)
+LINEAR(linear_bf16_4, bf16_t, true, 4)
+LINEAR(linear_bf16_8, bf16_t, true, 8)
 #undef LINEAR

@@ -1,4 +1,5 @@
-// Norms each row of x [rows, width]; the formula and its order are in include/rms_norm.h. Blocks take rows in turn.
+// Norms each row of x [rows, width]; the formula and its order are in include/rms_norm.h. Blocks take rows in turn. out may
+// be x: a thread reads no element that another one writes.
 #include "include/rms_norm.h"
 
 extern "C" __global__ void __launch_bounds__(NORM_LANES)

@@ -10,6 +10,9 @@
 //   lane_xor<MASK>(value)    what `value` is in the lane whose index differs by MASK. Lanes are the threads of a
 //                            one-dimensional block in groups of 32, whatever the size of a wave; all 32 must take part,
 //                            on the host all threads of the block.
+//   add_shared(sum, value)   adds to a number of the block's shared memory, whoever else adds to it, and gives what it
+//                            was.
+//   uniform(value)           a value that is the same in all threads of the block, said to the compiler.
 //   count_up(counter)        adds 1 to a counter that several blocks share, and gives what it was.
 //   publish(), observe()     a thread's writes before publish() are seen by whoever learns of it, through a counter, and
 //                            then calls observe().
@@ -34,6 +37,11 @@
 #define GPU_PRAGMA(TEXT) _Pragma(#TEXT)
 #define GPU_UNROLL(COUNT) GPU_PRAGMA(unroll COUNT)
 #endif
+
+template <typename T>
+__device__ static inline T add_shared(T *sum, T value) {
+    return __atomic_fetch_add(sum, value, __ATOMIC_RELAXED);
+}
 
 template <uint32_t MASK>
 __device__ static inline float lane_xor(float value) {

@@ -8,6 +8,7 @@
 #define __launch_bounds__(threads) __attribute__((amdgpu_flat_work_group_size(1, threads)))
 
 typedef __UINT16_TYPE__ uint16_t;
+typedef __INT32_TYPE__ int32_t;
 typedef __UINT32_TYPE__ uint32_t;
 typedef __UINT64_TYPE__ uint64_t;
 
@@ -44,6 +45,10 @@ template <uint32_t MASK>
 __device__ static inline uint32_t lane_xor(uint32_t value) {
     static_assert(MASK < 32, "lanes are counted in groups of 32");
     return (uint32_t)__builtin_amdgcn_ds_swizzle((int)value, (MASK << 10) | 0x1f);
+}
+
+__device__ static inline uint32_t uniform(uint32_t value) {
+    return (uint32_t)__builtin_amdgcn_readfirstlane((int)value);
 }
 
 __device__ static inline uint32_t count_up(uint32_t *counter) {

@@ -53,6 +53,8 @@ uint32_t lane_xor(uint32_t value) {
     return gpu_host::Fibers::exchange(value, threadIdx.x ^ MASK);
 }
 
+inline uint32_t uniform(uint32_t value) { return value; }
+
 // Blocks run one after another, so there is nothing to order.
 inline uint32_t count_up(uint32_t *counter) { return (*counter)++; }
 

@@ -7,6 +7,7 @@
 #define __launch_bounds__(threads) __attribute__((launch_bounds(threads)))
 
 typedef __UINT16_TYPE__ uint16_t;
+typedef __INT32_TYPE__ int32_t;
 typedef __UINT32_TYPE__ uint32_t;
 typedef __UINT64_TYPE__ uint64_t;
 
@@ -31,6 +32,8 @@ __device__ static inline uint32_t lane_xor(uint32_t value) {
     static_assert(MASK < 32, "lanes are counted in groups of 32");
     return (uint32_t)__nvvm_shfl_sync_bfly_i32(~0u, (int)value, MASK, 31);
 }
+
+__device__ static inline uint32_t uniform(uint32_t value) { return value; }
 
 __device__ static inline uint32_t count_up(uint32_t *counter) {
     return (uint32_t)__nvvm_atom_add_gen_i((int *)counter, 1);

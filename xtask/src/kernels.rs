@@ -8,7 +8,9 @@ use anyhow::{Context, Result, bail, ensure};
 use attention::kernels::ATTENTION;
 use hsaco::KernelDecl;
 use hsaco::build::source_digest;
-use kernels_nn::kernels::{ADD, ADD_RMS_NORM, ARGMAX, EMBEDDING, LINEAR, RMS_NORM, SWIGLU};
+use kernels_nn::kernels::{
+    ADD, ADD_RMS_NORM, ARGMAX, EMBEDDING, LINEAR, LINEAR_TILED, RMS_NORM, SAMPLE, SWIGLU,
+};
 use kernels_rope::kernels::{APPEND_KV, POSITION_EMBEDDINGS, ROPE};
 use serde::Deserialize;
 
@@ -23,7 +25,9 @@ const DECLARED: &[(&str, KernelDecl)] = &[
     ("kernels-nn", SWIGLU.decl),
     ("kernels-nn", ADD.decl),
     ("kernels-nn", LINEAR.decl),
+    ("kernels-nn", LINEAR_TILED.decl),
     ("kernels-nn", ARGMAX.decl),
+    ("kernels-nn", SAMPLE.decl),
     ("attention", ATTENTION.decl),
 ];
 

@@ -109,11 +109,13 @@ pub enum NnError {
         /// Logits that were given.
         vocab: usize,
     },
-    /// More logits than token ids can name.
-    #[error("{vocab} logits are more than 32-bit token ids can name")]
+    /// More logits than a token can be chosen from.
+    #[error("{vocab} logits are too many to choose a token from; {most} are the most")]
     VocabTooLarge {
         /// Logits that were given.
         vocab: usize,
+        /// The most that can be used.
+        most: usize,
     },
     /// Memory, transfer or launch failed.
     #[error(transparent)]

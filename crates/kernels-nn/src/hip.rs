@@ -9,14 +9,15 @@ use hsaco::KernelPointer;
 
 use crate::kernels::{
     ADD, ADD_RMS_NORM, ARGMAX, AddArgs, AddRmsNormArgs, ArgmaxArgs, EMBEDDING, EmbeddingArgs, LINEAR,
-    LinearArgs, RMS_NORM, RmsNormArgs, SWIGLU, SwigluArgs,
+    LINEAR_TILED, LinearArgs, LinearTiledArgs, RMS_NORM, RmsNormArgs, SAMPLE, SWIGLU, SampleArgs, SwigluArgs,
 };
+use crate::sampling::Rule;
 use crate::{Embedding, Linear, NnError, RmsNorm, Weight, cpu};
 
-/// Threads of a block of every kernel but argmax.
+/// Threads of a block of every kernel that does not choose tokens.
 const BLOCK: u32 = 256;
-/// Threads of a block of argmax, one block being all that reads a row.
-const ARGMAX_BLOCK: u32 = 1024;
+/// Threads of a block that chooses a token, one block being all that reads a row of logits.
+const LOGIT_BLOCK: u32 = 1024;
 /// Blocks take their work in turn, so a grid needs no more along x, and its threads stay below 2^32.
 const MAX_BLOCKS: u32 = 1 << 20;
 /// The most blocks along y that every card takes.
@@ -24,10 +25,18 @@ const MAX_BLOCKS_Y: u32 = 65_535;
 
 /// Rows of the weight that one group of 32 threads takes in `kernels/linear.hip`.
 const ROWS: usize = 4;
+/// Elements that a lane takes at once.
+const CHUNK: usize = 8;
 /// Groups of a block, and the parts that a row is summed in where rows are few.
 const GROUPS: usize = 8;
 /// Fewer rows than this leave a large card idle, so the groups of a block share them.
 const SLICE_BELOW: usize = 1 << 14;
+
+/// Tokens from which on `kernels/linear_tiled.hip` multiplies.
+const TILED_FROM: usize = 16;
+/// Tokens and rows of the weight of its tiles.
+const TILE_TOKENS: usize = 64;
+const TILE_ROWS: usize = 128;
 
 /// `out[t] = table[ids[t]]`; a row of NaN for an id outside the table.
 pub(crate) fn embed_device(
@@ -63,15 +72,26 @@ pub(crate) fn embed_device(
 
 /// `out = x W^T + b`.
 pub(crate) fn linear_device(x: View<'_, f32>, layer: &Linear, out: ViewMut<'_, f32>) -> Result<(), NnError> {
-    let (x, mut out) = (on_device(x)?, on_device_mut(out)?);
-    let Linear { weight, bias, out_features, in_features } = layer;
-    let tokens = x.len() / in_features;
-    if tokens == 0 {
-        return Ok(());
+    let (x, out) = (on_device(x)?, on_device_mut(out)?);
+    match x.len() / layer.in_features {
+        0 => Ok(()),
+        tokens if tokens < TILED_FROM => launch_linear(x, layer, out, tokens),
+        tokens => launch_linear_tiled(x, layer, out, tokens),
     }
-    let (symbol, tile_tokens) = linear_symbol(weight, tokens);
+}
+
+/// A pass over the weight for every few tokens.
+fn launch_linear(
+    x: HipView<'_, f32>,
+    layer: &Linear,
+    mut out: HipViewMut<'_, f32>,
+    tokens: usize,
+) -> Result<(), NnError> {
+    let Linear { weight, bias, out_features, in_features } = layer;
+    let wide = in_features.is_multiple_of(CHUNK) && is_aligned(x.pointer()) && is_aligned(matrix(weight)?);
+    let symbol = linear_symbol(weight, if wide { tokens } else { 0 });
     let slices = if *out_features < SLICE_BELOW { GROUPS } else { 1 };
-    let tiles = out_features.div_ceil(GROUPS / slices * ROWS).saturating_mul(tokens.div_ceil(tile_tokens));
+    let tiles = out_features.div_ceil(GROUPS / slices * ROWS);
     let kernel = Kernel::<LinearArgs>::load(x.device(), &LINEAR, symbol)?;
     let args = LinearArgs {
         weight: matrix(weight)?,
@@ -85,24 +105,63 @@ pub(crate) fn linear_device(x: View<'_, f32>, layer: &Linear, out: ViewMut<'_, f
     };
     // SAFETY: the kernel reads weight[..out_features * in_features] in the symbol's type and bias[..out_features], if not
     // null, both proven by `Linear::new`; it reads x[..tokens * in_features] and writes out[..tokens * out_features], both
-    // proven by `linear`, with at least one token. No count is 0, and slices is 1 or 8. All of it is borrowed, on the
+    // proven by `linear`. No count is 0, slices is 1 or 8, and rows are whole chunks and aligned unless the symbol is for
+    // any. All of it is borrowed, on the
     // kernel's device by `linear`, and is freed by hipFree, which waits for the stream.
     unsafe { kernel.launch(Grid { blocks: [blocks(tiles), 1, 1], threads: [BLOCK, 1, 1] }, &args) }?;
     Ok(())
 }
 
-/// The kernel for a weight and a number of tokens, and how many tokens it takes at once.
-fn linear_symbol(weight: &Weight, tokens: usize) -> (&'static str, usize) {
-    let [one, four, eight] = match weight {
-        Weight::F32(_) => ["linear_f32_1", "linear_f32_4", "linear_f32_8"],
-        Weight::F16(_) => ["linear_f16_1", "linear_f16_4", "linear_f16_8"],
-        Weight::BF16(_) => ["linear_bf16_1", "linear_bf16_4", "linear_bf16_8"],
+/// Tiles of tokens and rows of the weight.
+fn launch_linear_tiled(
+    x: HipView<'_, f32>,
+    layer: &Linear,
+    mut out: HipViewMut<'_, f32>,
+    tokens: usize,
+) -> Result<(), NnError> {
+    let Linear { weight, bias, out_features, in_features } = layer;
+    let symbol = match weight {
+        Weight::F32(_) => "linear_f32_tiled",
+        Weight::F16(_) => "linear_f16_tiled",
+        Weight::BF16(_) => "linear_bf16_tiled",
     };
-    match tokens {
-        1 => (one, 1),
-        2..=4 => (four, 4),
-        _ => (eight, 8),
+    let tiles = out_features.div_ceil(TILE_ROWS).saturating_mul(tokens.div_ceil(TILE_TOKENS));
+    let kernel = Kernel::<LinearTiledArgs>::load(x.device(), &LINEAR_TILED, symbol)?;
+    let args = LinearTiledArgs {
+        weight: matrix(weight)?,
+        x: x.pointer(),
+        bias: optional(bias.as_ref())?,
+        out: out.pointer(),
+        tokens: tokens as u64,
+        in_features: *in_features as u64,
+        out_features: *out_features as u64,
+    };
+    // SAFETY: the kernel reads weight[..out_features * in_features] in the symbol's type and bias[..out_features], if not
+    // null, both proven by `Linear::new`; it reads x[..tokens * in_features] and writes out[..tokens * out_features], both
+    // proven by `linear`. No count is 0. All of it is borrowed, on the kernel's device by `linear`, and is freed by
+    // hipFree, which waits for the stream.
+    unsafe { kernel.launch(Grid { blocks: [blocks(tiles), 1, 1], threads: [BLOCK, 1, 1] }, &args) }?;
+    Ok(())
+}
+
+/// The kernel for a weight and a number of tokens; 0 for rows that are not whole chunks, or not aligned.
+fn linear_symbol(weight: &Weight, wide_tokens: usize) -> &'static str {
+    let [any, one, four, eight] = match weight {
+        Weight::F32(_) => ["linear_f32_any", "linear_f32_1", "linear_f32_4", "linear_f32_8"],
+        Weight::F16(_) => ["linear_f16_any", "linear_f16_1", "linear_f16_4", "linear_f16_8"],
+        Weight::BF16(_) => ["linear_bf16_any", "linear_bf16_1", "linear_bf16_4", "linear_bf16_8"],
+    };
+    match wide_tokens {
+        0 => any,
+        1 => one,
+        2..=4 => four,
+        _ => eight,
     }
+}
+
+/// Whether rows of whole chunks that start here may be read 16 bytes at a time.
+fn is_aligned(pointer: KernelPointer) -> bool {
+    pointer.0.is_multiple_of(16)
 }
 
 /// `out = norm(x)`.
@@ -112,24 +171,48 @@ pub(crate) fn rms_norm_device(
     out: ViewMut<'_, f32>,
 ) -> Result<(), NnError> {
     let (x, mut out) = (on_device(x)?, on_device_mut(out)?);
-    let rows = x.len() / norm.hidden();
-    if rows == 0 {
+    let args = rms_norm_args(x.pointer(), out.pointer(), x.len(), norm)?;
+    if args.rows == 0 {
         return Ok(());
     }
     let kernel = Kernel::<RmsNormArgs>::load(x.device(), &RMS_NORM, "rms_norm_f32")?;
-    let args = RmsNormArgs {
-        x: x.pointer(),
-        weight: on_device(norm.weight.as_view())?.pointer(),
-        out: out.pointer(),
-        rows: rows as u64,
-        width: norm.hidden() as u64,
-        inverse_width: cpu::inverse_width(norm.hidden()),
-        eps: norm.eps,
-    };
     // SAFETY: the kernel reads x[..rows * width] and weight[..width] and writes out[..rows * width], as `rms_norm` proved;
     // all of it is borrowed, on the kernel's device, and is freed by hipFree, which waits for the stream.
-    unsafe { kernel.launch(Grid { blocks: [blocks(rows), 1, 1], threads: [BLOCK, 1, 1] }, &args) }?;
+    unsafe { kernel.launch(rows_in_turn(x.len() / norm.hidden()), &args) }?;
     Ok(())
+}
+
+/// `x = norm(x)`.
+pub(crate) fn rms_norm_in_place_device(x: ViewMut<'_, f32>, norm: &RmsNorm) -> Result<(), NnError> {
+    let mut x = on_device_mut(x)?;
+    let args = rms_norm_args(x.pointer(), x.pointer(), x.len(), norm)?;
+    if args.rows == 0 {
+        return Ok(());
+    }
+    let kernel = Kernel::<RmsNormArgs>::load(x.device(), &RMS_NORM, "rms_norm_f32")?;
+    // SAFETY: the kernel reads weight[..width] and reads and writes x[..rows * width], as `rms_norm_in_place` proved; its
+    // output may be its input. All of it is borrowed, on the kernel's device, and is freed by hipFree, which waits for the
+    // stream.
+    unsafe { kernel.launch(rows_in_turn(x.len() / norm.hidden()), &args) }?;
+    Ok(())
+}
+
+fn rms_norm_args(
+    x: KernelPointer,
+    out: KernelPointer,
+    len: usize,
+    norm: &RmsNorm,
+) -> Result<RmsNormArgs, MemError> {
+    let width = norm.hidden();
+    Ok(RmsNormArgs {
+        x,
+        weight: on_device(norm.weight.as_view())?.pointer(),
+        out,
+        rows: (len / width) as u64,
+        width: width as u64,
+        inverse_width: cpu::inverse_width(width),
+        eps: norm.eps,
+    })
 }
 
 /// `x += branch` or `x += branch_norm(branch)`, then `out = norm(x)`.
@@ -161,7 +244,7 @@ pub(crate) fn add_rms_norm_device(
     // SAFETY: the kernel reads branch[..rows * width], weight[..width] and branch_weight[..width], if not null, reads and
     // writes x[..rows * width] and writes out[..rows * width], as `add_rms_norm` proved. x and out are distinct, both
     // being borrowed for writing. All of it is on the kernel's device, and is freed by hipFree, which waits for the stream.
-    unsafe { kernel.launch(Grid { blocks: [blocks(rows), 1, 1], threads: [BLOCK, 1, 1] }, &args) }?;
+    unsafe { kernel.launch(rows_in_turn(rows), &args) }?;
     Ok(())
 }
 
@@ -211,13 +294,49 @@ pub(crate) fn argmax_device(
         ArgmaxArgs { logits: logits.pointer(), tokens: tokens.pointer(), rows: rows as u64, width: vocab };
     // SAFETY: the kernel reads logits[..rows * vocab] and writes tokens[..rows], as `argmax` proved; both are borrowed, on
     // the kernel's device, and are freed by hipFree, which waits for the stream.
-    unsafe { kernel.launch(Grid { blocks: [blocks(rows), 1, 1], threads: [ARGMAX_BLOCK, 1, 1] }, &args) }?;
+    unsafe { kernel.launch(Grid { blocks: [blocks(rows), 1, 1], threads: [LOGIT_BLOCK, 1, 1] }, &args) }?;
+    Ok(())
+}
+
+/// A draw from each row. `vocab` is at least 1 and less than `2^24`.
+pub(crate) fn sample_device(
+    logits: View<'_, f32>,
+    vocab: u32,
+    rule: Rule,
+    draws: ViewMut<'_, u32>,
+    tokens: ViewMut<'_, u32>,
+) -> Result<(), NnError> {
+    let (logits, mut draws, mut tokens) = (on_device(logits)?, on_device_mut(draws)?, on_device_mut(tokens)?);
+    let rows = tokens.len();
+    if rows == 0 {
+        return Ok(());
+    }
+    let kernel = Kernel::<SampleArgs>::load(logits.device(), &SAMPLE, "sample_f32")?;
+    let args = SampleArgs {
+        logits: logits.pointer(),
+        draws: draws.pointer(),
+        tokens: tokens.pointer(),
+        rows: rows as u64,
+        width: vocab,
+        top_k: rule.top_k,
+        share: rule.share,
+        scale: rule.scale,
+    };
+    // SAFETY: the kernel reads logits[..rows * vocab], reads and writes draws[..rows * 4] and writes tokens[..rows], as
+    // `sample` proved; draws and tokens are distinct, both being borrowed for writing. `Rule::of` gives a positive and
+    // finite scale. All of it is on the kernel's device, and is freed by hipFree, which waits for the stream.
+    unsafe { kernel.launch(Grid { blocks: [blocks(rows), 1, 1], threads: [LOGIT_BLOCK, 1, 1] }, &args) }?;
     Ok(())
 }
 
 /// Blocks for `work` pieces, which they take in turn.
 fn blocks(work: usize) -> u32 {
     u32::try_from(work).map_or(MAX_BLOCKS, |work| work.min(MAX_BLOCKS))
+}
+
+/// A block for each row, or as many as there may be.
+fn rows_in_turn(rows: usize) -> Grid {
+    Grid { blocks: [blocks(rows), 1, 1], threads: [BLOCK, 1, 1] }
 }
 
 /// Threads for the columns along x and blocks for the rows along y.

@@ -23,8 +23,14 @@ pub static ADD: ImageSet = images_of::<AddArgs>();
 /// Images of `kernels/linear.hip`.
 pub static LINEAR: ImageSet = images_of::<LinearArgs>();
 
+/// Images of `kernels/linear_tiled.hip`.
+pub static LINEAR_TILED: ImageSet = images_of::<LinearTiledArgs>();
+
 /// Images of `kernels/argmax.hip`.
 pub static ARGMAX: ImageSet = images_of::<ArgmaxArgs>();
+
+/// Images of `kernels/sample.hip`.
+pub static SAMPLE: ImageSet = images_of::<SampleArgs>();
 
 const fn images_of<A: KernelArgs>() -> ImageSet {
     ImageSet { decl: A::DECL, images: hsaco::images_of(IMAGES, A::DECL.family) }
@@ -56,7 +62,7 @@ hsaco::kernel! {
         x: KernelPointer,
         /// `[width]` f32.
         weight: KernelPointer,
-        /// `[rows, width]`.
+        /// `[rows, width]`; may be `x`.
         out: KernelPointer,
         /// Rows.
         rows: u64,
@@ -123,12 +129,13 @@ hsaco::kernel! {
 }
 
 hsaco::kernel! {
-    /// Arguments of `kernels/linear.hip`, which multiplies rows with a matrix. The number that ends a symbol is how many
-    /// tokens share a pass over the weight. A block has exactly 256 threads.
+    /// Arguments of `kernels/linear.hip`, which multiplies few rows with a matrix. The number that ends a symbol is how
+    /// many tokens share a pass over the weight, whose rows and those of `x` are then a multiple of 8 elements wide and
+    /// start aligned to 16 bytes. A block has exactly 256 threads.
     pub struct LinearArgs: "linear" => [
-        linear_f32_1, linear_f32_4, linear_f32_8,
-        linear_f16_1, linear_f16_4, linear_f16_8,
-        linear_bf16_1, linear_bf16_4, linear_bf16_8,
+        linear_f32_any, linear_f32_1, linear_f32_4, linear_f32_8,
+        linear_f16_any, linear_f16_1, linear_f16_4, linear_f16_8,
+        linear_bf16_any, linear_bf16_1, linear_bf16_4, linear_bf16_8,
     ], variable "LINEAR_HSACO", max_block 256 {
         /// `[out_features, in_features]`, of the symbol's data type.
         weight: KernelPointer,
@@ -150,8 +157,28 @@ hsaco::kernel! {
 }
 
 hsaco::kernel! {
-    /// Arguments of `kernels/argmax.hip`, which finds the first maximum of rows. The threads of a block are a multiple of
-    /// 32.
+    /// Arguments of `kernels/linear_tiled.hip`, which multiplies many rows with a matrix. A block has exactly 256 threads.
+    pub struct LinearTiledArgs: "linear_tiled" => [linear_f32_tiled, linear_f16_tiled, linear_bf16_tiled],
+        variable "LINEAR_TILED_HSACO", max_block 256 {
+        /// `[out_features, in_features]`, of the symbol's data type.
+        weight: KernelPointer,
+        /// `[tokens, in_features]`.
+        x: KernelPointer,
+        /// `[out_features]` f32, or null.
+        bias: KernelPointer,
+        /// `[tokens, out_features]`.
+        out: KernelPointer,
+        /// Tokens; at least 1.
+        tokens: u64,
+        /// Width of a row of `x`; at least 1.
+        in_features: u64,
+        /// Width of a row of `out`; at least 1.
+        out_features: u64,
+    }
+}
+
+hsaco::kernel! {
+    /// Arguments of `kernels/argmax.hip`, which finds the first maximum of rows. A block has exactly 1024 threads.
     pub struct ArgmaxArgs: "argmax" => [argmax_f32], variable "ARGMAX_HSACO", max_block 1024 {
         /// `[rows, width]`.
         logits: KernelPointer,
@@ -161,5 +188,27 @@ hsaco::kernel! {
         rows: u64,
         /// Width of a row.
         width: u32,
+    }
+}
+
+hsaco::kernel! {
+    /// Arguments of `kernels/sample.hip`, which draws a token for each row. A block has exactly 1024 threads.
+    pub struct SampleArgs: "sample" => [sample_f32], variable "SAMPLE_HSACO", max_block 1024 {
+        /// `[rows, width]`.
+        logits: KernelPointer,
+        /// `[rows, 4]` u32: the low and the high word of the seed, then of the step, which goes on by 1.
+        draws: KernelPointer,
+        /// `[rows]` u32.
+        tokens: KernelPointer,
+        /// Rows.
+        rows: u64,
+        /// Width of a row, less than `2^24`.
+        width: u32,
+        /// The most candidates that are kept; at least 1.
+        top_k: u32,
+        /// The share of their probability that is kept, of `2^64`; `2^64 - 1` keeps all.
+        share: u64,
+        /// `2 / temperature`; positive and finite.
+        scale: f32,
     }
 }

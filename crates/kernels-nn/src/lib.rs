@@ -4,27 +4,30 @@
 //! |---|---|---|
 //! | [`embed`] | `out[t] = table[ids[t]]` | [`Embedding`] |
 //! | [`linear`] | `out = x W^T + b` | [`Linear`], [`Weight`] |
-//! | [`rms_norm`] | `out = x / sqrt(mean(x^2) + eps) * weight` (Zhang and Sennrich) | [`RmsNorm`] |
+//! | [`rms_norm`], [`rms_norm_in_place`] | `out = x / sqrt(mean(x^2) + eps) * weight` (Zhang and Sennrich) | [`RmsNorm`] |
 //! | [`add_rms_norm`] | `x = x + branch`, then `out = norm(x)`, in one pass | [`RmsNorm`] |
 //! | [`swiglu`] | `out = silu(gate) * up`, `silu(a) = a / (1 + e^-a)` (Shazeer) | - |
 //! | [`add`] | `x = x + y` | - |
 //! | [`argmax`] | the index of each row's first maximum | - |
+//! | [`sample`] | a draw from each row by temperature, top-k and top-p | [`SamplerConfig`] |
 //!
 //! - Activations are f32 `[tokens, width]`, row-major without gaps. Weights are f32, f16 or bf16; they are widened as
 //!   they are read, and every sum is taken in f32 or wider.
 //! - Constructors check shapes and devices once; an operation checks its operands against them, then runs where they
 //!   live and says where that was. No tokens is allowed everywhere.
 //! - Each sum has one fixed order, which does not depend on threads, card, size of a wave, or number of tokens in the
-//!   call: a decoded token is the prefilled one, bit for bit.
-//! - [`Sampler`] turns logits in host memory into a token: greedy, or by temperature, top-k and top-p with a seed.
+//!   call: a decoded token is the prefilled one, bit for bit. The exception is [`linear`] of 16 or more tokens on a HIP
+//!   device.
+//! - [`Sampler`] turns logits in host memory into a token: greedy, or by temperature, top-k and top-p with a seed. [`argmax`]
+//!   and [`sample`] choose the same tokens where the logits are.
 //!
 //! # On a HIP device
 //!
 //! Every operation is one launch into the device's stream (see [`kernels`]); it uploads, downloads, allocates and waits
 //! for nothing. All but [`linear`] compute the same bits on every device: sums of squares are f64 in 256 lanes,
 //! exponential and inverse root are written out operation by operation, divisions are IEEE's. [`linear`] has an order for
-//! CPUs and one for cards, each with its bound. A kernel cannot refuse what only the device knows: [`embed`] and
-//! [`argmax`] say what they give instead.
+//! CPUs and two for cards, each with its bound. A kernel cannot refuse what only the device knows: [`embed`],
+//! [`argmax`] and [`sample`] say what they give instead.
 //!
 //! What this crate does not do: it moves nothing between devices and never falls back from one to another. An error
 //! leaves every operand as it was.
@@ -68,6 +71,7 @@ use device_mem::{DeviceBuffer, RanOn, View, ViewMut};
 
 pub use error::NnError;
 pub use layers::{Embedding, Linear, RmsNorm, Weight};
+use sampling::Rule;
 pub use sampling::{Sampler, SamplerConfig};
 
 /// What [`argmax`] gives for a row that holds no token to choose.
@@ -109,6 +113,19 @@ pub fn embed(embedding: &Embedding, ids: View<'_, u32>, out: ViewMut<'_, f32>) -
 /// - On a HIP device each product is added with one rounding. Elements go to lane `(i / 8) % lanes`, the lanes are then
 ///   added in halves (first within groups of 32), and the bias comes last: `m = 8 ceil(in_features / (8 lanes)) +
 ///   log2(lanes) + 1`. There are 256 lanes for less than 16384 `out_features`, so that few rows fill a card, else 32.
+/// - On a HIP device 16 or more tokens are multiplied in tiles: elements are added in ascending order, from 0 again after
+///   each 256, then those sums, and the bias comes last. With `a = min(in_features, 256)` and
+///   `p = ceil(in_features / 256)`, `m = a + p + 1` for a weight of f32, `4 a + p + 140` for bf16, `6 a + p + 410` for f16.
+///
+/// The last two are for matrix units (WMMA of gfx11 and gfx12, MFMA of gfx90a and gfx94x), which multiply bf16 exactly and
+/// add in f32. So an activation is split into two bf16, to `2^-17` of itself, which is what 128 roundings may do, and
+/// less than the sum's own once there are 32 elements; a weight of f16 is split into two exactly, and the product of the
+/// two small parts, at most `2^-16` of the whole, is left out. No manual says how the units round: the bound allows an
+/// addition two units of `2^-24`, not the one of the nearest number. Activations and products must lie within the range of
+/// bf16: those above `3.39e38` count as infinite, parts below `2^-126` as 0 where a card flushes them. Other cards
+/// multiply as for a weight of f32. A row does not depend on the other tokens of the call, but the order is not that of
+/// fewer tokens, and within a matrix unit it is the card's own: a prompt that is run in pieces of less than 16 tokens gives
+/// other bits than at once.
 ///
 /// # Errors
 /// [`NnError::Ragged`], [`NnError::OperandLength`], [`ForeignDevice`](device_mem::MemError::ForeignDevice), or what the
@@ -153,6 +170,23 @@ pub fn rms_norm(x: View<'_, f32>, norm: &RmsNorm, out: ViewMut<'_, f32>) -> Resu
             Ok(RanOn::Cpu)
         }
         (x, _, out) => hip::rms_norm_device(x, norm, out).map(|()| RanOn::Hip),
+    }
+}
+
+/// [`rms_norm`] in place: `x` is the output too. So heads `[tokens, heads, head_dim]` are normed before they are rotated
+/// in place (`glm4_moe` norms queries and keys by head).
+///
+/// # Errors
+/// [`NnError::Ragged`], [`ForeignDevice`](device_mem::MemError::ForeignDevice), or what the device reports.
+pub fn rms_norm_in_place(x: ViewMut<'_, f32>, norm: &RmsNorm) -> Result<RanOn, NnError> {
+    norm.weight.device().expect_same(&x.device())?;
+    whole_rows("x", norm.hidden(), x.len())?;
+    match (x, norm.host()) {
+        (ViewMut::Host(x), Some(norm)) => {
+            cpu::rms_norm_in_place_host(x, norm);
+            Ok(RanOn::Cpu)
+        }
+        (x, _) => hip::rms_norm_in_place_device(x, norm).map(|()| RanOn::Hip),
     }
 }
 
@@ -254,14 +288,59 @@ pub fn argmax(logits: View<'_, f32>, vocab: usize, tokens: ViewMut<'_, u32>) -> 
     if vocab == 0 {
         return Err(NnError::ZeroDimension { dimension: "vocab" });
     }
-    let width = u32::try_from(vocab).map_err(|_| NnError::VocabTooLarge { vocab })?;
+    let most = u32::MAX as usize;
+    let width = u32::try_from(vocab).map_err(|_| NnError::VocabTooLarge { vocab, most })?;
     expect_rows("logits", tokens.len(), vocab, logits.len())?;
     match (logits, tokens) {
         (View::Host(logits), ViewMut::Host(tokens)) => {
-            sampling::argmax_host(logits, vocab, tokens);
+            cpu::argmax_host(logits, vocab, tokens);
             Ok(RanOn::Cpu)
         }
         (logits, tokens) => hip::argmax_device(logits, width, tokens).map(|()| RanOn::Hip),
+    }
+}
+
+/// A draw: `tokens[r]` is what [`Sampler`] with this `config` chooses from row `r` of `logits` `[rows, vocab]`, bit for bit
+/// on every device.
+///
+/// `draws` `[rows, 4]` are the rows' random numbers, which stay where the logits are: the low and the high word of a row's
+/// seed, then of its step, as [`Sampler::draw`] gives them. They are used instead of the `config`'s seed, and the step of
+/// each row that gets a token goes on by 1, so that the next call, or the same call of a recorded graph, draws the next
+/// number. With temperature 0 this is [`argmax`], which draws nothing and leaves `draws` as they are.
+///
+/// [`NO_TOKEN`] stands for a row that the sampler refuses, as in [`argmax`].
+///
+/// # Errors
+/// [`NnError::Temperature`], [`NnError::TopP`], [`NnError::ZeroDimension`] when `vocab` is 0, [`NnError::VocabTooLarge`] from
+/// `2^24` on, [`NnError::OperandLength`], [`ForeignDevice`](device_mem::MemError::ForeignDevice), or what the device reports.
+pub fn sample(
+    logits: View<'_, f32>,
+    vocab: usize,
+    config: &SamplerConfig,
+    draws: ViewMut<'_, u32>,
+    tokens: ViewMut<'_, u32>,
+) -> Result<RanOn, NnError> {
+    config.check()?;
+    logits.device().expect_same(&draws.device())?;
+    logits.device().expect_same(&tokens.device())?;
+    if vocab == 0 {
+        return Err(NnError::ZeroDimension { dimension: "vocab" });
+    }
+    let width = sampling::expect_vocab(vocab)?;
+    expect_rows("logits", tokens.len(), vocab, logits.len())?;
+    expect_rows("draws", tokens.len(), 4, draws.len())?;
+    if config.is_greedy() {
+        return argmax(logits, vocab, tokens);
+    }
+    let rule = Rule::of(config);
+    match (logits, draws, tokens) {
+        (View::Host(logits), ViewMut::Host(draws), ViewMut::Host(tokens)) => {
+            cpu::sample_host(logits, vocab, rule, draws.as_chunks_mut().0, tokens);
+            Ok(RanOn::Cpu)
+        }
+        (logits, draws, tokens) => {
+            hip::sample_device(logits, width, rule, draws, tokens).map(|()| RanOn::Hip)
+        }
     }
 }
 

@@ -18,13 +18,11 @@ pub(crate) fn philox4x32(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     counter
 }
 
-/// Uniform in `[0, 1)`, a multiple of `2^-53`: the number of draw `step` under `seed`.
-#[expect(clippy::cast_precision_loss, reason = "53 bits fit an f64 exactly")]
-pub(crate) fn uniform(seed: u64, step: u64) -> f64 {
+/// 64 random bits: the number of draw `step` under `seed`.
+pub(crate) fn random_bits(seed: u64, step: u64) -> u64 {
     let ([step_low, step_high], key) = (halves(step), halves(seed));
     let [low, high, ..] = philox4x32([step_low, step_high, 0, 0], key);
-    let bits = (u64::from(high) << 32) | u64::from(low);
-    (bits >> 11) as f64 * 2.0_f64.powi(-53)
+    (u64::from(high) << 32) | u64::from(low)
 }
 
 /// The high and the low word of a product.
@@ -61,11 +59,12 @@ mod tests {
     }
 
     #[test]
-    fn uniform_numbers_stay_below_one_and_differ_by_step_and_seed() {
-        let draws = Vec::from_iter((0..1000).map(|step| uniform(7, step)));
-        assert!(draws.iter().all(|draw| (0.0..1.0).contains(draw)));
-        assert_eq!(draws[3].to_bits(), uniform(7, 3).to_bits());
-        assert!(uniform(8, 3) != draws[3] && uniform(7, 4) != draws[3]);
-        assert!(uniform(7, 3 + (1 << 32)) != draws[3] && uniform(7 + (1 << 32), 3) != draws[3]);
+    fn draws_differ_by_every_bit_of_step_and_seed() {
+        let first = random_bits(7, 3);
+        assert_eq!(first, random_bits(7, 3));
+        for bit in 0..64 {
+            assert_ne!(first, random_bits(7 ^ (1 << bit), 3), "{bit}");
+            assert_ne!(first, random_bits(7, 3 ^ (1 << bit)), "{bit}");
+        }
     }
 }

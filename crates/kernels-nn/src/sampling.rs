@@ -1,7 +1,6 @@
-use std::cmp::Ordering;
-
-use crate::philox::uniform;
-use crate::{NO_TOKEN, NnError};
+use crate::NnError;
+use crate::cpu::{Candidate, choose, first_maximum};
+use crate::philox::random_bits;
 
 /// How the next token is chosen. The default is greedy.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -23,11 +22,44 @@ impl Default for SamplerConfig {
     }
 }
 
-/// Chooses one token after the other.
+impl SamplerConfig {
+    /// Whether the most likely token is taken.
+    pub(crate) fn is_greedy(&self) -> bool {
+        self.temperature == 0.0
+    }
+
+    /// Fails unless the fields can be used.
+    pub(crate) fn check(&self) -> Result<(), NnError> {
+        let &SamplerConfig { temperature, top_p, .. } = self;
+        if !(temperature.is_finite() && temperature >= 0.0) {
+            return Err(NnError::Temperature { found: temperature });
+        }
+        if !(top_p > 0.0 && top_p <= 1.0) {
+            return Err(NnError::TopP { found: top_p });
+        }
+        Ok(())
+    }
+}
+
+/// Chooses one token after the other from logits in host memory; [`sample`](crate::sample) chooses the same tokens on
+/// any device.
 ///
-/// Temperature, top-k and top-p apply in this order, as in transformers; probabilities are f64. Of equally likely
-/// tokens the one with the lower id comes first, so top-k keeps exactly k. The random number of a step is a function
-/// of seed and step alone (Philox4x32-10), so a run can be repeated on any device.
+/// Temperature, top-k and top-p apply in this order, as in transformers. Of equally likely tokens the one with the lower
+/// id comes first, so top-k keeps exactly k. The random number of a step is a function of seed and step alone
+/// (Philox4x32-10), so a run can be repeated on any device.
+///
+/// # How a token is drawn
+///
+/// Probabilities are whole numbers, whose sums depend on no order:
+///
+/// 1. `x = (logit / 2 - largest / 2) * min(2 / temperature, f32::MAX)`, each operation rounded to f32 once.
+/// 2. `weight = floor(2^40 e^x)`, with `e^x` within 2 units of `2^-24` of itself. A token of weight 0 is left out: it is
+///    less than `2^-40` as likely as the most likely one. Any other weight is within `(3 |x| + 3) 2^-24` of its exact
+///    share, and one unit.
+/// 3. Tokens are ranked: greater logits first, of equals the lower id. Top-k keeps the first `top_k`. With `mass` the sum
+///    of their weights, top-p keeps the first tokens up to the one at which the sum reaches `ceil(mass * top_p)`.
+/// 4. With `mass` the sum of what is left and `random` the 64 bits of the step (the second word of the generator above the
+///    first), the token is the first at which the sum of the weights exceeds `floor(mass * random / 2^64)`.
 ///
 /// ```
 /// use kernels_nn::{Sampler, SamplerConfig};
@@ -52,28 +84,20 @@ pub struct Sampler {
     candidates: Vec<Candidate>,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Candidate {
-    id: u32,
-    logit: f32,
-    /// Probability, up to a common factor.
-    weight: f64,
-}
-
 impl Sampler {
     /// A sampler at step 0.
     ///
     /// # Errors
     /// [`NnError::Temperature`], [`NnError::TopP`].
     pub fn new(config: SamplerConfig) -> Result<Sampler, NnError> {
-        let SamplerConfig { temperature, top_p, .. } = config;
-        if !(temperature.is_finite() && temperature >= 0.0) {
-            return Err(NnError::Temperature { found: temperature });
-        }
-        if !(top_p > 0.0 && top_p <= 1.0) {
-            return Err(NnError::TopP { found: top_p });
-        }
+        config.check()?;
         Ok(Sampler { config, step: 0, candidates: Vec::new() })
+    }
+
+    /// The sampler at another step.
+    #[must_use]
+    pub fn at_step(self, step: u64) -> Sampler {
+        Sampler { step, ..self }
     }
 
     /// What the sampler was made from.
@@ -86,111 +110,88 @@ impl Sampler {
         self.step
     }
 
+    /// What [`sample`](crate::sample) keeps of a row, to go on from here: the low and the high word of the seed, then of
+    /// the step.
+    pub fn draw(&self) -> [u32; 4] {
+        Draw { seed: self.config.seed, step: self.step }.to_words()
+    }
+
     /// The token chosen from `logits` `[vocab]`. A logit of `-inf` excludes its token.
     ///
     /// # Errors
     /// [`NnError::Logit`] for NaN or `+inf`, [`NnError::NoCandidate`] when no logit is above `-inf`,
     /// [`NnError::VocabTooLarge`]. The step is then as it was.
     pub fn sample(&mut self, logits: &[f32]) -> Result<u32, NnError> {
-        let best = first_maximum(logits)?;
-        let token = if self.config.temperature == 0.0 { best.id } else { self.draw(logits, best) };
+        expect_vocab(logits.len())?;
+        let token = if self.config.is_greedy() {
+            first_maximum(logits)?.0
+        } else {
+            let draw = Draw { seed: self.config.seed, step: self.step };
+            choose(logits, Rule::of(&self.config), draw.random(), &mut self.candidates)?
+        };
         self.step += 1;
         Ok(token)
     }
+}
 
-    fn draw(&mut self, logits: &[f32], best: Candidate) -> u32 {
-        let temperature = f64::from(self.config.temperature);
-        self.candidates.clear();
-        self.candidates.extend((0_u32..).zip(logits).filter(|&(_, &logit)| logit > f32::NEG_INFINITY).map(
-            |(id, &logit)| {
-                let weight = ((f64::from(logit) - f64::from(best.logit)) / temperature).exp();
-                Candidate { id, logit, weight }
-            },
-        ));
-        keep_most_likely(&mut self.candidates, self.config.top_k);
-        if self.config.top_p < 1.0 {
-            keep_nucleus(&mut self.candidates, f64::from(self.config.top_p));
-        }
-        let mass: f64 = self.candidates.iter().map(|candidate| candidate.weight).sum();
-        let mut left = uniform(self.config.seed, self.step) * mass;
-        for candidate in &self.candidates {
-            if left < candidate.weight {
-                return candidate.id;
-            }
-            left -= candidate.weight;
-        }
-        // Rounding can leave a trace of the mass behind the last token.
-        self.candidates
-            .iter()
-            .rfind(|candidate| candidate.weight > 0.0)
-            .map_or(best.id, |candidate| candidate.id)
+/// Below this many logits the sum of all weights fits 64 bits.
+const VOCAB_END: usize = 1 << 24;
+
+/// The width of a row that can be sampled.
+pub(crate) fn expect_vocab(vocab: usize) -> Result<u32, NnError> {
+    let width = u32::try_from(vocab).ok().filter(|_| vocab < VOCAB_END);
+    width.ok_or(NnError::VocabTooLarge { vocab, most: VOCAB_END - 1 })
+}
+
+/// A [`SamplerConfig`] that is not greedy, in the numbers that are computed with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rule {
+    /// `2 / temperature`, at most the largest f32.
+    pub(crate) scale: f32,
+    /// At least 1; `2^32 - 1` keeps all.
+    pub(crate) top_k: u32,
+    /// `2^64 top_p`, rounded down; `2^64 - 1` keeps all.
+    pub(crate) share: u64,
+}
+
+impl Rule {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "above 0, and it saturates at 2^64 - 1"
+    )]
+    pub(crate) fn of(config: &SamplerConfig) -> Rule {
+        let &SamplerConfig { temperature, top_k, top_p, .. } = config;
+        let share = (f64::from(top_p) * 2.0_f64.powi(64)) as u64;
+        let top_k = if top_k == 0 { u32::MAX } else { top_k };
+        Rule { scale: (2.0 / temperature).min(f32::MAX), top_k, share }
     }
 }
 
-/// The most likely token of each row of `logits` `[rows, vocab]`, or [`NO_TOKEN`].
-pub(crate) fn argmax_host(logits: &[f32], vocab: usize, tokens: &mut [u32]) {
-    for (row, token) in logits.chunks_exact(vocab).zip(tokens) {
-        *token = first_maximum(row).map_or(NO_TOKEN, |best| best.id);
-    }
+/// Where a row of random numbers stands.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Draw {
+    seed: u64,
+    step: u64,
 }
 
-/// The most likely token, the first of equals.
-fn first_maximum(logits: &[f32]) -> Result<Candidate, NnError> {
-    let vocab = logits.len();
-    if u32::try_from(vocab).is_err() {
-        return Err(NnError::VocabTooLarge { vocab });
+impl Draw {
+    pub(crate) fn from_words([seed_low, seed_high, step_low, step_high]: [u32; 4]) -> Draw {
+        let wide = |low: u32, high: u32| (u64::from(high) << 32) | u64::from(low);
+        Draw { seed: wide(seed_low, seed_high), step: wide(step_low, step_high) }
     }
-    let unusable = |logit: &f32| logit.is_nan() || *logit == f32::INFINITY;
-    if let Some(id) = logits.iter().position(unusable) {
-        return Err(NnError::Logit { id, found: logits[id] });
-    }
-    let mut best = Candidate { id: 0, logit: f32::NEG_INFINITY, weight: 1.0 };
-    for (id, &logit) in (0..).zip(logits) {
-        if logit > best.logit {
-            best = Candidate { id, logit, ..best };
-        }
-    }
-    if best.logit == f32::NEG_INFINITY {
-        return Err(NnError::NoCandidate { vocab });
-    }
-    Ok(best)
-}
 
-/// Descending logits; of equals the lower id first.
-fn by_likelihood(a: &Candidate, b: &Candidate) -> Ordering {
-    // No logit is NaN, and zeros of either sign are equal, as they are to the greedy choice.
-    b.logit.partial_cmp(&a.logit).unwrap_or(Ordering::Equal).then(a.id.cmp(&b.id))
-}
-
-/// Keeps the `top_k` most likely candidates; 0 keeps all.
-fn keep_most_likely(candidates: &mut Vec<Candidate>, top_k: u32) {
-    let top_k = top_k as usize;
-    if 0 < top_k && top_k < candidates.len() {
-        candidates.select_nth_unstable_by(top_k, by_likelihood);
-        candidates.truncate(top_k);
-        candidates.sort_unstable_by(by_likelihood);
+    #[expect(clippy::cast_possible_truncation, reason = "the words are what is asked for")]
+    pub(crate) fn to_words(self) -> [u32; 4] {
+        [self.seed as u32, (self.seed >> 32) as u32, self.step as u32, (self.step >> 32) as u32]
     }
-}
 
-/// Keeps the fewest most likely candidates whose share of the mass is at least `top_p`. They are sorted in growing
-/// portions, since the nucleus is mostly a small part of the vocabulary.
-fn keep_nucleus(candidates: &mut Vec<Candidate>, top_p: f64) {
-    const FIRST_PORTION: usize = 256;
-    let limit = top_p * candidates.iter().map(|candidate| candidate.weight).sum::<f64>();
-    let (mut sorted, mut mass) = (0, 0.0);
-    while sorted < candidates.len() {
-        let end = (4 * sorted).max(FIRST_PORTION).min(candidates.len());
-        if end < candidates.len() {
-            candidates[sorted..].select_nth_unstable_by(end - sorted, by_likelihood);
-        }
-        candidates[sorted..end].sort_unstable_by(by_likelihood);
-        for index in sorted..end {
-            mass += candidates[index].weight;
-            if mass >= limit {
-                candidates.truncate(index + 1);
-                return;
-            }
-        }
-        sorted = end;
+    pub(crate) fn next(self) -> Draw {
+        Draw { step: self.step.wrapping_add(1), ..self }
+    }
+
+    /// The number of this step.
+    pub(crate) fn random(self) -> u64 {
+        random_bits(self.seed, self.step)
     }
 }

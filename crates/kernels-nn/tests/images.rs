@@ -1,9 +1,12 @@
 //! The embedded images: there for every architecture, and what the declarations say.
 
 use hsaco::{CodeObject, ImageSet, Origin};
-use kernels_nn::kernels::{ADD, ADD_RMS_NORM, ARGMAX, EMBEDDING, LINEAR, RMS_NORM, SWIGLU};
+use kernels_nn::kernels::{
+    ADD, ADD_RMS_NORM, ARGMAX, EMBEDDING, LINEAR, LINEAR_TILED, RMS_NORM, SAMPLE, SWIGLU,
+};
 
-const SETS: [&ImageSet; 7] = [&EMBEDDING, &RMS_NORM, &ADD_RMS_NORM, &SWIGLU, &ADD, &LINEAR, &ARGMAX];
+const SETS: [&ImageSet; 9] =
+    [&EMBEDDING, &RMS_NORM, &ADD_RMS_NORM, &SWIGLU, &ADD, &LINEAR, &LINEAR_TILED, &ARGMAX, &SAMPLE];
 const CARDS: [&str; 8] =
     ["gfx90a", "gfx942", "gfx1030", "gfx1100", "gfx1101", "gfx1151", "gfx1200", "gfx1201"];
 const FAMILIES: [&str; 6] = [

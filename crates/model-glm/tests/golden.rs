@@ -79,6 +79,15 @@ fn near<E: parity::Number>(what: &str, expected: &[E], found: &[f32], bound: f64
     }
 }
 
+/// The same bits on the CPU. On a device `linear` adds few tokens in one order and many in another one, so results are near
+/// where the numbers of tokens differ.
+fn same(device: &Device, what: &str, expected: &[f32], found: &[f32]) {
+    match device {
+        Device::Cpu => assert_eq!(expected, found, "{what}"),
+        Device::Hip(_) => near(&format!("{what} on {device}"), expected, found, LOGITS),
+    }
+}
+
 #[test]
 fn logits_of_every_prompt_match_f64_for_both_config_styles() {
     for (device, checkpoint, outputs) in cases() {
@@ -189,7 +198,7 @@ fn a_packed_batch_equals_a_padded_one() {
 
         let mut alone = model.new_cache(64, KvDType::F32).unwrap();
         let alone = model.forward(&second, &mut alone).unwrap().to_host_vec().unwrap();
-        assert_eq!(alone, found[256..], "a sequence does not depend on its neighbours, to the bit");
+        same(&device, "a sequence does not depend on its neighbours", &alone, &found[256..]);
     }
 }
 
@@ -248,13 +257,17 @@ fn a_prefill_in_pieces_is_one_prefill() {
     let tokens = ids(&golden, "p2.input_ids");
     for device in devices() {
         let model = model(&device, "glm4", "config.json", None);
+        let in_pieces = |len: usize| {
+            let mut cache = model.new_cache(64, KvDType::F32).unwrap();
+            let mut last = Vec::new();
+            for piece in tokens.chunks(len) {
+                last = model.forward(piece, &mut cache).unwrap().to_host_vec().unwrap();
+            }
+            last
+        };
         let whole = all_logits(&model, &tokens, 0);
-        let mut cache = model.new_cache(64, KvDType::F32).unwrap();
-        let mut last = Vec::new();
-        for piece in tokens.chunks(7) {
-            last = model.forward(piece, &mut cache).unwrap().to_host_vec().unwrap();
-        }
-        assert_eq!(last, whole[whole.len() - 256..], "{device}");
+        same(&device, "a prefill in pieces", &whole[whole.len() - 256..], &in_pieces(7));
+        assert_eq!(in_pieces(7), in_pieces(5), "pieces of few tokens, to the bit, on {device}");
     }
 }
 

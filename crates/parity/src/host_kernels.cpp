@@ -10,7 +10,9 @@
 #include "argmax.hip"
 #include "embedding.hip"
 #include "linear.hip"
+#include "linear_tiled.hip"
 #include "rms_norm.hip"
+#include "sample.hip"
 #include "swiglu.hip"
 
 namespace {
@@ -48,15 +50,22 @@ const Entry ENTRIES[] = {
     ENTRY_WITH_BARRIERS(rms_norm_f32),
     ENTRY_WITH_BARRIERS(add_rms_norm_f32),
     ENTRY_WITH_BARRIERS(argmax_f32),
+    ENTRY_WITH_BARRIERS(sample_f32),
+    ENTRY_WITH_BARRIERS(linear_f32_any),
     ENTRY_WITH_BARRIERS(linear_f32_1),
     ENTRY_WITH_BARRIERS(linear_f32_4),
     ENTRY_WITH_BARRIERS(linear_f32_8),
+    ENTRY_WITH_BARRIERS(linear_f16_any),
     ENTRY_WITH_BARRIERS(linear_f16_1),
     ENTRY_WITH_BARRIERS(linear_f16_4),
     ENTRY_WITH_BARRIERS(linear_f16_8),
+    ENTRY_WITH_BARRIERS(linear_bf16_any),
     ENTRY_WITH_BARRIERS(linear_bf16_1),
     ENTRY_WITH_BARRIERS(linear_bf16_4),
     ENTRY_WITH_BARRIERS(linear_bf16_8),
+    ENTRY_WITH_BARRIERS(linear_f32_tiled),
+    ENTRY_WITH_BARRIERS(linear_f16_tiled),
+    ENTRY_WITH_BARRIERS(linear_bf16_tiled),
 };
 #undef ENTRY
 #undef ENTRY_WITH_BARRIERS

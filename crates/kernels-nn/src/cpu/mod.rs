@@ -3,10 +3,12 @@
 mod linear;
 mod norm;
 mod rows;
+mod sampling;
 
 pub(crate) use linear::linear_host;
-pub(crate) use norm::{HostNorm, add_rms_norm_host, inverse_width, rms_norm_host};
+pub(crate) use norm::{HostNorm, add_rms_norm_host, inverse_width, rms_norm_host, rms_norm_in_place_host};
 pub(crate) use rows::{add_host, embed_host, swiglu_host};
+pub(crate) use sampling::{Candidate, argmax_host, choose, first_maximum, sample_host};
 
 /// Elements that are worth a task of their own.
 const TASK_LEN: usize = 1 << 14;

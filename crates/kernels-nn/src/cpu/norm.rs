@@ -31,6 +31,18 @@ pub(crate) fn rms_norm_host(x: &[f32], norm: HostNorm<'_>, out: &mut [f32]) {
     rows.with_min_len(TASK_LEN.div_ceil(width)).for_each(|(x, out)| norm_row(x, norm, out));
 }
 
+/// Norms each row of `x` `[rows, width]` in place.
+pub(crate) fn rms_norm_in_place_host(x: &mut [f32], norm: HostNorm<'_>) {
+    let width = norm.width();
+    let rows = x.par_chunks_exact_mut(width).with_min_len(TASK_LEN.div_ceil(width));
+    rows.for_each(|x| {
+        let scale = norm.scale(x);
+        for (value, weight) in x.iter_mut().zip(norm.weight) {
+            *value = *value * scale * weight;
+        }
+    });
+}
+
 /// `x += branch`, normed first where there is a norm for it; then `out = norm(x)`. All are `[rows, width]`.
 pub(crate) fn add_rms_norm_host(
     x: &mut [f32],

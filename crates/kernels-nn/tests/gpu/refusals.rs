@@ -2,7 +2,8 @@
 
 use device_mem::{Device, DeviceBuffer, MemError, RanOn};
 use kernels_nn::{
-    Embedding, Linear, NnError, RmsNorm, Weight, add, add_rms_norm, argmax, embed, linear, rms_norm, swiglu,
+    Embedding, Linear, NnError, RmsNorm, SamplerConfig, Weight, add, add_rms_norm, argmax, embed, linear,
+    rms_norm, rms_norm_in_place, sample, swiglu,
 };
 
 use crate::common::{gpu, gpus, norm_on, on, unwritten};
@@ -16,7 +17,10 @@ struct Operands {
     x: DeviceBuffer<f32>,
     out: DeviceBuffer<f32>,
     tokens: DeviceBuffer<u32>,
+    draws: DeviceBuffer<u32>,
 }
+
+const WARM: SamplerConfig = SamplerConfig { temperature: 1.0, top_k: 0, top_p: 1.0, seed: 0 };
 
 impl Operands {
     /// Outputs of `rows` rows, where two are right.
@@ -30,12 +34,13 @@ impl Operands {
             x: ones(8),
             out: on(device, &vec![7.0; rows * 4]),
             tokens: on(device, &vec![7; rows]),
+            draws: on(device, &vec![7; rows * 4]),
         }
     }
 
     /// What every operation says to operands of `self` and outputs of `other`.
     fn refusals(&self, other: &mut Operands) -> Vec<NnError> {
-        let Operands { out, tokens, x, norm, .. } = other;
+        let Operands { out, tokens, draws, x, norm, .. } = other;
         let mut out = out.as_view_mut().unwrap();
         let results = [
             embed(&self.embedding, self.ids.as_view(), out.reborrow()),
@@ -46,6 +51,7 @@ impl Operands {
             swiglu(self.x.as_view(), 2, out.reborrow()),
             add(out.reborrow(), self.x.as_view()),
             argmax(self.x.as_view(), 4, tokens.as_view_mut().unwrap()),
+            sample(self.x.as_view(), 4, &WARM, draws.as_view_mut().unwrap(), tokens.as_view_mut().unwrap()),
         ];
         results.into_iter().map(Result::unwrap_err).collect()
     }
@@ -58,7 +64,7 @@ fn wrong_lengths_are_refused_before_any_launch() {
         let before = device.transfers();
         let refusals = operands.refusals(&mut wrong);
         assert_eq!(device.transfers(), before);
-        assert_eq!(refusals.len(), 8);
+        assert_eq!(refusals.len(), 9);
         for refusal in refusals {
             assert!(
                 matches!(refusal, NnError::OperandLength { .. } | NnError::VectorLength { .. }),
@@ -106,19 +112,21 @@ fn norms_of_two_widths_and_no_vocabulary_are_refused() {
 fn no_tokens_launch_nothing() {
     for device in gpus() {
         let Operands { embedding, layer, norm, .. } = Operands::new(&device, 0);
-        let (ids, mut tokens) = (on::<u32>(&device, &[]), on::<u32>(&device, &[]));
+        let [ids, mut tokens, mut draws] = [(); 3].map(|()| on::<u32>(&device, &[]));
         let [mut x, mut out, y] = [(); 3].map(|()| on::<f32>(&device, &[]));
         let before = device.transfers();
         let ran_on = [
             embed(&embedding, ids.as_view(), out.as_view_mut().unwrap()),
             linear(y.as_view(), &layer, out.as_view_mut().unwrap()),
             rms_norm(y.as_view(), &norm, out.as_view_mut().unwrap()),
+            rms_norm_in_place(x.as_view_mut().unwrap(), &norm),
             add_rms_norm(x.as_view_mut().unwrap(), y.as_view(), None, &norm, out.as_view_mut().unwrap()),
             swiglu(y.as_view(), 2, out.as_view_mut().unwrap()),
             add(x.as_view_mut().unwrap(), y.as_view()),
             argmax(y.as_view(), 4, tokens.as_view_mut().unwrap()),
+            sample(y.as_view(), 4, &WARM, draws.as_view_mut().unwrap(), tokens.as_view_mut().unwrap()),
         ];
-        assert_eq!(ran_on.map(Result::unwrap), [RanOn::Hip; 7]);
+        assert_eq!(ran_on.map(Result::unwrap), [RanOn::Hip; 9]);
         assert_eq!(device.transfers(), before);
     }
 }

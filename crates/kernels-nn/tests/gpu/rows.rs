@@ -2,7 +2,10 @@
 
 use device_mem::{Device, DeviceBuffer, Float};
 use half::{bf16, f16};
-use kernels_nn::{Embedding, NO_TOKEN, RmsNorm, Weight, add, add_rms_norm, argmax, embed, rms_norm, swiglu};
+use kernels_nn::{
+    Embedding, NO_TOKEN, RmsNorm, Weight, add, add_rms_norm, argmax, embed, rms_norm, rms_norm_in_place,
+    swiglu,
+};
 use parity::{uniform, uniform_with_special};
 use proptest::prelude::*;
 
@@ -90,7 +93,11 @@ fn norms_agree(x: &[f32], width: usize, eps: f32) {
         let (x_buffer, mut out) = (on(device, x), unwritten(device, x.len()));
         counted(device, || rms_norm(x_buffer.as_view(), &norm, out.as_view_mut().unwrap()));
         unchanged(&x_buffer, x);
-        out.to_host_vec().unwrap()
+        let mut in_place = on(device, x);
+        counted(device, || rms_norm_in_place(in_place.as_view_mut().unwrap(), &norm));
+        let out = out.to_host_vec().unwrap();
+        unchanged(&in_place, &out);
+        out
     });
 }
 

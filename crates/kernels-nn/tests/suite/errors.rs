@@ -4,7 +4,8 @@ use std::io::Write;
 
 use device_mem::{DType, Device, MappedFile, MemError};
 use kernels_nn::{
-    Embedding, Linear, NnError, RmsNorm, Sampler, SamplerConfig, Weight, add, embed, linear, rms_norm, swiglu,
+    Embedding, Linear, NnError, RmsNorm, Sampler, SamplerConfig, Weight, add, embed, linear, rms_norm,
+    rms_norm_in_place, swiglu,
 };
 
 use crate::common::{cpu, weight, zeros};
@@ -87,6 +88,8 @@ fn operands_of_the_wrong_length_are_refused_and_outputs_kept() {
     );
     let error = refuse("norm x", &|out| rms_norm(zeros(5).as_view(), &norm, out).unwrap_err());
     assert!(matches!(error, NnError::Ragged { operand: "x", .. }), "{error}");
+    let error = refuse("norm in place", &|out| rms_norm_in_place(out, &norm).unwrap_err());
+    assert!(matches!(error, NnError::Ragged { operand: "x", width: 2, found: 5 }), "{error}");
     let error = refuse("norm out", &|out| rms_norm(zeros(6).as_view(), &norm, out).unwrap_err());
     assert!(matches!(error, NnError::OperandLength { operand: "out", .. }), "{error}");
     let error = refuse("swiglu out", &|out| swiglu(zeros(8).as_view(), 2, out).unwrap_err());

@@ -1,0 +1,131 @@
+// Matrix units: products of 16 rows with 16 rows of bf16, STEP elements at a time, added to 16 x 16 sums in f32.
+//
+// A wave holds the sums, and of each side a fragment. Both sides lay out their fragments alike, so it does not matter which
+// elements of its row a lane holds; what differs between cards is how many, and which sums are a lane's:
+//
+//   lanes of gfx11 hold all elements of row lane % 16, and of column lane % 16 the rows 2 i + lane / 16
+//   lanes of gfx12 hold half of them, and the rows 8 (lane / 16) + i
+//   the 64 lanes of gfx90a and gfx942 hold a quarter of them, and the rows 4 (lane / 16) + i
+//
+// No manual says in which order a unit adds the 16 products of an instruction, or how it rounds. The host does as the
+// emulator: in the order of the elements, each product added with one rounding.
+//
+// GPU_MATRIX is defined where there are such units.
+#pragma once
+
+#include "gpu.h"
+
+#if defined(__gfx90a__) || defined(__gfx942__) || defined(__gfx9_4_generic__)
+#define GPU_MATRIX_CDNA
+#endif
+#if defined(__GFX11__) || defined(__GFX12__) || defined(GPU_MATRIX_CDNA) || defined(GPU_HOST)
+#define GPU_MATRIX
+
+namespace matrix {
+
+// Rows of each side.
+constexpr uint32_t SIDE = 16;
+// Elements that are loaded at a time, 16 bytes.
+constexpr uint32_t UNIT = 8;
+// Elements of a row that are multiplied at a time.
+constexpr uint32_t STEP = 4 * UNIT;
+
+#if defined(GPU_MATRIX_CDNA)
+constexpr uint32_t LANES = 64;
+#else
+constexpr uint32_t LANES = 32;
+#endif
+// Sums of a lane.
+constexpr uint32_t SUMS = SIDE * SIDE / LANES;
+
+struct Sums {
+    float at[SUMS];
+};
+
+// The row of the first side that sum i of a lane belongs to; its row of the second side is lane % SIDE.
+__device__ static inline uint32_t row_of(uint32_t lane, uint32_t i) {
+#if defined(GPU_MATRIX_CDNA) || defined(__GFX12__)
+    return lane / SIDE * SUMS + i;
+#else
+    return 2 * i + lane / SIDE;
+#endif
+}
+
+#if defined(GPU_HOST)
+
+// All rows, since no lane sees the registers of another.
+struct Fragment {
+    bf16_t values[SIDE][STEP];
+};
+
+// The fragment of rows whose units of elements are at unit_at(row, unit).
+template <typename UnitAt>
+Fragment load(uint32_t, UnitAt unit_at) {
+    Fragment fragment;
+    for (uint32_t row = 0; row < SIDE; ++row) {
+        for (uint32_t unit = 0; unit < STEP / UNIT; ++unit) {
+            memcpy(fragment.values[row] + unit * UNIT, unit_at(row, unit), UNIT * sizeof(bf16_t));
+        }
+    }
+    return fragment;
+}
+
+inline void multiply_add(const Fragment &a, const Fragment &b, uint32_t lane, Sums &sums) {
+    for (uint32_t i = 0; i < SUMS; ++i) {
+        const bf16_t *row = a.values[row_of(lane, i)];
+        for (uint32_t k = 0; k < STEP; ++k) {
+            sums.at[i] = __builtin_fmaf(widen(row[k]), widen(b.values[lane % SIDE][k]), sums.at[i]);
+        }
+    }
+}
+
+#else
+
+// Elements of an instruction.
+constexpr uint32_t DEPTH = 16;
+constexpr uint32_t CALLS = STEP / DEPTH;
+#if defined(__GFX11__)
+// The lanes of the two halves hold the same.
+constexpr uint32_t SHARE = STEP;
+#else
+constexpr uint32_t SHARE = STEP * SIDE / LANES;
+#endif
+
+typedef short Operand __attribute__((ext_vector_type(SHARE / CALLS)));
+typedef float Accumulator __attribute__((ext_vector_type(SUMS)));
+
+struct Fragment {
+    Operand values[CALLS];
+};
+
+template <typename UnitAt>
+__device__ static inline Fragment load(uint32_t lane, UnitAt unit_at) {
+    constexpr uint32_t UNITS = SHARE / UNIT;
+    Fragment fragment;
+    for (uint32_t i = 0; i < UNITS; ++i) {
+        const bf16_t *from = unit_at(lane % SIDE, lane / SIDE * UNITS % (STEP / UNIT) + i);
+        __builtin_memcpy((char *)&fragment + i * 16, __builtin_assume_aligned(from, 16), 16);
+    }
+    return fragment;
+}
+
+__device__ static inline void multiply_add(const Fragment &a, const Fragment &b, uint32_t, Sums &sums) {
+    Accumulator accumulator;
+    __builtin_memcpy(&accumulator, &sums, sizeof sums);
+    for (uint32_t i = 0; i < CALLS; ++i) {
+#if defined(__GFX11__)
+        accumulator = __builtin_amdgcn_wmma_f32_16x16x16_bf16_w32(a.values[i], b.values[i], accumulator);
+#elif defined(__GFX12__)
+        accumulator = __builtin_amdgcn_wmma_f32_16x16x16_bf16_w32_gfx12(a.values[i], b.values[i], accumulator);
+#else
+        accumulator = __builtin_amdgcn_mfma_f32_16x16x16bf16_1k(a.values[i], b.values[i], accumulator, 0, 0, 0);
+#endif
+    }
+    __builtin_memcpy(&sums, &accumulator, sizeof sums);
+}
+
+#endif
+
+}  // namespace matrix
+
+#endif
