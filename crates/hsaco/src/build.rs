@@ -1,7 +1,7 @@
 //! What stands beside the images, for build scripts and for the tool that compiles kernels.
 //!
 //! A crate keeps its images in `hsaco/<arch>/<family>_kernel.hsaco` and a [`Manifest`] in `hsaco/manifest.json`. Its
-//! build script is one call of [`embed`]; no compiler runs.
+//! build script is one call of [`embed_crate`]; no compiler runs.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -189,13 +189,19 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// Compares every image of `folder` with its manifest and writes `images.rs` to `out`: a `const IMAGES` for
-/// [`images_of`](crate::images_of). For build scripts, where `folder` is `hsaco` in the crate and `out` is `OUT_DIR`:
+/// The whole build script of a crate with images: [`embed`] with the crate's `hsaco` folder and Cargo's output folder.
+/// What is wrong becomes Cargo's error message.
 ///
-/// ```text
-/// println!("cargo::rerun-if-changed=hsaco");
-/// hsaco::build::embed(&manifest_dir.join("hsaco"), &out_dir)?;
-/// ```
+pub fn embed_crate() {
+    println!("cargo::rerun-if-changed=hsaco");
+    let folder = |variable: &str| std::env::var_os(variable).map(PathBuf::from).unwrap_or_default();
+    if let Err(error) = embed(&folder("CARGO_MANIFEST_DIR").join("hsaco"), &folder("OUT_DIR")) {
+        println!("cargo::error={error}");
+    }
+}
+
+/// Compares every image of `folder` with its manifest and writes `images.rs` to `out`: a `const IMAGES` for
+/// [`images_of`](crate::images_of).
 ///
 /// # Errors
 /// [`BuildError`]; a digest that differs is an error, so an edited image never ships.
