@@ -2,12 +2,11 @@
 
 use std::array;
 
-use device_mem::Float;
+use device_mem::{Float, exp_nonpositive};
 use half::{bf16, f16};
 use rayon::prelude::*;
 
 use crate::AttentionShape;
-use crate::exp::exp_nonpositive;
 
 /// Independent sums of one dot product: element `i` goes to lane `i % LANES`.
 const LANES: usize = 8;

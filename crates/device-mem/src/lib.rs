@@ -3,9 +3,10 @@
 //! - [`Device`] is a closed enum: [`Device::Cpu`] or [`Device::Hip`]. It is chosen once, by [`Device::open`].
 //! - [`DeviceBuffer<T>`] owns `[len]` elements on one device; [`View`] and [`ViewMut`] borrow a range of it.
 //! - [`MappedFile`] lends the bytes of a file to CPU buffers without a copy.
+//! - [`exp_nonpositive`] is the exponential that kernels and CPU bodies of the op crates share bit for bit.
 //! - [`Transfers`] counts what crosses the bus, so that a test can prove that nothing else does.
 //!
-//! What this crate does not do: it computes nothing, it never moves data between devices unasked, and it does not
+//! What this crate does not do: it runs no operation of a model, it never moves data between devices unasked, and it does not
 //! fall back. An error leaves every input as it was.
 //!
 //! ```
@@ -24,6 +25,7 @@ mod device;
 pub mod doctor;
 mod element;
 mod error;
+mod exp;
 mod hip_device;
 mod hip_kernel;
 mod hip_memory;
@@ -34,6 +36,7 @@ pub use buffer::{DeviceBuffer, View, ViewMut};
 pub use device::{Device, DeviceChoice, Opened, ParseDeviceChoiceError, RanOn};
 pub use element::{DType, Element, Float};
 pub use error::MemError;
+pub use exp::exp_nonpositive;
 pub use hip_device::{HipDevice, HipProperties};
 pub use hip_kernel::{Grid, Kernel};
 pub use hip_memory::{HipView, HipViewMut};

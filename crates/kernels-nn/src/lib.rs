@@ -59,7 +59,6 @@
 
 mod cpu;
 mod error;
-mod exp;
 #[expect(unsafe_code, reason = "launches, each with its proof")]
 mod hip;
 pub mod kernels;

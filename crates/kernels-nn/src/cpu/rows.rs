@@ -1,8 +1,7 @@
-use device_mem::Float;
+use device_mem::{Float, exp_nonpositive};
 use rayon::prelude::*;
 
 use super::TASK_LEN;
-use crate::exp::exp_nonpositive;
 use crate::layers::HostWeight;
 
 /// Copies row `ids[t]` of `table` `[vocab, hidden]`, widened, to row `t` of `out`. Every id is below `vocab`.

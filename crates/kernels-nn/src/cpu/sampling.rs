@@ -1,8 +1,8 @@
 use std::cmp::Ordering;
 
-use crate::exp::exp_nonpositive;
 use crate::sampling::{Draw, Rule};
 use crate::{NO_TOKEN, NnError};
+use device_mem::exp_nonpositive;
 
 /// A token that can be drawn.
 #[derive(Clone, Copy, Debug)]
