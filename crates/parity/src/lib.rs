@@ -27,6 +27,7 @@ mod devices;
 mod golden;
 #[expect(unsafe_code, reason = "a C interface, filled by functions of this process")]
 mod host_hip;
+mod images;
 mod number;
 
 pub use compare::{Element, Mismatch, Report, Tolerance, compare};
@@ -34,4 +35,5 @@ pub use data::{SPECIAL, SplitMix64, positions, uniform, uniform_with_special};
 pub use devices::{DevicesError, PARITY_DEVICES, devices};
 pub use golden::{Golden, GoldenError, golden_dir};
 pub use host_hip::{HOST_HIP_ARCH, host_hip, host_hip_has};
+pub use images::check_images;
 pub use number::{Number, half_ulp, ulp};
