@@ -34,6 +34,9 @@ pub(crate) enum Verb {
     Dump(DumpArgs),
     /// Examine this machine: HIP library, devices, permissions, kernel images; one line of advice for each gap.
     Doctor(DoctorArgs),
+    /// Run each kernel on a device and compare it with the CPU, or with f64 to its bound. A card is checked so before it
+    /// is first used.
+    Selfcheck(SelfcheckArgs),
 }
 
 /// Where and in which types a model runs.
@@ -183,6 +186,16 @@ packed without padding.";
 
 #[derive(Args, Debug)]
 pub(crate) struct DoctorArgs {
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct SelfcheckArgs {
+    /// The card to check, or emu, an emulated gfx1100.
+    #[arg(long, env = "GLM_DEVICE", default_value = "auto", value_name = "auto|hip[:N]|emu")]
+    pub(crate) device: Asked,
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,

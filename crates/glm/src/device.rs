@@ -9,6 +9,8 @@ use device_mem::{Device, DeviceChoice, MemError, Opened};
 use kernels_nn::NnError;
 use kernels_rope::RopeError;
 
+use crate::selfcheck::WrongKernels;
+
 /// A device to run on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Asked {
@@ -61,7 +63,8 @@ pub(crate) fn is_to_blame(error: &(dyn Error + 'static)) -> bool {
     let causes = std::iter::successors(Some(error), |cause: &&(dyn Error + 'static)| (*cause).source());
     causes.into_iter().any(|cause| {
         let too_wide = matches!(cause.downcast_ref(), Some(AttentionError::HeadDim { .. }));
-        too_wide || memory_error(cause).is_some_and(|error| error.class().is_some())
+        let wrong = cause.is::<WrongKernels>();
+        too_wide || wrong || memory_error(cause).is_some_and(|error| error.class().is_some())
     })
 }
 

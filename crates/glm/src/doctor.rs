@@ -3,7 +3,9 @@ use attention::kernels::ATTENTION;
 use device_mem::DeviceChoice;
 use device_mem::doctor::{Check, DoctorEnv, Status, examine};
 use hsaco::ImageSet;
-use kernels_nn::kernels::{ADD, ADD_RMS_NORM, ARGMAX, EMBEDDING, LINEAR, RMS_NORM, SWIGLU};
+use kernels_nn::kernels::{
+    ADD, ADD_RMS_NORM, ARGMAX, EMBEDDING, LINEAR, LINEAR_TILED, RMS_NORM, SAMPLE, SWIGLU,
+};
 use kernels_rope::kernels::{APPEND_KV, POSITION_EMBEDDINGS, ROPE};
 use model_glm::Message;
 use serde_json::{Value, json};
@@ -14,9 +16,12 @@ use crate::session::Session;
 use crate::{embedded, run};
 
 /// Every embedded kernel, by the crate that owns it.
-const IMAGES: [(&str, &[&ImageSet]); 3] = [
+pub(crate) const IMAGES: [(&str, &[&ImageSet]); 3] = [
     ("kernels-rope", &[&ROPE, &POSITION_EMBEDDINGS, &APPEND_KV]),
-    ("kernels-nn", &[&EMBEDDING, &RMS_NORM, &ADD_RMS_NORM, &SWIGLU, &ADD, &LINEAR, &ARGMAX]),
+    (
+        "kernels-nn",
+        &[&EMBEDDING, &RMS_NORM, &ADD_RMS_NORM, &SWIGLU, &ADD, &LINEAR, &LINEAR_TILED, &ARGMAX, &SAMPLE],
+    ),
     ("attention", &[&ATTENTION]),
 ];
 

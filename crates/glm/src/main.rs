@@ -12,6 +12,7 @@ mod embedded;
 mod exit;
 mod inspect;
 mod run;
+mod selfcheck;
 mod session;
 mod ui;
 
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         Verb::Inspect(args) => inspect::execute(&args),
         Verb::Dump(args) => dump::execute(&args),
         Verb::Doctor(args) => doctor::execute(&args),
+        Verb::Selfcheck(args) => selfcheck::execute(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::args::{AnswerArgs, DeviceArgs};
 use crate::device::{self, Asked};
-use crate::{embedded, ui};
+use crate::{embedded, selfcheck, ui};
 
 /// Tokens of context prepared unasked.
 const DEFAULT_CONTEXT: u32 = 8192;
@@ -154,24 +154,29 @@ pub(crate) fn load<R>(
     })?;
     let fallback = fallback.map(|reason| ui::one_line(&reason));
     let on = |device: &Device| {
+        if args.device != Asked::Emulator {
+            selfcheck::before_first_use(device)?;
+        }
         let model = load_on(config.clone(), weights, device, args, context)?;
         let needed = needed(&model)?;
-        Ok::<_, GlmError>((model, needed))
+        anyhow::Ok((model, needed))
     };
     let (model, needed, fallback) = match on(&device) {
         Ok((model, needed)) => (model, needed, fallback),
         Err(reason)
-            if args.device.is_auto() && matches!(device, Device::Hip(_)) && device::is_to_blame(&reason) =>
+            if args.device.is_auto()
+                && matches!(device, Device::Hip(_))
+                && device::is_to_blame(reason.as_ref()) =>
         {
-            let reason = format!("{device}: {}", ui::one_line(&reason));
+            let reason = format!("{device}: {}", ui::one_line(reason.as_ref()));
             tracing::warn!(reason, "running on the CPU");
             let (model, needed) = on(&Device::Cpu)?;
             (model, needed, Some(reason))
         }
-        Err(reason) if device::is_to_blame(&reason) => {
-            return Err(reason).with_context(|| format!("--device {} cannot run this model", args.device));
+        Err(reason) if device::is_to_blame(reason.as_ref()) => {
+            return Err(reason.context(format!("--device {} cannot run this model", args.device)));
         }
-        Err(reason) => return Err(reason.into()),
+        Err(reason) => return Err(reason),
     };
     Ok((Loaded { model, emulated: args.device == Asked::Emulator, fallback }, needed))
 }

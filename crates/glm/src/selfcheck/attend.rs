@@ -1,0 +1,121 @@
+//! The kernels of `attention`.
+
+use attention::{AttentionShape, KvCache, KvDType, attend};
+use half::{bf16, f16};
+
+use super::case::{Bound, Case, Truth, bits, uniform, unwritten, upload};
+
+const Q_HEADS: u32 = 8;
+const KV_HEADS: u32 = 2;
+const HEAD_DIM: u32 = 128;
+/// Committed before: the next key is in another chunk of 256 than the first.
+const CONTEXT: u32 = 300;
+
+pub(crate) fn cases() -> Vec<Case> {
+    let types = [KvDType::F32, KvDType::F16, KvDType::BF16];
+    types.into_iter().flat_map(|dtype| [attended(dtype, 1), attended(dtype, 33)]).collect()
+}
+
+/// `tokens` that see what is committed and each other.
+fn attended(dtype: KvDType, tokens: u32) -> Case {
+    let (q, k, v) = (
+        uniform(30, (tokens * Q_HEADS * HEAD_DIM) as usize),
+        uniform(31, ((CONTEXT + tokens) * KV_HEADS * HEAD_DIM) as usize),
+        uniform(32, ((CONTEXT + tokens) * KV_HEADS * HEAD_DIM) as usize),
+    );
+    let bounds = bounds(dtype, &q, &k, &v);
+    Case {
+        kernel: format!("attention, cache {}", dtype.dtype()),
+        operands: format!(
+            "q [{tokens}, {Q_HEADS}, {HEAD_DIM}], {KV_HEADS} KV heads, {CONTEXT} tokens before"
+        ),
+        run: Box::new(move |device| {
+            let shape = AttentionShape::new(Q_HEADS, KV_HEADS, HEAD_DIM)?;
+            let mut cache = KvCache::new(device, 1, shape, CONTEXT + tokens, dtype)?;
+            let (k, v) = (upload(device, &k)?, upload(device, &v)?);
+            let split = (CONTEXT * KV_HEADS * HEAD_DIM) as usize;
+            cache.layer(0)?.append(k.view(0..split)?, v.view(0..split)?, CONTEXT)?;
+            cache.commit(CONTEXT)?;
+            let mut layer = cache.layer(0)?;
+            layer.append(k.view(split..k.len())?, v.view(split..v.len())?, tokens)?;
+            let (q, mut out) = (upload(device, &q)?, unwritten(device, q.len())?);
+            attend(q.as_view(), tokens, &mut layer, out.as_view_mut()?)?;
+            bits(&out)
+        }),
+        truth: Truth::Bounds(bounds),
+    }
+}
+
+/// Attention in f64, with the bound that `attention` documents for HIP devices.
+fn bounds(dtype: KvDType, q: &[f32], k: &[f32], v: &[f32]) -> Vec<Bound> {
+    let head_dim = HEAD_DIM as usize;
+    let stored = |values: &[f32]| Vec::from_iter(values.iter().map(|&value| stored(dtype, value)));
+    let (k, v) = (stored(k), stored(v));
+    let row = |token: usize, kv_head: usize| (token * KV_HEADS as usize + kv_head) * head_dim;
+    let mut bounds = Vec::with_capacity(q.len());
+    for (index, q) in q.chunks_exact(head_dim).enumerate() {
+        let (token, head) = (index / Q_HEADS as usize, index % Q_HEADS as usize);
+        let (keys, kv_head) = (CONTEXT as usize + token + 1, head / (Q_HEADS / KV_HEADS) as usize);
+        let part = |values: &[f64], key: usize| {
+            values
+                .get(row(key, kv_head)..)
+                .unwrap_or_default()
+                .iter()
+                .copied()
+                .take(head_dim)
+                .collect::<Vec<f64>>()
+        };
+        let weights = weights(q, (0..keys).map(|key| part(&k, key)));
+        let (mut mean, mut magnitude) = (vec![0.0; head_dim], vec![0.0; head_dim]);
+        for (key, share) in weights.shares.iter().enumerate() {
+            for ((value, mean), magnitude) in part(&v, key).iter().zip(&mut mean).zip(&mut magnitude) {
+                *mean += share * value;
+                *magnitude += share * value.abs();
+            }
+        }
+        let error = weights.error;
+        bounds.extend(mean.iter().zip(magnitude).map(|(&exact, size)| Bound { exact, error: error * size }));
+    }
+    bounds
+}
+
+/// The softmax of a query's scores, and how far an output may be off as a share of `sum p |v|`.
+struct Weights {
+    shares: Vec<f64>,
+    error: f64,
+}
+
+/// A score has `min(head_dim, 32)` sums in a slab, those of the slabs but the first, and two roundings of the scale. A
+/// weight carries the score's error, the rounding of `score - max` and of `e^x`, and 3 at each rescaling by a chunk of
+/// 256 keys; an output the sums of its keys within a chunk and of the chunks, above and below the division.
+fn weights(q: &[f32], keys: impl Iterator<Item = Vec<f64>>) -> Weights {
+    let unit = 2.0_f64.powi(-24);
+    let scale = 1.0 / f64::from(HEAD_DIM).sqrt();
+    let sums = HEAD_DIM.min(32) + HEAD_DIM.div_ceil(32) + 1;
+    let (mut scores, mut score_error) = (Vec::new(), 0.0_f64);
+    for key in keys {
+        let products = || q.iter().zip(&key).map(|(&q, k)| f64::from(q) * k);
+        scores.push(scale * products().sum::<f64>());
+        score_error = score_error.max(f64::from(sums) * unit * scale * products().map(f64::abs).sum::<f64>());
+    }
+    let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let spread = max - scores.iter().copied().fold(f64::INFINITY, f64::min);
+    let exps = Vec::from_iter(scores.iter().map(|score| (score - max).exp()));
+    let total: f64 = exps.iter().sum();
+    let (keys, chunks) = (exps.len() as f64, (exps.len() as f64 / 256.0).ceil());
+    let weight = score_error + (2.0 * spread + 2.0 + 3.0 * chunks) * unit;
+    let sums = keys.min(256.0) + 20.0 + 2.0 * (1.0 + chunks);
+    Weights {
+        shares: exps.iter().map(|exp| exp / total).collect(),
+        error: (1.01 * (2.0 * weight + (sums + 1.0) * unit)).exp_m1(),
+    }
+}
+
+/// A key or value as the cache holds it.
+fn stored(dtype: KvDType, value: f32) -> f64 {
+    match dtype {
+        KvDType::F16 => f16::from_f32(value).to_f64(),
+        KvDType::BF16 => bf16::from_f32(value).to_f64(),
+        KvDType::F32 => f64::from(value),
+    }
+}
