@@ -60,6 +60,9 @@ impl<A: KernelArgs> Kernel<A> {
 
     /// Puts one launch into the device's stream and returns; errors of the kernel itself come out at a later call.
     ///
+    /// The call is a span of `tracing` at level TRACE, named `launch`, with the kernel, its grid and its arguments. On a card
+    /// the span ends when the launch stands in the stream, on the emulator when the kernel is done.
+    ///
     /// # Errors
     /// [`MemError::Grid`] when the shape cannot be launched, or what the device reports.
     ///
@@ -75,6 +78,8 @@ impl<A: KernelArgs> Kernel<A> {
         }
         let parameters = parameters.get_mut(..A::DECL.args.len()).unwrap_or_default();
         let (device, Grid { blocks, threads }) = (&self.device, grid);
+        let _launch =
+            tracing::trace_span!("launch", kernel = self.symbol, ?blocks, ?threads, ?args).entered();
         device.call(|api| {
             // SAFETY: function and stream live as long as the device, which `self` holds. `parameters` points at each
             // field of `args` in order: `KernelArgs` vouches for offset and size, and the image was checked against

@@ -11,6 +11,7 @@ mod dump;
 mod embedded;
 mod exit;
 mod inspect;
+mod log;
 mod run;
 mod selfcheck;
 mod session;
@@ -23,9 +24,8 @@ use clap::Parser;
 use crate::args::{Cli, Verb};
 
 fn main() -> ExitCode {
-    let Cli { verbose, verb } = Cli::parse();
-    ui::log_to_stderr(verbose);
-    let done = match verb {
+    let Cli { verbose, trace, verb } = Cli::parse();
+    let done = log::start(verbose, trace.as_deref()).and_then(|_written_on_drop| match verb {
         Verb::Run(args) => run::execute(&args),
         Verb::Chat(args) => chat::execute(&args),
         Verb::Demo(args) => demo::execute(&args),
@@ -33,7 +33,7 @@ fn main() -> ExitCode {
         Verb::Dump(args) => dump::execute(&args),
         Verb::Doctor(args) => doctor::execute(&args),
         Verb::Selfcheck(args) => selfcheck::execute(&args),
-    };
+    });
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => exit::report(&error),

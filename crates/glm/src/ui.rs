@@ -1,27 +1,10 @@
-//! What goes to stderr: bars, lines, warnings.
+//! What goes to stderr beside the log: bars and lines.
 
 use std::error::Error;
 use std::io::{IsTerminal, stderr};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use tracing_subscriber::filter::LevelFilter;
-
-/// Sends warnings to stderr, and more with `-v`.
-pub(crate) fn log_to_stderr(verbose: u8) {
-    let level = match verbose {
-        0 => LevelFilter::WARN,
-        1 => LevelFilter::INFO,
-        _ => LevelFilter::DEBUG,
-    };
-    tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(stderr)
-        .with_ansi(stderr().is_terminal())
-        .without_time()
-        .with_target(false)
-        .init();
-}
 
 /// How far loading is: a bar on a terminal, a line per quarter elsewhere.
 pub(crate) struct Loading {

@@ -1,3 +1,5 @@
+use std::fmt;
+
 /// What is declared about one kernel: where it comes from and what it takes. [`kernel!`](crate::kernel) writes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KernelDecl {
@@ -41,9 +43,15 @@ pub enum ArgKind {
 
 /// An address in device memory, as it stands in a kernel argument. Holding one proves nothing about the memory; the
 /// launch does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct KernelPointer(pub u64);
+
+impl fmt::Debug for KernelPointer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}", self.0)
+    }
+}
 
 /// Types that may be a kernel argument: numbers that C knows under the same layout, and [`KernelPointer`].
 pub trait KernelArg: Copy + 'static + sealed::Sealed {
@@ -76,7 +84,7 @@ kernel_arg!(KernelPointer: Pointer, u32: Value, i32: Value, f32: Value, u64: Val
     unsafe_code,
     reason = "launches read arguments by offset, so a wrong DECL would read outside the struct"
 )]
-pub unsafe trait KernelArgs: Copy + 'static {
+pub unsafe trait KernelArgs: Copy + fmt::Debug + 'static {
     /// What the image of this kernel must look like.
     const DECL: KernelDecl;
 }
