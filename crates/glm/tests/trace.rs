@@ -27,7 +27,7 @@ fn a_trace_holds_every_launch_under_its_kernels_name() {
     let forwards = begun("embed").len();
     assert!(forwards > 20, "{forwards}");
     // Three layers.
-    assert_eq!(begun("attention").len(), 3 * forwards);
+    assert_eq!(begun("attend").len(), 3 * forwards);
     let first = &begun("embed")[0]["args"];
     assert_eq!((&first["blocks"], &first["threads"]), (&"[1, 9, 1]".into(), &"[256, 1, 1]".into()));
     assert!(first["args"].as_str().unwrap().contains("tokens: 9, vocab: 1280, hidden: 192"), "{first}");
