@@ -10,7 +10,7 @@ use hip_ffi::sys::{hipError_t, hipFunction_t, hipStream_t};
 use hsaco::KernelInfo;
 
 use crate::{
-    Dispatch, Program,
+    Dispatch, Launch, Program,
     hip::{CARD, Status, errors::tell, module::FUNCTIONS, stream},
 };
 
@@ -36,7 +36,11 @@ impl Function {
     /// Runs the kernel to its end.
     pub(super) fn launch(&self, dispatch: &Dispatch, arguments: &[u8]) -> Status {
         CARD.usable()?;
-        CARD.machine.launch(&self.program, &self.kernel, dispatch, arguments).map(drop).map_err(tell)
+        let report = CARD.machine.launch(&self.program, &self.kernel, dispatch, arguments).map_err(tell)?;
+        if report.counters.is_some() {
+            CARD.launched(Launch { kernel: self.kernel.clone(), dispatch: *dispatch, report });
+        }
+        Ok(())
     }
 }
 

@@ -15,14 +15,15 @@
 
 use std::{
     ffi::{CStr, c_char, c_int},
+    mem,
     num::NonZero,
-    sync::{LazyLock, OnceLock},
+    sync::{LazyLock, Mutex, OnceLock, PoisonError},
     thread,
 };
 
 use hip_ffi::{HipApi, PropertiesFn, sys::hipError_t};
 
-use crate::{Machine, Options, OptionsError};
+use crate::{Dispatch, Machine, Options, OptionsError, Report};
 
 /// Defines HIP functions: the body gives a [`Status`], which becomes the code and the thread's last error.
 macro_rules! hip_functions {
@@ -75,6 +76,25 @@ pub fn configuration() -> &'static Options {
     CARD.machine.options()
 }
 
+/// A launch by HIP's functions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Launch {
+    /// Entry symbol.
+    pub kernel: String,
+    /// Its shape.
+    pub dispatch: Dispatch,
+    /// What it did.
+    pub report: Report,
+}
+
+/// Takes the launches since the last call, in order. They are kept only where [`Options::counts`] is set for the card of this
+/// process, and only those that came to a good end.
+#[must_use]
+pub fn take_launches() -> Vec<Launch> {
+    mem::take(&mut *CARD.launches.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
 /// The card of this process is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the emulated card of this process is set: configure it once, before the first HIP call")]
@@ -86,6 +106,8 @@ struct Card {
     units: c_int,
     /// What of the environment cannot be read: then the card runs nothing.
     problem: Option<OptionsError>,
+    /// For [`take_launches`].
+    launches: Mutex<Vec<Launch>>,
 }
 
 impl Card {
@@ -98,7 +120,12 @@ impl Card {
             0 => thread::available_parallelism().map_or(1, NonZero::get),
             threads => threads,
         };
-        Self { machine, units: c_int::try_from(threads).unwrap_or(c_int::MAX), problem }
+        Self {
+            machine,
+            units: c_int::try_from(threads).unwrap_or(c_int::MAX),
+            problem,
+            launches: Mutex::default(),
+        }
     }
 
     /// Fails when the environment asks for what cannot be had.
@@ -107,6 +134,10 @@ impl Card {
             Some(problem) => Err(errors::tell(problem)),
             None => Ok(()),
         }
+    }
+
+    fn launched(&self, launch: Launch) {
+        self.launches.lock().unwrap_or_else(PoisonError::into_inner).push(launch);
     }
 
     /// Its processor, `gfx1100`.
