@@ -164,7 +164,10 @@ fn misplaced_unsafe(path: &str, text: &str) -> Vec<Finding> {
 }
 
 fn prints(path: &str, text: &str) -> Vec<Finding> {
-    let library = path.contains("/src/") && !PROGRAMS.iter().any(|folder| path.starts_with(folder));
+    // The body of build scripts, which talk to Cargo by printing.
+    let script = path == "crates/hsaco/src/build.rs";
+    let library =
+        path.contains("/src/") && !script && !PROGRAMS.iter().any(|folder| path.starts_with(folder));
     if !library {
         return Vec::new();
     }
