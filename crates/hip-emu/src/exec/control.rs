@@ -5,9 +5,10 @@ use crate::{
     exec::{
         element::{scalar32, scalar64},
         environment::Environment,
+        mode::Mode,
         op::{Op, Target},
         table::instructions,
-        wave::{EXEC, Mode, Stop, VCC, Wave, low},
+        wave::{EXEC, Stop, VCC, Wave, low},
     },
 };
 
@@ -36,11 +37,11 @@ fn put64<const L: usize>(wave: &mut Wave<L>, op: &Op<L>, value: u64) {
     }
 }
 
-/// Changes MODE; roundings other than to nearest even are refused.
+/// Changes MODE; traps on float exceptions are refused.
 fn set_mode<const L: usize>(wave: &mut Wave<L>, mode: Mode) {
     wave.mode = mode;
-    if !mode.rounds_to_nearest() {
-        wave.fault(LaunchFault::new(FaultKind::Rounding(mode.0), None));
+    if mode.is_refused() {
+        wave.fault(LaunchFault::new(FaultKind::Mode(mode.0), None));
     }
 }
 

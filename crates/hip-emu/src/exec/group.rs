@@ -12,10 +12,11 @@ use crate::{
     exec::{
         check::{Checker, InstructionFacts, Watched, facts_of},
         environment::Environment,
+        mode::Mode,
         op::{Op, Target},
         translate::translate,
         watch::{GroupId, Unwatched, Watch},
-        wave::{EXEC, Mode, SCALARS, SPARE_ROWS, Stop, TTMP, Wave, low},
+        wave::{EXEC, SCALARS, SPARE_ROWS, Stop, TTMP, Wave, low},
     },
     memory::{Allocation, Table},
 };
@@ -337,10 +338,10 @@ impl<'a, W: Watch<32>> Batch<'a, W> {
         let mut wave = Wave::<32>::new(dispatched.code.rows, dispatched.scratch * 32);
         wave.number = number;
         wave.pc = dispatched.entry;
-        let resource1 = dispatched.descriptor.resource1;
-        wave.mode = Mode((resource1 >> 12 & 0xff) | (resource1 >> 21 & 1) << 8 | (resource1 >> 23 & 1) << 9);
-        if !wave.mode.rounds_to_nearest() {
-            wave.fault(LaunchFault::new(FaultKind::Rounding(wave.mode.0), None));
+        let KernelDescriptor { resource1, resource2, .. } = *dispatched.descriptor;
+        wave.mode = Mode::initial(resource1, resource2);
+        if wave.mode.is_refused() {
+            wave.fault(LaunchFault::new(FaultKind::Mode(wave.mode.0), None));
         }
         let given = self.initial_scalars(&mut wave.sgprs, group);
         let [width, height, _] = dispatched.block;

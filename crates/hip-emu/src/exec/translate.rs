@@ -3,7 +3,7 @@
 use crate::{
     Arch, Family, FaultKind, Half, Instruction, Lanes, LaunchFault, Value, decode,
     exec::{
-        atomic_ops, control,
+        atomic_ops, control, division,
         environment::Environment,
         lanes, matrix, memory_ops,
         op::{Op, Operands, Place, Run, Source, Target},
@@ -118,6 +118,7 @@ fn body<const L: usize>(family: Family, stem: &str, cpu: Cpu) -> Option<Run<L>> 
             .or_else(|| vector_float::unary(stem, cpu))
             .or_else(|| vector_float::conversion(stem, cpu))
             .or_else(|| lanes::masks(stem, cpu))
+            .or_else(|| division::steps(stem, cpu))
             .or_else(|| lanes::crossing(stem, cpu))
             .or_else(|| packed::products(stem, cpu))
             .or_else(|| packed::halves_at_once(stem, cpu))
@@ -328,7 +329,7 @@ fn scalar<const L: usize>(
     operands: &[Operand],
     places: &Operands<'_>,
 ) -> Option<()> {
-    let constant = stem.starts_with("s_cmpk") || stem.ends_with("k_i32");
+    let constant = stem.starts_with("s_cmpk") || stem.ends_with("k_i32") || stem == "s_setreg_imm32_b32";
     let mut registers = Vec::with_capacity(4);
     for operand in operands {
         match operand.value {
@@ -346,7 +347,7 @@ fn scalar<const L: usize>(
         }
     }
     let sources = plain(op, stem, &registers, places)?;
-    if constant && !stem.ends_with("_u32") {
+    if constant && stem.ends_with("_i32") {
         // The 16-bit constant is the last source.
         let last = op.sources.get_mut(sources.checked_sub(1)?)?;
         let Place::Constant(bits) = last.place else { return None };
