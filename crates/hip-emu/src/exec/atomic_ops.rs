@@ -71,6 +71,13 @@ fn double(f: impl Fn(f64, f64) -> f64, old: u64, value: u64) -> u64 {
     f(f64::from_bits(old), f64::from_bits(value)).to_bits()
 }
 
+/// Halves of a pair that are replaced where the data's sign bit says so, without that bit.
+fn exchange_marked(old: u64, value: u64) -> u64 {
+    const SIGN: u64 = 1 << 31;
+    let half = |old: u64, value: u64| if value & SIGN != 0 { value & (SIGN - 1) } else { old };
+    half(old & 0xffff_ffff, value & 0xffff_ffff) | half(old >> 32, value >> 32) << 32
+}
+
 instructions! {
     global_atomics(wave, op, at) {
         "global_atomic_add_u32" => atomic32::<L, Global>(wave, op, at, |old, value, _| old.wrapping_add(value));
@@ -218,6 +225,7 @@ instructions! {
         "ds_storexchg_rtn_b64" => atomic64::<L, Lds>(wave, op, at, |_, value, _| value);
         "ds_cmpstore_b64" | "ds_cmpstore_rtn_b64" => atomic64::<L, Lds>(wave, op, at, |old, value, compare| if old == compare { value } else { old });
         "ds_cmpstore_f64" | "ds_cmpstore_rtn_f64" => atomic64::<L, Lds>(wave, op, at, |old, value, compare| if f64::from_bits(old) == f64::from_bits(compare) { value } else { old });
+        "ds_condxchg32_rtn_b64" => atomic64::<L, Lds>(wave, op, at, |old, value, _| exchange_marked(old, value));
         "ds_mskor_b64" | "ds_mskor_rtn_b64" => atomic64::<L, Lds>(wave, op, at, |old, mask, value| old & !mask | value);
     }
 }

@@ -8,7 +8,7 @@ use crate::{
         op::{Op, Place, Target},
         shape::{each, gather, lane_mask, lanes, set_second},
         table::instructions,
-        wave::{EXEC, M0, Wave, low},
+        wave::{EXEC, M0, SPARE_ROWS, Wave, low},
     },
 };
 
@@ -145,16 +145,23 @@ fn permute_forward<const L: usize>(wave: &mut Wave<L>, op: &Op<L>) {
     u32::store(wave, op.target, &row, exec);
 }
 
-/// The LDS unit's lane patterns: quads, or masks on the lane's number within 32.
+/// The LDS unit's lane patterns: orders of a Fourier transform, rotations, quads, or masks on the lane's number within 32.
 fn swizzle<const L: usize>(wave: &mut Wave<L>, op: &Op<L>) {
     let row = words(wave, &op.sources[0]);
     let pattern = usize::try_from(op.immediate & 0xffff).unwrap_or(0);
     let exec = wave.exec();
-    if pattern >= 0xc000 {
-        return unsupported(wave);
-    }
     let result = lanes(|lane| {
-        let from = if pattern & 0x8000 != 0 {
+        let from = if pattern >= 0xe000 {
+            // The order of a fast Fourier transform: bits of the lane's number reversed, but for those of a mask.
+            let mask = pattern & 31;
+            let reversed = (lane & 31).reverse_bits() >> (usize::BITS - 5);
+            lane & 32 | lane & mask | reversed >> mask.count_ones()
+        } else if pattern >= 0xc000 {
+            // Rotated within what the mask leaves free, the other way round where the direction bit is set.
+            let (mask, by) = (pattern & 31, pattern >> 5 & 31);
+            let turned = if pattern & 0x400 != 0 { lane.wrapping_sub(by) } else { lane + by };
+            lane & (32 | mask) | turned & !mask & 31
+        } else if pattern & 0x8000 != 0 {
             lane & !3 | pattern >> (2 * (lane & 3)) & 3
         } else {
             let (and, or, xor) = (pattern & 31, pattern >> 5 & 31, pattern >> 10 & 31);
@@ -176,25 +183,45 @@ fn swap<const L: usize>(wave: &mut Wave<L>, op: &Op<L>) {
     wave.write_row(second, &a, mask);
 }
 
-/// Moves with registers shifted by M0.
-fn move_relative<const L: usize>(wave: &mut Wave<L>, op: &Op<L>, source: bool, target: bool) {
-    let shift = usize::try_from(wave.scalar(M0)).unwrap_or(usize::MAX);
-    let from = match op.sources[0].vector() {
-        Some(first) if source => first.checked_add(shift).filter(|&row| row + 4 < wave.vgprs.len()),
-        other => other,
+/// The row of a register shifted by `shift`, if the wave has it.
+fn shifted_row<const L: usize>(wave: &Wave<L>, first: usize, shift: usize) -> Option<usize> {
+    first.checked_add(shift).filter(|&row| row + SPARE_ROWS < wave.vgprs.len())
+}
+
+/// A move; the register that is read and the one that is written are shifted.
+fn move_relative<const L: usize>(wave: &mut Wave<L>, op: &Op<L>, from: usize, to: usize) {
+    let row = match op.sources[0].vector() {
+        Some(first) => shifted_row(wave, first, from).map(|row| *wave.row(row)),
+        None => Some(words(wave, &op.sources[0])).filter(|_| from == 0),
     };
-    let row = match from {
-        Some(first) => *wave.row(first),
-        None if source => return unsupported(wave),
-        None => words(wave, &op.sources[0]),
+    let target = match op.target {
+        Target::Vector { first, .. } => shifted_row(wave, first.into(), to),
+        _ => None,
     };
-    let Target::Vector { first, .. } = op.target else { return unsupported(wave) };
-    let to = if target { usize::from(first).saturating_add(shift) } else { usize::from(first) };
-    if to + 4 >= wave.vgprs.len() {
-        return unsupported(wave);
-    }
+    let (Some(row), Some(target)) = (row, target) else { return unsupported(wave) };
     let mask = wave.exec();
-    wave.write_row(to, &row, mask);
+    wave.write_row(target, &row, mask);
+}
+
+fn swap_relative<const L: usize>(wave: &mut Wave<L>, op: &Op<L>) {
+    let (from, to) = relative_2(wave);
+    let (Target::Vector { first, .. }, Some(second)) = (op.target, op.sources[0].vector()) else { return };
+    let rows = (shifted_row(wave, first.into(), to), shifted_row(wave, second, from));
+    let (Some(first), Some(second)) = rows else { return unsupported(wave) };
+    let (a, b, mask) = (*wave.row(first), *wave.row(second), wave.exec());
+    wave.write_row(first, &b, mask);
+    wave.write_row(second, &a, mask);
+}
+
+/// How far M0 shifts registers.
+fn relative<const L: usize>(wave: &Wave<L>) -> usize {
+    usize::try_from(wave.scalar(M0)).unwrap_or(usize::MAX)
+}
+
+/// How far M0 shifts what is read and, apart from it, what is written.
+fn relative_2<const L: usize>(wave: &Wave<L>) -> (usize, usize) {
+    let bits = |at: u32| usize::try_from(wave.scalar(M0) >> at & 0x3ff).unwrap_or(0);
+    (bits(0), bits(16))
 }
 
 instructions! {
@@ -224,9 +251,13 @@ instructions! {
         "ds_permute_b32" => permute_forward(wave, op);
         "ds_swizzle_b32" => swizzle(wave, op);
         "v_swap_b32" => swap(wave, op);
-        "v_movrels_b32" => move_relative(wave, op, true, false);
-        "v_movreld_b32" => move_relative(wave, op, false, true);
-        "v_movrelsd_b32" => move_relative(wave, op, true, true);
+        "v_movrels_b32" => { let shift = relative(wave); move_relative(wave, op, shift, 0) };
+        "v_movreld_b32" => { let shift = relative(wave); move_relative(wave, op, 0, shift) };
+        "v_movrelsd_b32" => { let shift = relative(wave); move_relative(wave, op, shift, shift) };
+        "v_movrelsd_2_b32" => { let (from, to) = relative_2(wave); move_relative(wave, op, from, to) };
+        "v_swaprel_b32" => swap_relative(wave, op);
+        // Waves of 32 lanes have no other half to exchange with.
+        "v_permlane64_b32" => {};
     }
 }
 

@@ -9,6 +9,7 @@ mod environment;
 mod exact;
 mod extremes;
 mod float;
+mod formats;
 mod group;
 mod lanes;
 mod matrix;
@@ -23,8 +24,10 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod translate;
+mod typed_buffers;
 mod vector_float;
 mod vector_int;
+mod vector_rare;
 mod watch;
 mod wave;
 

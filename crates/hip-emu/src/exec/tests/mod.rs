@@ -1,13 +1,20 @@
 //! Single instructions against independent statements of what they do.
 
+mod elements;
+mod lds;
 mod modes;
+mod rare;
 
 use std::{collections::HashMap, sync::OnceLock};
 
 use crate::{
-    Allocation, Arch,
+    Allocation, Arch, FaultKind,
     exec::{
-        environment::Environment, group::run_one, mode::Mode, translate::translate, wave::EXEC, wave::Wave,
+        environment::Environment,
+        group::run_one,
+        mode::Mode,
+        translate::translate,
+        wave::{EXEC, Stop, Wave},
     },
     memory::Memory,
 };
@@ -54,6 +61,19 @@ fn run_with(text: &str, wave: &mut Wave<32>, memory: &Memory, lds: Vec<u8>) -> V
 fn run(text: &str, wave: &mut Wave<32>) {
     run_with(text, wave, &Memory::new(false, false), Vec::new());
     assert!(wave.stop.is_none(), "{text}: {:?}", wave.stop);
+}
+
+/// Runs an instruction that must fail; gives why it did.
+fn run_fault(text: &str, wave: &mut Wave<32>) -> FaultKind {
+    run_fault_with(text, wave, &Memory::new(false, false))
+}
+
+fn run_fault_with(text: &str, wave: &mut Wave<32>, memory: &Memory) -> FaultKind {
+    run_with(text, wave, memory, Vec::new());
+    match wave.stop.take() {
+        Some(Stop::Fault(fault)) => fault.kind,
+        other => panic!("{text}: {other:?}"),
+    }
 }
 
 /// Puts the same 32-bit value into all lanes of registers.
