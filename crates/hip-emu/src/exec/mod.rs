@@ -8,6 +8,7 @@ mod element;
 mod environment;
 mod exact;
 mod extremes;
+mod fidelity;
 mod float;
 mod formats;
 mod group;

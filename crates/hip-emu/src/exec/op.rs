@@ -80,6 +80,9 @@ pub(super) struct Op<const L: usize> {
     pub(super) run: Run<L>,
     /// The wrapped body of an instruction that permutes lanes first.
     pub(super) inner: Run<L>,
+    /// The wrapped body of an operation whose low bits hardware does not specify, and its place among those.
+    pub(super) plain: Run<L>,
+    pub(super) approximate: u8,
     pub(super) target: Target,
     /// The second result: a lane mask.
     pub(super) second: Target,

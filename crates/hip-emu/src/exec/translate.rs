@@ -5,7 +5,7 @@ use crate::{
     exec::{
         atomic_ops, control, division,
         environment::Environment,
-        lanes, matrix, memory_ops,
+        fidelity, lanes, matrix, memory_ops,
         op::{Op, Operands, Place, Run, Source, Target},
         packed, scalar_ops,
         space::{ADDRESS, ALIGNED, BASE, DATA, DATA2},
@@ -31,6 +31,8 @@ impl<const L: usize> Op<L> {
         Self {
             run,
             inner: run,
+            plain: run,
+            approximate: 0,
             target: Target::None,
             second: Target::None,
             sources: [Source::ZERO; 4],
@@ -206,6 +208,7 @@ fn operation<const L: usize>(
         }
         _ => vector(&mut op, instruction, stem, operands, &places)?,
     }
+    fidelity::watch(&mut op, stem);
     if places.permutes() {
         permute(&mut op, modifiers.lanes)?;
     }

@@ -136,3 +136,16 @@ fn buffers_load_to_lds() {
     assert!(wave.stop.is_none(), "{:?}", wave.stop);
     assert_eq!(words(&lds), untouched([(2, (-127_f32).to_bits()), (4, (-126_f32).to_bits())]));
 }
+
+#[test]
+fn sums_in_lds_obey_the_denormal_mode() {
+    let memory = Memory::new(false, false);
+    for (mode, expected) in [(0x3f0, 3), (0x3e0, 0), (0x3d0, 0), (0x3c0, 0)] {
+        let mut wave = wave();
+        wave.mode = crate::exec::mode::Mode(mode);
+        wave.set_mask(EXEC, 1);
+        fill(&mut wave, &[(1, 0), (2, 2)]);
+        let lds = run_with("ds_add_f32 v1, v2", &mut wave, &memory, bytes([1]));
+        assert_eq!(words(&lds), [expected], "{mode:#x}");
+    }
+}
