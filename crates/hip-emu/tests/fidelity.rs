@@ -7,6 +7,7 @@ use hip_emu::{Checks, Dispatch, Machine, Options, Report};
 const ASSEMBLED: &[u8] = include_bytes!("data/assembled.gfx1100.hsaco");
 const GROUPS: usize = 8;
 const ITEMS: usize = 64;
+const BLOCK: [u32; 3] = [64, 1, 1];
 
 fn options(perturb: u64, threads: usize) -> Options {
     let mut options = Options::default();
@@ -28,7 +29,7 @@ fn run(options: &Options) -> (Vec<Report>, Vec<[f32; 2]>) {
     let from = memory.allocate(4 * numbers.len()).unwrap();
     let to = memory.allocate(8 * numbers.len()).unwrap();
     memory.write(from, &numbers.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>()).unwrap();
-    let dispatch = Dispatch { groups: [1, 1, 1], block: [ITEMS as u32, 1, 1], dynamic_lds: 0 };
+    let dispatch = Dispatch { groups: [1, 1, 1], block: BLOCK, dynamic_lds: 0 };
     let reports = (0..GROUPS as u64).map(|group| {
         let first = group * ITEMS as u64;
         let arguments = [(to + 8 * first).to_le_bytes(), (from + 4 * first).to_le_bytes()].concat();
@@ -102,4 +103,59 @@ fn what_is_exact_stays() {
         bytes
     };
     assert_eq!(run(0), run(7));
+}
+
+/// Its only approximate operation is the reciprocal that compilers divide integers with, whose error they correct.
+#[test]
+fn the_rotary_kernel_does_not_depend_on_what_is_not_specified() {
+    const IMAGE: &str =
+        concat!(env!("CARGO_MANIFEST_DIR"), "/../kernels-rope/hsaco/gfx1100/rope_kernel.hsaco");
+    const TOKENS: usize = 3;
+    const HEADS: usize = 2;
+    const ROTARY_DIM: usize = 64;
+    let x = input(TOKENS * HEADS * ROTARY_DIM);
+    let angles: Vec<f32> = (0..TOKENS * ROTARY_DIM / 2).map(|index| index as f32 * 0.37).collect();
+    let [cos, sin] = [f32::cos, f32::sin].map(|f| angles.iter().map(|&angle| f(angle)).collect::<Vec<f32>>());
+    let floats = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
+    // The first half of each head is paired with the second.
+    let expected: Vec<f32> = (0..x.len())
+        .map(|index| {
+            let (row, place) = (index / ROTARY_DIM, index % ROTARY_DIM);
+            let pair = place % (ROTARY_DIM / 2);
+            let angle = row / HEADS * ROTARY_DIM / 2 + pair;
+            let (a, b) = (x[row * ROTARY_DIM + pair], x[row * ROTARY_DIM + pair + ROTARY_DIM / 2]);
+            if place < ROTARY_DIM / 2 {
+                a * cos[angle] - b * sin[angle]
+            } else {
+                b * cos[angle] + a * sin[angle]
+            }
+        })
+        .collect();
+    let image = std::fs::read(IMAGE).unwrap();
+    for seed in 0..16 {
+        let machine = Machine::new(options(seed, 0));
+        let program = machine.load(&image).unwrap();
+        let memory = machine.memory();
+        let place = |bytes: Vec<u8>| {
+            let address = memory.allocate(bytes.len()).unwrap();
+            memory.write(address, &bytes).unwrap();
+            address
+        };
+        let (at_x, at_cos, at_sin) = (place(floats(&x)), place(floats(&cos)), place(floats(&sin)));
+        let positions = place((0..3_u32).flat_map(u32::to_le_bytes).collect());
+        let axes = place(vec![0; 4 * ROTARY_DIM / 2]);
+        let strides = [(HEADS * ROTARY_DIM) as u64, ROTARY_DIM as u64];
+        let mut arguments: Vec<u8> = [at_x, at_cos, at_sin, positions, axes, strides[0], strides[1]]
+            .into_iter()
+            .flat_map(u64::to_le_bytes)
+            .collect();
+        arguments.extend([3_u32, 2, 64, 32].into_iter().flat_map(u32::to_le_bytes));
+        let dispatch = Dispatch { groups: [3, 1, 1], block: BLOCK, dynamic_lds: 0 };
+        let report = machine.launch(&program, "rope_f32", &dispatch, &arguments).unwrap();
+        let names: Vec<&str> = report.approximate.iter().map(|&(name, _)| name).collect();
+        assert_eq!(names, ["v_rcp_iflag_f32"]);
+        let mut bytes = vec![0; 4 * x.len()];
+        memory.read(at_x, &mut bytes).unwrap();
+        assert!(bytes == floats(&expected), "seed {seed}");
+    }
 }

@@ -84,6 +84,7 @@ impl Exact {
         let negative = bits & format.sign(true) != 0;
         let magnitude = bits & (format.sign(true) - 1);
         let fraction = magnitude & ((1 << format.fraction) - 1);
+        #[expect(clippy::cast_possible_truncation, reason = "exponents have at most 11 bits")]
         let biased = (magnitude >> format.fraction) as u32;
         if magnitude > format.infinity() {
             // Whoever computes with a NaN gives a quiet one.

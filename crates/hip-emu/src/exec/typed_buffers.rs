@@ -4,6 +4,7 @@ use crate::{
     FaultKind,
     exec::{
         environment::Environment,
+        float::half_word,
         formats::Format,
         memory_ops::{active, fail, first, target_first},
         op::{Op, Place},
@@ -145,8 +146,10 @@ fn store<const L: usize>(
         for (index, component) in components.iter_mut().enumerate().take(count) {
             *component = match width {
                 Width::Whole => rows[index][lane],
-                Width::High => format.widened((rows[0][lane] >> 16) as u16),
-                Width::Halves => format.widened((rows[index / 2][lane] >> (16 * (index % 2))) as u16),
+                Width::High => format.widened(half_word(u64::from(rows[0][lane] >> 16))),
+                Width::Halves => {
+                    format.widened(half_word(u64::from(rows[index / 2][lane] >> (16 * (index % 2)))))
+                }
             };
         }
         let address = addresses[lane];

@@ -5,7 +5,8 @@ use hip_emu::{Checks, Dispatch, FaultKind, LaunchError, Machine, Options, Report
 use crate::card::only;
 
 const ASSEMBLED: &[u8] = include_bytes!("../data/assembled.gfx1100.hsaco");
-const ITEMS: usize = 64;
+const ITEMS: u32 = 64;
+const COUNT: usize = ITEMS as usize;
 
 /// Runs a kernel in one group of 64 with an output that nobody wrote and an input; gives the report and the output.
 fn launch(
@@ -19,7 +20,7 @@ fn launch(
     let memory = machine.memory();
     let (to, from) = (memory.allocate(output_bytes)?, memory.allocate(input.len().max(4))?);
     memory.write(from, input)?;
-    let dispatch = Dispatch { groups: [1, 1, 1], block: [ITEMS as u32, 1, 1], dynamic_lds: 0 };
+    let dispatch = Dispatch { groups: [1, 1, 1], block: [ITEMS, 1, 1], dynamic_lds: 0 };
     let arguments = [to.to_le_bytes(), from.to_le_bytes()].concat();
     let report = machine.launch(&program, kernel, &dispatch, &arguments)?;
     let mut output = vec![0; output_bytes];
@@ -39,7 +40,7 @@ fn words(bytes: &[u8]) -> Vec<u32> {
 
 #[test]
 fn elements_that_are_stored_count_as_written() {
-    let (_, output) = launch(checked(Checks::ALL), "typed", &[], 8 * ITEMS).unwrap();
+    let (_, output) = launch(checked(Checks::ALL), "typed", &[], 8 * COUNT).unwrap();
     let halves: Vec<f32> = output
         .chunks_exact(2)
         .map(|half| half::f16::from_le_bytes(half.try_into().unwrap()).to_f32())
@@ -50,7 +51,7 @@ fn elements_that_are_stored_count_as_written() {
 
 #[test]
 fn waves_that_count_in_lds_are_ordered() {
-    let (_, output) = launch(checked(Checks::ALL), "counted", &[], 4 * ITEMS).unwrap();
+    let (_, output) = launch(checked(Checks::ALL), "counted", &[], 4 * COUNT).unwrap();
     let counts = words(&output);
     let mut firsts = [counts[0], counts[32]];
     assert!(counts[..32].iter().all(|&count| count == firsts[0]));
@@ -61,16 +62,16 @@ fn waves_that_count_in_lds_are_ordered() {
 
 #[test]
 fn loads_to_lds_are_done_after_a_wait() {
-    let input: Vec<u8> = (0..ITEMS as u32).flat_map(|index| (1000 + index).to_le_bytes()).collect();
-    let expected: Vec<u32> = (0..ITEMS as u32).map(|index| 1000 + (index ^ 32)).collect();
+    let input: Vec<u8> = (0..ITEMS).flat_map(|index| (1000 + index).to_le_bytes()).collect();
+    let expected: Vec<u32> = (0..ITEMS).map(|index| 1000 + (index ^ 32)).collect();
     for (kernel, checks) in
         [("staged", Checks::NONE), ("staged", Checks::ALL), ("staged_unwaited", Checks::NONE)]
     {
-        let (_, output) = launch(checked(checks), kernel, &input, 4 * ITEMS).unwrap();
+        let (_, output) = launch(checked(checks), kernel, &input, 4 * COUNT).unwrap();
         assert_eq!(words(&output), expected, "{kernel}, checks {checks}");
     }
     let race = only(|checks| checks.race = true);
-    let fault = match launch(checked(race), "staged_unwaited", &input, 4 * ITEMS) {
+    let fault = match launch(checked(race), "staged_unwaited", &input, 4 * COUNT) {
         Err(LaunchError::Fault(fault)) => fault,
         other => panic!("{other:?}"),
     };
@@ -81,7 +82,7 @@ fn loads_to_lds_are_done_after_a_wait() {
 #[test]
 fn a_descriptors_rounding_is_in_force() {
     let input: Vec<u8> = (0..ITEMS).flat_map(|_| 1e-20_f32.to_le_bytes()).collect();
-    let (report, output) = launch(checked(Checks::NONE), "upward", &input, 4 * ITEMS).unwrap();
-    assert_eq!(words(&output), vec![1_f32.next_up().to_bits(); ITEMS]);
+    let (report, output) = launch(checked(Checks::NONE), "upward", &input, 4 * COUNT).unwrap();
+    assert_eq!(words(&output), vec![1_f32.next_up().to_bits(); COUNT]);
     assert_eq!(report.approximate, []);
 }

@@ -214,10 +214,12 @@ fn records_are_interleaved() {
     memory.write(address, &(0..128_u32).flat_map(u32::to_le_bytes).collect::<Vec<u8>>()).unwrap();
     let mut wave = wave();
     wave.set_scalar64(8, address | 16 << 48 | 1 << 62);
-    (wave.set_scalar(10, 32), wave.set_scalar(11, 0));
+    wave.set_scalar(10, 32);
+    wave.set_scalar(11, 0);
     let indices: [u32; 32] = std::array::from_fn(|lane| lane as u32);
     let offsets: [u32; 32] = std::array::from_fn(|lane| 4 * (lane as u32 % 3));
-    (wave.write_row(1, &indices, u64::MAX), wave.write_row(2, &offsets, u64::MAX));
+    wave.write_row(1, &indices, u64::MAX);
+    wave.write_row(2, &offsets, u64::MAX);
     run_with("buffer_load_b32 v5, v1, s[8:11], 0 idxen", &mut wave, &memory, Vec::new());
     assert!(wave.stop.is_none(), "{:?}", wave.stop);
     assert_eq!(*wave.row(5), std::array::from_fn(|lane| (lane / 8 * 32 + lane % 8) as u32));

@@ -109,8 +109,10 @@ fn buffers_load_to_lds() {
     wave.set_mask(EXEC, 0b101);
     // A raw buffer of 160 bytes; M0 is where the wave's part of LDS starts.
     wave.set_scalar64(8, address);
-    (wave.set_scalar(10, 160), wave.set_scalar(11, 3 << 28 | 4 << 12));
-    (wave.set_scalar(3, 2), wave.set_scalar(M0, 8));
+    wave.set_scalar(10, 160);
+    wave.set_scalar(11, 3 << 28 | 4 << 12);
+    wave.set_scalar(3, 2);
+    wave.set_scalar(M0, 8);
     let mut offsets = [0; 32];
     (offsets[0], offsets[2]) = (129, 130);
     wave.write_row(1, &offsets, u64::MAX);
@@ -129,8 +131,10 @@ fn buffers_load_to_lds() {
         assert!(wave.stop.is_none(), "{text}: {:?}", wave.stop);
         assert_eq!(words(&lds), untouched([(3, expected[0]), (5, expected[1])]), "{text}");
     }
-    // A signed byte of each record, read as a float; the second lane's record lies outside.
-    (wave.set_scalar(9, wave.scalar(9) | 1 << 16), wave.set_scalar(10, 131), wave.set_scalar(3, 0));
+    // A signed byte of each record, read as a float.
+    wave.set_scalar(9, wave.scalar(9) | 1 << 16);
+    wave.set_scalar(10, 131);
+    wave.set_scalar(3, 0);
     wave.set_scalar(11, 4 << 12 | 4);
     let lds = run_with("buffer_load_lds_format_x v1, s[8:11], s3 idxen", &mut wave, &memory, vec![0xff; 64]);
     assert!(wave.stop.is_none(), "{:?}", wave.stop);

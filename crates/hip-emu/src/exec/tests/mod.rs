@@ -1,5 +1,10 @@
 //! Single instructions against independent statements of what they do.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "numbers of tests are small, or their low bits are meant"
+)]
+
 mod elements;
 mod lds;
 mod modes;

@@ -174,7 +174,7 @@ fn binary64_rounds_in_four_directions() {
     for direction in 0..4 {
         for _ in 0..300 {
             // Between one and two, of either sign.
-            let [a, b, c] = [(); 3].map(|()| random.next() & (1 << 63 | (1 << 52) - 1) | 1023 << 52);
+            let [a, b, c] = [(); 3].map(|()| random.next() & 0x800f_ffff_ffff_ffff | 1023 << 52);
             let mut wave = rounding(direction);
             fill64(&mut wave, &[(1, a), (3, b), (7, c)]);
             let [x, y, z] = [a, b, c].map(|bits| units(DOUBLE, bits, 52).unwrap());
@@ -205,10 +205,10 @@ fn conversions_round_in_four_directions() {
             lanes(&mut wave, 1, || random.next() as u32);
             let sources = *wave.row(1);
             let expect = |wave: &Wave<32>, format: Format, text: &str, exact: fn(u32) -> i128| {
-                for lane in 0..32 {
-                    let bits = u64::from(wave.row(5)[lane]) & if format.0 == 10 { 0xffff } else { u64::MAX };
-                    let ok = is_rounded(format, bits, exact(sources[lane]) << 24, 24, direction);
-                    assert!(ok, "{text}, rounding {direction}: {:#x} gave {bits:#x}", sources[lane]);
+                for (&source, &found) in sources.iter().zip(wave.row(5)) {
+                    let bits = u64::from(if format.0 == 10 { found & 0xffff } else { found });
+                    let ok = is_rounded(format, bits, exact(source) << 24, 24, direction);
+                    assert!(ok, "{text}, rounding {direction}: {source:#x} gave {bits:#x}");
                 }
             };
             run("v_cvt_f32_i32_e32 v5, v1", &mut wave);
@@ -226,20 +226,15 @@ fn conversions_round_in_four_directions() {
             });
             let sources = *wave.row(1);
             run("v_cvt_f16_f32_e32 v5, v1", &mut wave);
-            for lane in 0..32 {
-                let (bits, exact) =
-                    (wave.row(5)[lane] & 0xffff, units(SINGLE, sources[lane].into(), 60).unwrap());
-                assert!(
-                    is_rounded(HALF, bits.into(), exact, 60, direction),
-                    "{:#x} {bits:#x}",
-                    sources[lane]
-                );
-            }
+            let nearest = *wave.row(5);
             run("v_cvt_pk_rtz_f16_f32_e32 v5, v1, v1", &mut wave);
-            for lane in 0..32 {
-                let (bits, exact) =
-                    (wave.row(5)[lane] >> 16, units(SINGLE, sources[lane].into(), 60).unwrap());
-                assert!(is_rounded(HALF, bits.into(), exact, 60, 3), "{:#x} {bits:#x}", sources[lane]);
+            for (&source, (found, packed)) in sources.iter().zip(nearest.into_iter().zip(wave.row(5))) {
+                let exact = units(SINGLE, source.into(), 60).unwrap();
+                assert!(
+                    is_rounded(HALF, (found & 0xffff).into(), exact, 60, direction),
+                    "{source:#x} {found:#x}"
+                );
+                assert!(is_rounded(HALF, (packed >> 16).into(), exact, 60, 3), "{source:#x} {packed:#x}");
             }
         }
     }

@@ -88,7 +88,7 @@ fn byte_differences_at_four_offsets() {
     let mut random = Random(5);
     for _ in 0..500 {
         let (window, reference, sums) = (random.next(), random.next() as u32, random.next());
-        let reference = if random.next() % 3 == 0 { reference & 0xffff_00ff } else { reference };
+        let reference = if random.next().is_multiple_of(3) { reference & 0xffff_00ff } else { reference };
         let mut wave = wave();
         fill64(&mut wave, &[(1, window), (4, sums)]);
         fill(&mut wave, &[(3, reference), (6, 7), (7, u32::MAX)]);
