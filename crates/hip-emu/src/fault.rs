@@ -346,7 +346,9 @@ pub enum FaultKind {
         "the wave executed {0} instructions, the limit that was set: it does not end, or the limit is too low"
     )]
     TooLong(u64),
-    /// The float mode asks for a rounding that is not computed.
-    #[error("MODE {0:#x} asks for rounding other than to nearest even, which is not computed")]
-    Rounding(u32),
+    /// The float mode asks for traps on exceptions, or for binary16 results that saturate.
+    #[error(
+        "MODE {0:#x} asks for traps on float exceptions (bits 12 to 20) or for saturating binary16 results (bit 23), which are not executed"
+    )]
+    Mode(u32),
 }

@@ -37,6 +37,9 @@ pub struct Options {
     pub checks: Checks,
     /// Whether a launch's [`Report`] counts instructions by kind and what they move. It makes launches run on one thread.
     pub counts: bool,
+    /// Seed by which results are moved whose low bits hardware does not specify, those in [`Report::approximate`]: each stays,
+    /// or becomes the number before or after it, whatever the order and the threads. 0 moves none.
+    pub perturb: u64,
 }
 
 impl Default for Options {
@@ -48,13 +51,14 @@ impl Default for Options {
             instruction_limit: u64::MAX,
             checks: Checks::NONE,
             counts: false,
+            perturb: 0,
         }
     }
 }
 
 impl Options {
     /// The defaults, changed by the environment: `HIP_EMU_TARGET`, `HIP_EMU_SEED`, `HIP_EMU_THREADS`,
-    /// `HIP_EMU_INSTRUCTION_LIMIT`, and `HIP_EMU_CHECK`, a list that [`Checks`] reads.
+    /// `HIP_EMU_INSTRUCTION_LIMIT`, `HIP_EMU_PERTURB`, and `HIP_EMU_CHECK`, a list that [`Checks`] reads.
     ///
     /// # Errors
     ///
@@ -65,6 +69,7 @@ impl Options {
         read("HIP_EMU_SEED", &mut options.seed)?;
         read("HIP_EMU_THREADS", &mut options.threads)?;
         read("HIP_EMU_INSTRUCTION_LIMIT", &mut options.instruction_limit)?;
+        read("HIP_EMU_PERTURB", &mut options.perturb)?;
         read("HIP_EMU_CHECK", &mut options.checks)?;
         Ok(options)
     }
@@ -112,6 +117,10 @@ pub struct Report {
     pub instructions: u64,
     /// By kind, with what they moved; where [`Options::counts`] asks for it.
     pub counters: Option<Box<Counters>>,
+    /// Operations that ran whose low bits hardware does not specify: their mnemonics, in a fixed order, and how often each ran,
+    /// once for all lanes of a wave. Where there are none, results are those of hardware, bit for bit, as far as the crate's
+    /// front page says that operations are executed as they are specified.
+    pub approximate: Vec<(&'static str, u64)>,
 }
 
 /// One emulated card.
@@ -223,12 +232,17 @@ impl Machine {
             order_seed: self.options.seed,
             checks: self.options.checks,
             counts: self.options.counts,
+            perturb: self.options.perturb,
         };
         let table = self.memory.lock();
         let result = run(&dispatched, &table, self.pool.as_ref());
         drop(table);
         match result {
-            Ok(done) => Ok(Report { instructions: done.instructions, counters: done.counters.map(Box::new) }),
+            Ok(done) => Ok(Report {
+                instructions: done.instructions,
+                counters: done.counters.map(Box::new),
+                approximate: done.approximate,
+            }),
             Err(mut fault) => {
                 fault.line = program.line(fault.pc);
                 if let Some(earlier) = &mut fault.earlier {

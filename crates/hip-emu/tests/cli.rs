@@ -90,6 +90,36 @@ fn checks_and_counts_are_made_where_they_are_asked_for() {
 }
 
 #[test]
+fn approximate_operations_are_listed_and_moved() {
+    const ASSEMBLED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/assembled.gfx1100.hsaco");
+    let approximate = |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hip-emu"));
+        command.args(["run", ASSEMBLED, "--kernel=approximate", "--grid=1", "--block=4"]);
+        command.args(["--arg=out:f32:8", "--arg=in:f32:0.3,0.7,1.1,3"]).args(more);
+        printed(command.output().unwrap())
+    };
+    let listed = "operations whose low bits hardware does not specify:\n               v_exp_f32 1\n               v_rcp_f32 1\n";
+    let text = approximate(&["--fidelity"]);
+    assert!(text.ends_with(listed), "{text}");
+    assert!(!approximate(&[]).contains("v_exp_f32"));
+    let json: Value = serde_json::from_str(&approximate(&["--fidelity", "--json"])).unwrap();
+    assert_eq!(json["approximate"], json!({ "v_exp_f32": 1, "v_rcp_f32": 1 }));
+    let moved: Value = serde_json::from_str(&approximate(&["--perturb=3", "--json"])).unwrap();
+    let bits = |object: &Value| -> Vec<u32> {
+        let values = object["outputs"][0]["values"].as_array().unwrap();
+        values.iter().map(|value| value.to_string().parse::<f32>().unwrap().to_bits()).collect()
+    };
+    let distances: Vec<u32> =
+        bits(&json).into_iter().zip(bits(&moved)).map(|(plain, moved)| plain.abs_diff(moved)).collect();
+    assert!(distances.contains(&1) && distances.iter().all(|&distance| distance <= 1), "{distances:?}");
+    let exact = printed(run(
+        "axpy_f32",
+        &["--arg=inout:f32:1", "--arg=in:f32:1", "--arg=f32:1", "--arg=u32:1", "--fidelity"],
+    ));
+    assert!(exact.ends_with("no operation ran whose low bits hardware does not specify\n"), "{exact}");
+}
+
+#[test]
 fn text_is_bounded_and_json_is_not() {
     let arguments = ["--arg=out:f32:70", "--arg=in:f32:1", "--arg=f32:1", "--arg=u32:0"];
     let text = printed(run("axpy_f32", &arguments));

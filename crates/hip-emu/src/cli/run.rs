@@ -40,6 +40,13 @@ pub(super) struct Launch {
     /// Counts instructions by kind, the memory traffic and the occupancy.
     #[arg(long)]
     count: bool,
+    /// Lists the operations that ran whose low bits hardware does not specify.
+    #[arg(long)]
+    fidelity: bool,
+    /// Moves the results of those by one unit in the last place or not at all, as the seed chooses; 0 moves none.
+    /// HIP_EMU_PERTURB if not given.
+    #[arg(long, value_name = "SEED")]
+    perturb: Option<u64>,
     /// An argument, such as f32:1.5 or in:f32:1,2,3; --help tells the forms.
     #[arg(long = "arg", value_name = "ARGUMENT")]
     arguments: Vec<Argument>,
@@ -102,8 +109,10 @@ impl Launch {
         if self.json {
             let mut object = as_json(kernel, report.instructions, &told);
             if self.count {
-                object["counts"] =
-                    counts.into_iter().map(|(name, count)| (name.to_owned(), json!(count))).collect();
+                object["counts"] = by_name(counts);
+            }
+            if self.fidelity {
+                object["approximate"] = by_name(report.approximate);
             }
             return Ok(format!("{object}\n"));
         }
@@ -111,6 +120,9 @@ impl Launch {
         for (name, count) in counts {
             // Writing to a String cannot fail.
             let _ = writeln!(text, "{name:>24} {count}");
+        }
+        if self.fidelity {
+            let _ = write!(text, "{}", fidelity(&report.approximate));
         }
         Ok(text)
     }
@@ -120,6 +132,7 @@ impl Launch {
         let mut options = Options::from_env()?;
         options.checks = self.check.unwrap_or(options.checks);
         options.counts = self.count;
+        options.perturb = self.perturb.unwrap_or(options.perturb);
         // Of several objects in a bundle, the card chooses; what cannot be read is told when it is loaded.
         if env::var_os("HIP_EMU_TARGET").is_none()
             && let Ok(object) = CodeObject::parse(image)
@@ -221,6 +234,19 @@ fn put(packed: &mut Vec<u8>, offset: usize, value: &[u8]) -> Result<()> {
         *place = *byte;
     }
     Ok(())
+}
+
+fn by_name(counts: Vec<(&str, u64)>) -> Value {
+    counts.into_iter().map(|(name, count)| (name.to_owned(), json!(count))).collect()
+}
+
+/// Approximate operations, one on a line.
+fn fidelity(approximate: &[(&str, u64)]) -> String {
+    if approximate.is_empty() {
+        return "no operation ran whose low bits hardware does not specify\n".to_owned();
+    }
+    let lines = approximate.iter().map(|(name, count)| format!("{name:>24} {count}\n"));
+    "operations whose low bits hardware does not specify:\n".to_owned() + &lines.collect::<String>()
 }
 
 fn as_text(kernel: &KernelInfo, instructions: u64, told: &[Told<'_>], show: usize) -> String {

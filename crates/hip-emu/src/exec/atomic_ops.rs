@@ -3,7 +3,9 @@
 use crate::exec::{
     element::Element,
     environment::Environment,
+    float::flushed,
     memory_ops::{active, fail, first},
+    mode::{Mode, Precision},
     op::{Op, Place, Source, Target},
     shape::each,
     space::{Buffer, DATA, DATA2, Flat, Global, Lds, Space},
@@ -67,8 +69,25 @@ fn float(f: impl Fn(f32, f32) -> f32, old: u32, value: u32) -> u32 {
     f(f32::from_bits(old), f32::from_bits(value)).to_bits()
 }
 
+/// Of operations in LDS, denormals obey the mode.
+fn moded(mode: Mode, f: impl Fn(f32, f32) -> f32, old: u32, value: u32) -> u32 {
+    let input = |bits: u32| {
+        let value = f32::from_bits(bits);
+        if mode.flushes_input(Precision::Single) { flushed(value) } else { value }
+    };
+    let result = f(input(old), input(value));
+    if mode.flushes_output(Precision::Single) { flushed(result).to_bits() } else { result.to_bits() }
+}
+
 fn double(f: impl Fn(f64, f64) -> f64, old: u64, value: u64) -> u64 {
     f(f64::from_bits(old), f64::from_bits(value)).to_bits()
+}
+
+/// Halves of a pair that are replaced where the data's sign bit says so, without that bit.
+fn exchange_marked(old: u64, value: u64) -> u64 {
+    const SIGN: u64 = 1 << 31;
+    let half = |old: u64, value: u64| if value & SIGN != 0 { value & (SIGN - 1) } else { old };
+    half(old & 0xffff_ffff, value & 0xffff_ffff) | half(old >> 32, value >> 32) << 32
 }
 
 instructions! {
@@ -192,9 +211,9 @@ instructions! {
         "ds_xor_b32" | "ds_xor_rtn_b32" => atomic32::<L, Lds>(wave, op, at, |old, value, _| old ^ value);
         "ds_inc_u32" | "ds_inc_rtn_u32" => atomic32::<L, Lds>(wave, op, at, |old, value, _| if old >= value { 0 } else { old + 1 });
         "ds_dec_u32" | "ds_dec_rtn_u32" => atomic32::<L, Lds>(wave, op, at, |old, value, _| if old == 0 || old > value { value } else { old - 1 });
-        "ds_add_f32" | "ds_add_rtn_f32" => atomic32::<L, Lds>(wave, op, at, |old, value, _| float(|a, b| a + b, old, value));
-        "ds_min_f32" | "ds_min_rtn_f32" => atomic32::<L, Lds>(wave, op, at, |old, value, _| float(f32::min, old, value));
-        "ds_max_f32" | "ds_max_rtn_f32" => atomic32::<L, Lds>(wave, op, at, |old, value, _| float(f32::max, old, value));
+        "ds_add_f32" | "ds_add_rtn_f32" => { let mode = wave.mode; atomic32::<L, Lds>(wave, op, at, |old, value, _| moded(mode, |a, b| a + b, old, value)) };
+        "ds_min_f32" | "ds_min_rtn_f32" => { let mode = wave.mode; atomic32::<L, Lds>(wave, op, at, |old, value, _| moded(mode, f32::min, old, value)) };
+        "ds_max_f32" | "ds_max_rtn_f32" => { let mode = wave.mode; atomic32::<L, Lds>(wave, op, at, |old, value, _| moded(mode, f32::max, old, value)) };
         "ds_rsub_u32" | "ds_rsub_rtn_u32" => atomic32::<L, Lds>(wave, op, at, |old, value, _| value.wrapping_sub(old));
         "ds_storexchg_rtn_b32" => atomic32::<L, Lds>(wave, op, at, |_, value, _| value);
         "ds_cmpstore_b32" | "ds_cmpstore_rtn_b32" => atomic32::<L, Lds>(wave, op, at, |old, value, compare| if old == compare { value } else { old });
@@ -218,6 +237,7 @@ instructions! {
         "ds_storexchg_rtn_b64" => atomic64::<L, Lds>(wave, op, at, |_, value, _| value);
         "ds_cmpstore_b64" | "ds_cmpstore_rtn_b64" => atomic64::<L, Lds>(wave, op, at, |old, value, compare| if old == compare { value } else { old });
         "ds_cmpstore_f64" | "ds_cmpstore_rtn_f64" => atomic64::<L, Lds>(wave, op, at, |old, value, compare| if f64::from_bits(old) == f64::from_bits(compare) { value } else { old });
+        "ds_condxchg32_rtn_b64" => atomic64::<L, Lds>(wave, op, at, |old, value, _| exchange_marked(old, value));
         "ds_mskor_b64" | "ds_mskor_rtn_b64" => atomic64::<L, Lds>(wave, op, at, |old, mask, value| old & !mask | value);
     }
 }

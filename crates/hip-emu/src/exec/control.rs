@@ -5,9 +5,10 @@ use crate::{
     exec::{
         element::{scalar32, scalar64},
         environment::Environment,
-        op::{Op, Target},
+        mode::Mode,
+        op::{Op, PRIVATE_APERTURE, SHARED_APERTURE, Target},
         table::instructions,
-        wave::{EXEC, Mode, Stop, VCC, Wave, low},
+        wave::{EXEC, Stop, VCC, Wave, low},
     },
 };
 
@@ -36,11 +37,11 @@ fn put64<const L: usize>(wave: &mut Wave<L>, op: &Op<L>, value: u64) {
     }
 }
 
-/// Changes MODE; roundings other than to nearest even are refused.
+/// Changes MODE; traps on float exceptions are refused.
 fn set_mode<const L: usize>(wave: &mut Wave<L>, mode: Mode) {
     wave.mode = mode;
-    if !mode.rounds_to_nearest() {
-        wave.fault(LaunchFault::new(FaultKind::Rounding(mode.0), None));
+    if mode.is_refused() {
+        wave.fault(LaunchFault::new(FaultKind::Mode(mode.0), None));
     }
 }
 
@@ -52,12 +53,20 @@ fn register_field<const L: usize>(op: &Op<L>) -> (u32, u32, u32) {
 }
 
 const MODE: u32 = 1;
+const SH_MEM_BASES: u32 = 15;
+const HW_ID1: u32 = 23;
+const HW_ID2: u32 = 24;
 const SHADER_CYCLES: u32 = 29;
 
 fn get_register<const L: usize>(wave: &mut Wave<L>, op: &Op<L>, environment: &mut Environment<'_>) {
     let (number, shift, mask) = register_field(op);
     let value = match number {
         MODE => wave.mode.0,
+        // The upper 16 bits of the apertures: scratch, then LDS.
+        SH_MEM_BASES => PRIVATE_APERTURE >> 16 | SHARED_APERTURE & 0xffff_0000,
+        // The first SIMD of the first compute unit; of its waves, the one with the wave's number.
+        HW_ID1 => wave.number & 31,
+        HW_ID2 => 0,
         SHADER_CYCLES => {
             environment.clock += 1;
             low(environment.clock + wave.executed)
@@ -75,6 +84,37 @@ fn set_register<const L: usize>(wave: &mut Wave<L>, op: &Op<L>) {
     match number {
         MODE => set_mode(wave, Mode(wave.mode.0 & !(mask << shift) | (value & mask) << shift)),
         _ => crate::exec::lanes::unsupported(wave),
+    }
+}
+
+/// Messages that compute code sends, none of which has an effect here: an interrupt that the host waits for, which it need
+/// not, and registers that are given back early.
+fn send<const L: usize>(wave: &mut Wave<L>, op: &Op<L>) {
+    const INTERRUPT: i32 = 1;
+    const DEALLOC_VGPRS: i32 = 3;
+    if !matches!(op.immediate & 0xff, INTERRUPT | DEALLOC_VGPRS) {
+        crate::exec::lanes::unsupported(wave);
+    }
+}
+
+/// Messages with an answer.
+fn ask<const L: usize>(wave: &mut Wave<L>, op: &Op<L>, environment: &mut Environment<'_>, words: usize) {
+    const DOORBELL: i32 = 128;
+    const TRAP_MEMORY: i32 = 130;
+    const REAL_TIME: i32 = 131;
+    const TRAP_HANDLER: i32 = 133;
+    let answer = match op.immediate & 0xff {
+        // The doorbell that an abort asks for, which nobody answers, and a trap handler that there is not.
+        DOORBELL | TRAP_MEMORY | TRAP_HANDLER => 0,
+        REAL_TIME => {
+            environment.clock += 1;
+            environment.clock + wave.executed
+        }
+        _ => return crate::exec::lanes::unsupported(wave),
+    };
+    let Target::Scalar(index) = op.target else { return };
+    for word in 0..words {
+        wave.set_scalar(usize::from(index) + word, low(answer >> (32 * word)));
     }
 }
 
@@ -114,8 +154,11 @@ instructions! {
             | "s_waitcnt_expcnt" | "s_waitcnt_lgkmcnt" | "s_wait_idle" | "s_wait_event" | "s_setprio" | "s_icache_inv"
             | "s_dcache_inv" | "s_gl1_inv" | "buffer_gl0_inv" | "buffer_gl1_inv" | "s_set_inst_prefetch_distance"
             | "s_version" | "s_ttracedata" | "s_ttracedata_imm" | "s_incperflevel" | "s_decperflevel" | "s_wakeup"
-            | "s_singleuse_vdst" | "s_sendmsg" | "v_nop" | "v_pipeflush" | "ds_nop" => {};
-        // The doorbell that an abort asks for; nobody answers.
-        "s_sendmsg_rtn_b32" | "s_sendmsg_rtn_b64" => if let Target::Scalar(index) = op.target { wave.set_scalar(usize::from(index), 0) };
+            | "s_singleuse_vdst" | "s_atc_probe" | "s_atc_probe_buffer" | "v_nop" | "v_pipeflush" | "ds_nop" => {};
+        // No debugger sets the conditions.
+        "s_cbranch_cdbgsys" | "s_cbranch_cdbguser" | "s_cbranch_cdbgsys_or_user" | "s_cbranch_cdbgsys_and_user" => {};
+        "s_sendmsg" => send(wave, op);
+        "s_sendmsg_rtn_b32" => ask(wave, op, environment, 1);
+        "s_sendmsg_rtn_b64" => ask(wave, op, environment, 2);
     }
 }

@@ -3,6 +3,7 @@
 use crate::{
     Half,
     exec::{
+        exact::{Exact, Format, Rounding},
         float::{F16, flushed},
         op::{Op, Place, Source, Target},
         shape::{each, lanes},
@@ -79,9 +80,70 @@ macro_rules! word {
 word!(u32, |bits| bits, |value| value);
 word!(i32, u32::cast_signed, i32::cast_unsigned);
 
-impl Element for f32 {
+/// A floating-point type: its operands and results obey `MODE`.
+pub(super) trait Float: Element {
+    const FORMAT: Format;
+    /// The lanes of a source, with its signs changed but its denormals kept.
+    fn unflushed<const L: usize>(wave: &Wave<L>, source: &Source) -> [Self; L];
+    fn flushed(self) -> Self;
+    fn exact(self) -> Exact;
+    fn rounded(exact: Exact, rounding: Rounding) -> Self;
+}
+
+/// A number whose denormals are kept in every mode.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Unflushed<T>(pub(super) T);
+
+impl<T: Float> Element for Unflushed<T> {
     #[inline(always)]
     fn row<const L: usize>(wave: &Wave<L>, source: &Source) -> [Self; L] {
+        each(T::unflushed(wave, source), Self)
+    }
+
+    #[inline(always)]
+    fn store<const L: usize>(wave: &mut Wave<L>, target: Target, row: &[Self; L], mask: u64) {
+        T::store(wave, target, &each(*row, |value| value.0), mask);
+    }
+}
+
+/// Operands of a float operation.
+#[inline(always)]
+fn operands<const L: usize, T: Float>(wave: &Wave<L>, source: &Source) -> [T; L] {
+    let row = T::unflushed(wave, source);
+    if wave.mode.flushes_input(T::FORMAT.precision()) { each(row, T::flushed) } else { row }
+}
+
+/// What is done to the results of a float operation: denormals, multiplier, clamp.
+#[inline(always)]
+fn results<const L: usize, T: Float>(
+    wave: &Wave<L>,
+    op: &Op<L>,
+    row: &mut [T; L],
+    multiply: impl Fn(T, usize) -> T,
+    clamp: impl Fn(T, bool) -> T,
+) {
+    let precision = T::FORMAT.precision();
+    if wave.mode.flushes_output(precision) {
+        *row = each(*row, T::flushed);
+    }
+    let output = usize::from(op.output & 3);
+    if output != 0 && wave.mode.multiplies(precision) {
+        *row = each(*row, |value| T::flushed(multiply(value, output)));
+    }
+    if op.clamp {
+        let clamps_nan = wave.mode.clamps_nan();
+        *row = each(*row, |value| clamp(value, clamps_nan));
+    }
+}
+
+/// Output multipliers, as encoded.
+const FACTORS: [f32; 4] = [1.0, 2.0, 4.0, 0.5];
+
+impl Float for f32 {
+    const FORMAT: Format = Format::BINARY32;
+
+    #[inline(always)]
+    fn unflushed<const L: usize>(wave: &Wave<L>, source: &Source) -> [Self; L] {
         let mut row = words(wave, source);
         if source.abs {
             row = each(row, |bits| bits & 0x7fff_ffff);
@@ -89,8 +151,27 @@ impl Element for f32 {
         if source.neg {
             row = each(row, |bits| bits ^ 0x8000_0000);
         }
-        let row = each(row, Self::from_bits);
-        if wave.mode.flushes_input32() { each(row, flushed) } else { row }
+        each(row, Self::from_bits)
+    }
+
+    #[inline(always)]
+    fn flushed(self) -> Self {
+        flushed(self)
+    }
+
+    fn exact(self) -> Exact {
+        Exact::read(Self::FORMAT, self.to_bits().into())
+    }
+
+    fn rounded(exact: Exact, rounding: Rounding) -> Self {
+        Self::from_bits(low(exact.round(Self::FORMAT, rounding)))
+    }
+}
+
+impl Element for f32 {
+    #[inline(always)]
+    fn row<const L: usize>(wave: &Wave<L>, source: &Source) -> [Self; L] {
+        operands(wave, source)
     }
 
     #[inline(always)]
@@ -100,17 +181,13 @@ impl Element for f32 {
 
     #[inline(always)]
     fn finish<const L: usize>(wave: &Wave<L>, op: &Op<L>, row: &mut [Self; L]) {
-        if op.output != 0 {
-            let factor = [1.0, 2.0, 4.0, 0.5][usize::from(op.output & 3)];
-            *row = each(*row, |value| value * factor);
-        }
-        if op.clamp {
-            let nan = if wave.mode.clamps_nan() { 0.0 } else { Self::NAN };
-            *row = each(*row, |value| if value.is_nan() { nan } else { value.clamp(0.0, 1.0) });
-        }
-        if wave.mode.flushes_output32() {
-            *row = each(*row, flushed);
-        }
+        // A positive zero is added, so that a product is never the negative one.
+        let multiply = |value: Self, output: usize| value * FACTORS[output] + 0.0;
+        results(wave, op, row, multiply, |value, clamps_nan| match value.is_nan() {
+            true if clamps_nan => 0.0,
+            true => value,
+            false => value.clamp(0.0, 1.0),
+        });
     }
 }
 
@@ -153,9 +230,11 @@ macro_rules! half_word_type {
 half_word_type!(u16, |bits| bits, |value| value);
 half_word_type!(i16, u16::cast_signed, i16::cast_unsigned);
 
-impl Element for F16 {
+impl Float for F16 {
+    const FORMAT: Format = Format::BINARY16;
+
     #[inline(always)]
-    fn row<const L: usize>(wave: &Wave<L>, source: &Source) -> [Self; L] {
+    fn unflushed<const L: usize>(wave: &Wave<L>, source: &Source) -> [Self; L] {
         let mut row = halves(wave, source);
         if source.abs {
             row = each(row, |bits| bits & 0x7fff);
@@ -167,27 +246,46 @@ impl Element for F16 {
     }
 
     #[inline(always)]
+    fn flushed(self) -> Self {
+        if self.0 & 0x7c00 == 0 { Self(self.0 & 0x8000) } else { self }
+    }
+
+    fn exact(self) -> Exact {
+        Exact::read(Self::FORMAT, self.0.into())
+    }
+
+    fn rounded(exact: Exact, rounding: Rounding) -> Self {
+        Self(crate::exec::float::half_word(exact.round(Self::FORMAT, rounding)))
+    }
+}
+
+impl Element for F16 {
+    #[inline(always)]
+    fn row<const L: usize>(wave: &Wave<L>, source: &Source) -> [Self; L] {
+        operands(wave, source)
+    }
+
+    #[inline(always)]
     fn store<const L: usize>(wave: &mut Wave<L>, target: Target, row: &[Self; L], mask: u64) {
         store16(wave, target, &each(*row, |value| value.0), mask);
     }
 
     #[inline(always)]
-    fn finish<const L: usize>(_wave: &Wave<L>, op: &Op<L>, row: &mut [Self; L]) {
-        if op.output != 0 {
-            let factor = [1.0, 2.0, 4.0, 0.5][usize::from(op.output & 3)];
-            *row = each(*row, |value| Self::from_f32(value.to_f32() * factor));
-        }
-        if op.clamp {
-            *row = each(*row, clamp16);
-        }
+    fn finish<const L: usize>(wave: &Wave<L>, op: &Op<L>, row: &mut [Self; L]) {
+        let multiply = |value: Self, output: usize| Self::from_f32(value.to_f32() * FACTORS[output] + 0.0);
+        results(wave, op, row, multiply, clamp16);
     }
 }
 
-/// Between zero and one; zero of a NaN.
+/// Between zero and one; of a NaN zero, where the mode asks for it.
 #[inline(always)]
-pub(super) fn clamp16(value: F16) -> F16 {
+pub(super) fn clamp16(value: F16, clamps_nan: bool) -> F16 {
     let wide = value.to_f32();
-    if wide.is_nan() { F16(0) } else { F16::from_f32(wide.clamp(0.0, 1.0)) }
+    match wide.is_nan() {
+        true if clamps_nan => F16(0),
+        true => value,
+        false => F16::from_f32(wide.clamp(0.0, 1.0)),
+    }
 }
 
 macro_rules! pair {
@@ -229,9 +327,11 @@ pair!(i64, u64::cast_signed, i64::cast_unsigned, u64::wrapping_neg, |bits| bits)
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct F64(pub(super) f64);
 
-impl Element for F64 {
+impl Float for F64 {
+    const FORMAT: Format = Format::BINARY64;
+
     #[inline(always)]
-    fn row<const L: usize>(wave: &Wave<L>, source: &Source) -> [Self; L] {
+    fn unflushed<const L: usize>(wave: &Wave<L>, source: &Source) -> [Self; L] {
         let plain = Source { neg: false, abs: false, ..*source };
         let mut row = u64::row(wave, &plain);
         if source.abs {
@@ -244,18 +344,38 @@ impl Element for F64 {
     }
 
     #[inline(always)]
+    fn flushed(self) -> Self {
+        let bits = self.0.to_bits();
+        if bits & f64::INFINITY.to_bits() == 0 { Self(f64::from_bits(bits & 1 << 63)) } else { self }
+    }
+
+    fn exact(self) -> Exact {
+        Exact::read(Self::FORMAT, self.0.to_bits())
+    }
+
+    fn rounded(exact: Exact, rounding: Rounding) -> Self {
+        Self(f64::from_bits(exact.round(Self::FORMAT, rounding)))
+    }
+}
+
+impl Element for F64 {
+    #[inline(always)]
+    fn row<const L: usize>(wave: &Wave<L>, source: &Source) -> [Self; L] {
+        operands(wave, source)
+    }
+
+    #[inline(always)]
     fn store<const L: usize>(wave: &mut Wave<L>, target: Target, row: &[Self; L], mask: u64) {
         u64::store(wave, target, &each(*row, |value| value.0.to_bits()), mask);
     }
 
     #[inline(always)]
-    fn finish<const L: usize>(_wave: &Wave<L>, op: &Op<L>, row: &mut [Self; L]) {
-        if op.output != 0 {
-            let factor = [1.0, 2.0, 4.0, 0.5][usize::from(op.output & 3)];
-            *row = each(*row, |value| Self(value.0 * factor));
-        }
-        if op.clamp {
-            *row = each(*row, |value| Self(if value.0.is_nan() { 0.0 } else { value.0.clamp(0.0, 1.0) }));
-        }
+    fn finish<const L: usize>(wave: &Wave<L>, op: &Op<L>, row: &mut [Self; L]) {
+        let multiply = |value: Self, output: usize| Self(value.0 * f64::from(FACTORS[output]) + 0.0);
+        results(wave, op, row, multiply, |value, clamps_nan| match value.0.is_nan() {
+            true if clamps_nan => Self(0.0),
+            true => value,
+            false => Self(value.0.clamp(0.0, 1.0)),
+        });
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::{
     FaultKind,
+    exec::fidelity::Executed,
     memory::{Allocation, Table},
     words::Words,
 };
@@ -23,6 +24,10 @@ pub(super) struct Environment<'a> {
     /// Bytes of code.
     pub(super) code_bytes: u64,
     pub(super) clock: u64,
+    /// Operations that ran whose low bits hardware does not specify.
+    pub(super) executed: Executed,
+    /// Seed of what their results are moved by; 0 is not at all.
+    pub(super) perturb: u64,
 }
 
 impl<'a> Environment<'a> {
@@ -38,6 +43,8 @@ impl<'a> Environment<'a> {
             code_address: code.address,
             code_bytes: code.bytes as u64,
             clock: 0,
+            executed: Executed::default(),
+            perturb: 0,
         }
     }
 

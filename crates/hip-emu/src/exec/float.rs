@@ -37,14 +37,6 @@ impl F16 {
         let result = rounded + ((exponent - (1023 - 14)) << 10);
         Self(sign | if magnitude >= 0x40f0_0000_0000_0000 { 0x7c00 } else { half_word(result.min(0x7c00)) })
     }
-
-    /// Towards zero.
-    #[inline(always)]
-    pub(super) fn from_f32_towards_zero(value: f32) -> Self {
-        let nearest = Self::from_f32(value);
-        let back = nearest.to_f32();
-        if value.is_finite() && back.abs() > value.abs() { Self(nearest.0 - 1) } else { nearest }
-    }
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "the low 16 bits are meant")]

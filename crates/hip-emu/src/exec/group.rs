@@ -12,10 +12,12 @@ use crate::{
     exec::{
         check::{Checker, InstructionFacts, Watched, facts_of},
         environment::Environment,
+        fidelity::Executed,
+        mode::Mode,
         op::{Op, Target},
         translate::translate,
         watch::{GroupId, Unwatched, Watch},
-        wave::{EXEC, Mode, SCALARS, SPARE_ROWS, Stop, TTMP, Wave, low},
+        wave::{EXEC, SCALARS, SPARE_ROWS, Stop, TTMP, Wave, low},
     },
     memory::{Allocation, Table},
 };
@@ -70,6 +72,8 @@ pub(crate) struct Dispatched<'a> {
     pub(crate) checks: Checks,
     /// Whether instructions and their traffic are counted.
     pub(crate) counts: bool,
+    /// Seed of what results are moved by whose low bits hardware does not specify; 0 is not at all.
+    pub(crate) perturb: u64,
 }
 
 impl Dispatched<'_> {
@@ -92,6 +96,8 @@ impl Dispatched<'_> {
 pub(crate) struct Done {
     pub(crate) instructions: u64,
     pub(crate) counters: Option<Counters>,
+    /// Operations whose low bits hardware does not specify, by name, and how often each ran.
+    pub(crate) approximate: Vec<(&'static str, u64)>,
 }
 
 /// Runs every group.
@@ -101,8 +107,7 @@ pub(crate) fn run(
     pool: Option<&rayon::ThreadPool>,
 ) -> Result<Done, Box<LaunchFault>> {
     if dispatched.checks == Checks::NONE && !dispatched.counts {
-        return run_unwatched(dispatched, table, pool)
-            .map(|instructions| Done { instructions, counters: None });
+        return run_unwatched(dispatched, table, pool);
     }
     let code = dispatched.code;
     let items: u32 = dispatched.block.iter().product();
@@ -115,28 +120,32 @@ pub(crate) fn run(
         waves_per_group: items.div_ceil(32),
         rows: code.rows,
     });
-    let mut instructions = 0;
+    let (mut instructions, mut ran) = (0, Executed::default());
     for number in 0..dispatched.batches() {
-        instructions += Batch::new(dispatched, table, &mut checker).run(dispatched.batch(number))?;
+        let (count, approximate) =
+            Batch::new(dispatched, table, &mut checker).run(dispatched.batch(number))?;
+        instructions += count;
+        ran.add(&approximate);
     }
-    Ok(Done { instructions, counters: checker.finish() })
+    Ok(Done { instructions, counters: checker.finish(), approximate: ran.named() })
 }
 
 fn run_unwatched(
     dispatched: &Dispatched<'_>,
     table: &Table<'_>,
     pool: Option<&rayon::ThreadPool>,
-) -> Result<u64, Box<LaunchFault>> {
+) -> Result<Done, Box<LaunchFault>> {
     let batches = dispatched.batches();
     let (executed, failed) = (AtomicU64::new(0), AtomicUsize::new(0));
-    let fault = Mutex::new(None);
+    let (fault, ran) = (Mutex::new(None), Mutex::new(Executed::default()));
     let work = |batch: u64| {
         if failed.load(Ordering::Relaxed) != 0 {
             return;
         }
         match Batch::new(dispatched, table, Unwatched).run(dispatched.batch(batch)) {
-            Ok(count) => {
+            Ok((count, approximate)) => {
                 executed.fetch_add(count, Ordering::Relaxed);
+                ran.lock().unwrap_or_else(PoisonError::into_inner).add(&approximate);
             }
             Err(found) => {
                 failed.store(1, Ordering::Relaxed);
@@ -150,7 +159,11 @@ fn run_unwatched(
     }
     match fault.into_inner().unwrap_or_else(PoisonError::into_inner) {
         Some(found) => Err(found),
-        None => Ok(executed.into_inner()),
+        None => Ok(Done {
+            instructions: executed.into_inner(),
+            counters: None,
+            approximate: ran.into_inner().unwrap_or_else(PoisonError::into_inner).named(),
+        }),
     }
 }
 
@@ -178,11 +191,12 @@ struct Batch<'a, W> {
 impl<'a, W: Watch<32>> Batch<'a, W> {
     fn new(dispatched: &'a Dispatched<'a>, table: &'a Table<'a>, watch: W) -> Self {
         let mut environment = Environment::new(table, dispatched.own, dispatched.code_at);
-        environment.scratch_per_lane = dispatched.scratch;
+        (environment.scratch_per_lane, environment.perturb) = (dispatched.scratch, dispatched.perturb);
         Self { dispatched, environment, watch }
     }
 
-    fn run(&mut self, range: std::ops::Range<u64>) -> Result<u64, Box<LaunchFault>> {
+    /// Runs some groups; gives how many instructions ran, and which of those are approximate.
+    fn run(&mut self, range: std::ops::Range<u64>) -> Result<(u64, Executed), Box<LaunchFault>> {
         let mut groups: Vec<Group<W>> = range.map(|index| self.group(index)).collect();
         let mut executed = 0;
         let mut turn = self.dispatched.order_seed;
@@ -207,7 +221,7 @@ impl<'a, W: Watch<32>> Batch<'a, W> {
                 }
             }
         }
-        Ok(executed)
+        Ok((executed, self.environment.executed))
     }
 
     /// Gives each wave of a group a slice. True when all have ended.
@@ -337,10 +351,10 @@ impl<'a, W: Watch<32>> Batch<'a, W> {
         let mut wave = Wave::<32>::new(dispatched.code.rows, dispatched.scratch * 32);
         wave.number = number;
         wave.pc = dispatched.entry;
-        let resource1 = dispatched.descriptor.resource1;
-        wave.mode = Mode((resource1 >> 12 & 0xff) | (resource1 >> 21 & 1) << 8 | (resource1 >> 23 & 1) << 9);
-        if !wave.mode.rounds_to_nearest() {
-            wave.fault(LaunchFault::new(FaultKind::Rounding(wave.mode.0), None));
+        let KernelDescriptor { resource1, resource2, .. } = *dispatched.descriptor;
+        wave.mode = Mode::initial(resource1, resource2);
+        if wave.mode.is_refused() {
+            wave.fault(LaunchFault::new(FaultKind::Mode(wave.mode.0), None));
         }
         let given = self.initial_scalars(&mut wave.sgprs, group);
         let [width, height, _] = dispatched.block;

@@ -3,13 +3,12 @@
 use crate::{
     FaultKind, Lanes, LaunchFault,
     exec::{
-        element::{Element, F64, scalar32, words},
+        element::{Element, scalar32, words},
         environment::Environment,
-        float::{frexp, ldexp32, ldexp64},
         op::{Op, Place, Target},
-        shape::{each, gather, lane_mask, lanes, map3, set_second},
+        shape::{each, gather, lane_mask, lanes, set_second},
         table::instructions,
-        wave::{EXEC, M0, VCC, Wave, low},
+        wave::{EXEC, M0, SPARE_ROWS, Wave, low},
     },
 };
 
@@ -146,16 +145,23 @@ fn permute_forward<const L: usize>(wave: &mut Wave<L>, op: &Op<L>) {
     u32::store(wave, op.target, &row, exec);
 }
 
-/// The LDS unit's lane patterns: quads, or masks on the lane's number within 32.
+/// The LDS unit's lane patterns: orders of a Fourier transform, rotations, quads, or masks on the lane's number within 32.
 fn swizzle<const L: usize>(wave: &mut Wave<L>, op: &Op<L>) {
     let row = words(wave, &op.sources[0]);
     let pattern = usize::try_from(op.immediate & 0xffff).unwrap_or(0);
     let exec = wave.exec();
-    if pattern >= 0xc000 {
-        return unsupported(wave);
-    }
     let result = lanes(|lane| {
-        let from = if pattern & 0x8000 != 0 {
+        let from = if pattern >= 0xe000 {
+            // The order of a fast Fourier transform: bits of the lane's number reversed, but for those of a mask.
+            let mask = pattern & 31;
+            let reversed = (lane & 31).reverse_bits() >> (usize::BITS - 5);
+            lane & 32 | lane & mask | reversed >> mask.count_ones()
+        } else if pattern >= 0xc000 {
+            // Rotated within what the mask leaves free, the other way round where the direction bit is set.
+            let (mask, by) = (pattern & 31, pattern >> 5 & 31);
+            let turned = if pattern & 0x400 != 0 { lane.wrapping_sub(by) } else { lane + by };
+            lane & (32 | mask) | turned & !mask & 31
+        } else if pattern & 0x8000 != 0 {
             lane & !3 | pattern >> (2 * (lane & 3)) & 3
         } else {
             let (and, or, xor) = (pattern & 31, pattern >> 5 & 31, pattern >> 10 & 31);
@@ -177,144 +183,45 @@ fn swap<const L: usize>(wave: &mut Wave<L>, op: &Op<L>) {
     wave.write_row(second, &a, mask);
 }
 
-/// Moves with registers shifted by M0.
-fn move_relative<const L: usize>(wave: &mut Wave<L>, op: &Op<L>, source: bool, target: bool) {
-    let shift = usize::try_from(wave.scalar(M0)).unwrap_or(usize::MAX);
-    let from = match op.sources[0].vector() {
-        Some(first) if source => first.checked_add(shift).filter(|&row| row + 4 < wave.vgprs.len()),
-        other => other,
+/// The row of a register shifted by `shift`, if the wave has it.
+fn shifted_row<const L: usize>(wave: &Wave<L>, first: usize, shift: usize) -> Option<usize> {
+    first.checked_add(shift).filter(|&row| row + SPARE_ROWS < wave.vgprs.len())
+}
+
+/// A move; the register that is read and the one that is written are shifted.
+fn move_relative<const L: usize>(wave: &mut Wave<L>, op: &Op<L>, from: usize, to: usize) {
+    let row = match op.sources[0].vector() {
+        Some(first) => shifted_row(wave, first, from).map(|row| *wave.row(row)),
+        None => Some(words(wave, &op.sources[0])).filter(|_| from == 0),
     };
-    let row = match from {
-        Some(first) => *wave.row(first),
-        None if source => return unsupported(wave),
-        None => words(wave, &op.sources[0]),
+    let target = match op.target {
+        Target::Vector { first, .. } => shifted_row(wave, first.into(), to),
+        _ => None,
     };
-    let Target::Vector { first, .. } = op.target else { return unsupported(wave) };
-    let to = if target { usize::from(first).saturating_add(shift) } else { usize::from(first) };
-    if to + 4 >= wave.vgprs.len() {
-        return unsupported(wave);
-    }
+    let (Some(row), Some(target)) = (row, target) else { return unsupported(wave) };
     let mask = wave.exec();
-    wave.write_row(to, &row, mask);
+    wave.write_row(target, &row, mask);
 }
 
-/// Scales the parts of a division so that no step of it under- or overflows; VCC says that the result must be scaled
-/// back.
-#[inline(always)]
-fn div_scale32<const L: usize>(wave: &mut Wave<L>, op: &Op<L>) {
-    let (s0, s1, s2) =
-        (f32::row(wave, &op.sources[0]), f32::row(wave, &op.sources[1]), f32::row(wave, &op.sources[2]));
-    let (mut row, mut flags) = ([0.0_f32; L], [0_u32; L]);
-    for lane in 0..L {
-        let (x, denominator, numerator) = (s0[lane], s1[lane], s2[lane]);
-        let exponent = |v: f32| frexp(f64::from(v)).1;
-        let is_denominator = x.to_bits() == denominator.to_bits();
-        let quotient = numerator / denominator;
-        let (scaled, flag) = if numerator == 0.0 || denominator == 0.0 {
-            (f32::NAN, false)
-        } else if exponent(numerator) - exponent(denominator) >= 96 {
-            (if is_denominator { ldexp32(x, 64) } else { x }, true)
-        } else if denominator.is_subnormal() {
-            (ldexp32(x, 64), false)
-        } else if (1.0 / f64::from(denominator)).abs() < f64::from(f32::MIN_POSITIVE)
-            && quotient.is_subnormal()
-        {
-            (if is_denominator { ldexp32(x, 64) } else { x }, true)
-        } else if (1.0 / f64::from(denominator)).abs() < f64::from(f32::MIN_POSITIVE) {
-            (ldexp32(x, -64), false)
-        } else if quotient.is_subnormal() {
-            (if is_denominator { x } else { ldexp32(x, 64) }, true)
-        } else if exponent(numerator) <= -103 {
-            (ldexp32(x, 64), false)
-        } else {
-            (x, false)
-        };
-        row[lane] = scaled;
-        flags[lane] = u32::from(flag);
-    }
-    let mask = wave.exec();
-    f32::store(wave, op.target, &row, mask);
-    set_second(wave, op, gather(&flags) & mask);
+fn swap_relative<const L: usize>(wave: &mut Wave<L>, op: &Op<L>) {
+    let (from, to) = relative_2(wave);
+    let (Target::Vector { first, .. }, Some(second)) = (op.target, op.sources[0].vector()) else { return };
+    let rows = (shifted_row(wave, first.into(), to), shifted_row(wave, second, from));
+    let (Some(first), Some(second)) = rows else { return unsupported(wave) };
+    let (a, b, mask) = (*wave.row(first), *wave.row(second), wave.exec());
+    wave.write_row(first, &b, mask);
+    wave.write_row(second, &a, mask);
 }
 
-#[inline(always)]
-fn div_scale64<const L: usize>(wave: &mut Wave<L>, op: &Op<L>) {
-    let (s0, s1, s2) =
-        (F64::row(wave, &op.sources[0]), F64::row(wave, &op.sources[1]), F64::row(wave, &op.sources[2]));
-    let (mut row, mut flags) = ([F64(0.0); L], [0_u32; L]);
-    for lane in 0..L {
-        let (x, denominator, numerator) = (s0[lane].0, s1[lane].0, s2[lane].0);
-        let is_denominator = x.to_bits() == denominator.to_bits();
-        let (quotient, inverse) = (numerator / denominator, 1.0 / denominator);
-        let (scaled, flag) = if numerator == 0.0 || denominator == 0.0 {
-            (f64::NAN, false)
-        } else if frexp(numerator).1 - frexp(denominator).1 >= 768 {
-            (if is_denominator { ldexp64(x, 128) } else { x }, true)
-        } else if denominator.is_subnormal() {
-            (ldexp64(x, 128), false)
-        } else if inverse.is_subnormal() && quotient.is_subnormal() {
-            (if is_denominator { ldexp64(x, 128) } else { x }, true)
-        } else if inverse.is_subnormal() {
-            (ldexp64(x, -128), false)
-        } else if quotient.is_subnormal() {
-            (if is_denominator { x } else { ldexp64(x, 128) }, true)
-        } else if frexp(numerator).1 <= -969 {
-            (ldexp64(x, 128), false)
-        } else {
-            (x, false)
-        };
-        row[lane] = F64(scaled);
-        flags[lane] = u32::from(flag);
-    }
-    let mask = wave.exec();
-    F64::store(wave, op.target, &row, mask);
-    set_second(wave, op, gather(&flags) & mask);
+/// How far M0 shifts registers.
+fn relative<const L: usize>(wave: &Wave<L>) -> usize {
+    usize::try_from(wave.scalar(M0)).unwrap_or(usize::MAX)
 }
 
-/// Fused multiply-add, scaled back where VCC has a one.
-#[inline(always)]
-fn div_fmas<const L: usize, T: Element>(wave: &mut Wave<L>, op: &Op<L>, f: impl Fn(T, T, T, bool) -> T) {
-    let (a, b, c) =
-        (T::row(wave, &op.sources[0]), T::row(wave, &op.sources[1]), T::row(wave, &op.sources[2]));
-    let scaled = wave.mask(VCC);
-    let mut row = lanes(|lane| f(a[lane], b[lane], c[lane], scaled >> lane & 1 != 0));
-    T::finish(wave, op, &mut row);
-    let mask = wave.exec();
-    T::store(wave, op.target, &row, mask);
-}
-
-/// Replaces the quotient where the operands are special.
-fn div_fixup(quotient: f64, denominator: f64, numerator: f64, overflow: bool, underflow: bool) -> f64 {
-    let sign = if numerator.is_sign_negative() == denominator.is_sign_negative() { 1.0 } else { -1.0 };
-    if numerator.is_nan() {
-        numerator
-    } else if denominator.is_nan() {
-        denominator
-    } else if (numerator == 0.0 && denominator == 0.0)
-        || (numerator.is_infinite() && denominator.is_infinite())
-    {
-        f64::NAN
-    } else if denominator == 0.0 || numerator.is_infinite() || overflow {
-        sign * f64::INFINITY
-    } else if denominator.is_infinite() || numerator == 0.0 || underflow {
-        sign * 0.0
-    } else {
-        quotient.abs() * sign
-    }
-}
-
-fn fixup32(quotient: f32, denominator: f32, numerator: f32) -> f32 {
-    let distance = frexp(f64::from(numerator)).1 - frexp(f64::from(denominator)).1;
-    let fixed =
-        div_fixup(f64::from(quotient), f64::from(denominator), f64::from(numerator), false, distance < -150);
-    #[expect(clippy::cast_possible_truncation, reason = "the value is a binary32 number")]
-    let fixed = fixed as f32;
-    fixed
-}
-
-fn fixup64(quotient: F64, denominator: F64, numerator: F64) -> F64 {
-    let distance = frexp(numerator.0).1 - frexp(denominator.0).1;
-    F64(div_fixup(quotient.0, denominator.0, numerator.0, false, distance < -1075))
+/// How far M0 shifts what is read and, apart from it, what is written.
+fn relative_2<const L: usize>(wave: &Wave<L>) -> (usize, usize) {
+    let bits = |at: u32| usize::try_from(wave.scalar(M0) >> at & 0x3ff).unwrap_or(0);
+    (bits(0), bits(16))
 }
 
 instructions! {
@@ -326,16 +233,6 @@ instructions! {
         "v_mad_i64_i32" => mad64(wave, op, |a, b, c| {
             let (value, over) = (i64::from(a.cast_signed()) * i64::from(b.cast_signed())).overflowing_add(c.cast_signed());
             (value.cast_unsigned(), over)
-        });
-        "v_div_scale_f32" => div_scale32(wave, op);
-        "v_div_scale_f64" => div_scale64(wave, op);
-        "v_div_fmas_f32" => div_fmas::<L, f32>(wave, op, |a, b, c, scaled| if scaled { ldexp32(1.0, if c.abs() >= 2.0 { 64 } else { -64 }) * a.mul_add(b, c) } else { a.mul_add(b, c) });
-        "v_div_fmas_f64" => div_fmas::<L, F64>(wave, op, |a, b, c, scaled| F64(if scaled { ldexp64(a.0.mul_add(b.0, c.0), if c.0.abs() >= 2.0 { 128 } else { -128 }) } else { a.0.mul_add(b.0, c.0) }));
-        "v_div_fixup_f32" => map3::<L, f32, f32, f32, f32>(wave, op, fixup32);
-        "v_div_fixup_f64" => map3::<L, F64, F64, F64, F64>(wave, op, fixup64);
-        "v_div_fixup_f16" => map3::<L, crate::exec::float::F16, crate::exec::float::F16, crate::exec::float::F16, crate::exec::float::F16>(wave, op, |q, d, n| {
-            let wide = |x: crate::exec::float::F16| f64::from(x.to_f32());
-            crate::exec::float::F16::from_f64(div_fixup(wide(q), wide(d), wide(n), false, false))
         });
     }
 }
@@ -354,9 +251,13 @@ instructions! {
         "ds_permute_b32" => permute_forward(wave, op);
         "ds_swizzle_b32" => swizzle(wave, op);
         "v_swap_b32" => swap(wave, op);
-        "v_movrels_b32" => move_relative(wave, op, true, false);
-        "v_movreld_b32" => move_relative(wave, op, false, true);
-        "v_movrelsd_b32" => move_relative(wave, op, true, true);
+        "v_movrels_b32" => { let shift = relative(wave); move_relative(wave, op, shift, 0) };
+        "v_movreld_b32" => { let shift = relative(wave); move_relative(wave, op, 0, shift) };
+        "v_movrelsd_b32" => { let shift = relative(wave); move_relative(wave, op, shift, shift) };
+        "v_movrelsd_2_b32" => { let (from, to) = relative_2(wave); move_relative(wave, op, from, to) };
+        "v_swaprel_b32" => swap_relative(wave, op);
+        // Waves of 32 lanes have no other half to exchange with.
+        "v_permlane64_b32" => {};
     }
 }
 

@@ -6,9 +6,9 @@ use crate::{
         element::{scalar32, scalar64, words},
         environment::Environment,
         op::{Op, Place, Target},
-        space::{ADDRESS, Buffer, DATA, DATA2, Flat, Global, Lds, Scratch, Space},
+        space::{ADDRESS, Buffer, DATA, DATA2, Flat, Global, GlobalByLane, Lds, LdsByLane, Scratch, Space},
         table::instructions,
-        wave::{Wave, low},
+        wave::{M0, Wave, low},
     },
 };
 
@@ -20,7 +20,7 @@ pub(super) fn first<const L: usize>(op: &Op<L>, source: usize) -> usize {
     op.sources.get(source).and_then(crate::exec::op::Source::vector).unwrap_or(usize::MAX)
 }
 
-fn target_first<const L: usize>(op: &Op<L>) -> usize {
+pub(super) fn target_first<const L: usize>(op: &Op<L>) -> usize {
     match op.target {
         Target::Vector { first, .. } => usize::from(first),
         _ => usize::MAX,
@@ -185,6 +185,71 @@ loads_and_stores! { lds, Lds,
     "ds_load_u8" "ds_load_i8" "ds_load_u16" "ds_load_i16" "ds_load_b32" "ds_load_b64" "ds_load_b96" "ds_load_b128"
         "ds_load_u8_d16" "ds_load_i8_d16" "ds_load_u16_d16" "ds_load_u8_d16_hi" "ds_load_i8_d16_hi" "ds_load_u16_d16_hi"
         "ds_store_b8" "ds_store_b16" "ds_store_b32" "ds_store_b64" "ds_store_b96" "ds_store_b128" "ds_store_b8_d16_hi" "ds_store_b16_d16_hi";
+}
+
+/// Reads a word of LDS whose address and type M0 holds, and gives it to all lanes of each group of four that has an active
+/// one.
+fn load_direct<const L: usize>(wave: &mut Wave<L>, op: &Op<L>, at: &mut Environment<'_>) {
+    let m0 = wave.scalar(M0);
+    let (address, kind) = (u64::from(m0 & 0xffff), m0 >> 16 & 7);
+    let bytes = match kind {
+        0 | 4 => 1,
+        1 | 5 => 2,
+        2 => 4,
+        _ => return fail(wave, FaultKind::Unsupported, 0),
+    };
+    let value = match Lds::load(wave, at, 0, address, bytes) {
+        Ok(value) => value,
+        Err(kind) => return wave.fault(LaunchFault::new(kind, None)),
+    };
+    let above = 32 - 8 * u32::try_from(bytes).unwrap_or(4);
+    let value = if kind >= 4 { ((value << above).cast_signed() >> above).cast_unsigned() } else { value };
+    let mask = (0..64)
+        .step_by(4)
+        .filter(|lane| wave.exec() >> lane & 15 != 0)
+        .fold(0, |mask, lane| mask | 15 << lane);
+    wave.write_row(target_first(op), &[value; L], mask & Wave::<L>::all_lanes());
+}
+
+/// Adds to the word of LDS at M0's address, or subtracts from it, how many lanes are active; all get the old value.
+fn count_lanes<const L: usize>(
+    wave: &mut Wave<L>,
+    op: &Op<L>,
+    at: &mut Environment<'_>,
+    f: impl Fn(u32, u32) -> u32,
+) {
+    let (mask, address) = (wave.exec(), counter_address(wave, op));
+    let changed = at.load_lds32(address).and_then(|old| {
+        at.store_lds32(address, f(old, mask.count_ones()))?;
+        Ok(old)
+    });
+    match changed {
+        Ok(old) => wave.write_row(target_first(op), &[old; L], mask),
+        Err(kind) => wave.fault(LaunchFault::new(kind, None)),
+    }
+}
+
+/// Where a wave counts lanes.
+fn counter_address<const L: usize>(wave: &Wave<L>, op: &Op<L>) -> u32 {
+    (wave.scalar(M0) & 0xffff).wrapping_add(op.immediate.cast_unsigned())
+}
+
+/// The same address for every lane.
+pub(super) fn counter_addresses<const L: usize>(wave: &Wave<L>, op: &Op<L>) -> [u64; L] {
+    [counter_address(wave, op).into(); L]
+}
+
+instructions! {
+    /// Accesses whose addresses M0 or the lane's number give.
+    implied(wave, op, at) {
+        "ds_append" => count_lanes(wave, op, at, u32::wrapping_add);
+        "ds_consume" => count_lanes(wave, op, at, u32::wrapping_sub);
+        "ds_load_addtid_b32" => load_words::<L, 1, LdsByLane>(wave, op, at);
+        "ds_store_addtid_b32" => store_words::<L, 1, LdsByLane>(wave, op, at);
+        "global_load_addtid_b32" => load_words::<L, 1, GlobalByLane>(wave, op, at);
+        "global_store_addtid_b32" => store_words::<L, 1, GlobalByLane>(wave, op, at);
+        "lds_direct_load" => load_direct(wave, op, at);
+    }
 }
 
 /// Where a scalar load reads: a byte offset from a 64-bit base.

@@ -3,22 +3,32 @@
 mod atomic_ops;
 mod check;
 mod control;
+mod division;
 mod element;
 mod environment;
+mod exact;
+mod extremes;
+mod fidelity;
 mod float;
+mod formats;
 mod group;
 mod lanes;
 mod matrix;
 mod memory_ops;
+mod mode;
 mod op;
 mod packed;
 mod scalar_ops;
 mod shape;
 mod space;
 mod table;
+#[cfg(test)]
+mod tests;
 mod translate;
+mod typed_buffers;
 mod vector_float;
 mod vector_int;
+mod vector_rare;
 mod watch;
 mod wave;
 

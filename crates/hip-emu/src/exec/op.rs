@@ -80,6 +80,9 @@ pub(super) struct Op<const L: usize> {
     pub(super) run: Run<L>,
     /// The wrapped body of an instruction that permutes lanes first.
     pub(super) inner: Run<L>,
+    /// The wrapped body of an operation whose low bits hardware does not specify, and its place among those.
+    pub(super) plain: Run<L>,
+    pub(super) approximate: u8,
     pub(super) target: Target,
     /// The second result: a lane mask.
     pub(super) second: Target,
@@ -91,6 +94,8 @@ pub(super) struct Op<const L: usize> {
     pub(super) immediate: i32,
     /// Bytes that a buffer access moves.
     pub(super) bytes: u8,
+    /// Format of a buffer's elements; 0 is the descriptor's.
+    pub(super) format: u8,
     /// Bits of their own: what addresses a buffer (1 index, 2 offset), what a row permutation reads (1 inactive lanes,
     /// 2 zero from them).
     pub(super) flags: u8,

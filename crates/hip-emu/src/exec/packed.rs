@@ -1,12 +1,15 @@
 //! Packed operations, dot products and mixed-precision multiply-add.
 
 use crate::exec::{
-    element::{Element, clamp16, words},
-    float::{F16, bf16_to_f32, f32_to_bf16, half_word},
+    element::{Element, Float as _, clamp16, words},
+    exact::{Exact, Rounding},
+    extremes::{max, min},
+    float::{F16, bf16_to_f32, f32_to_bf16, flushed, half_word},
+    mode::Precision,
     op::{Op, Source},
     shape::{each, lanes},
     table::instructions,
-    vector_float::half_fma,
+    vector_float::{fused, half_fma, product, sum},
     wave::Wave,
 };
 
@@ -20,29 +23,62 @@ fn halves(source: &Source, bits: u32, sign: u16) -> (u16, u16) {
 
 /// One 16-bit operation on both halves.
 #[inline(always)]
-fn both<const L: usize>(wave: &mut Wave<L>, op: &Op<L>, float: bool, f: impl Fn(u16, u16, u16) -> u16) {
+fn both<const L: usize>(wave: &mut Wave<L>, op: &Op<L>, sign: u16, f: impl Fn(u16, u16, u16) -> u16) {
     let rows: [[u32; L]; 3] = std::array::from_fn(|index| words(wave, &op.sources[index]));
-    let sign = if float { 0x8000 } else { 0 };
-    let mut row = [0_u32; L];
-    for lane in 0..L {
+    let row = lanes(|lane| {
         let (a, b, c) = (
             halves(&op.sources[0], rows[0][lane], sign),
             halves(&op.sources[1], rows[1][lane], sign),
             halves(&op.sources[2], rows[2][lane], sign),
         );
-        let (mut low, mut high) = (f(a.0, b.0, c.0), f(a.1, b.1, c.1));
-        if float && op.clamp {
-            (low, high) = (clamp16(F16(low)).0, clamp16(F16(high)).0);
-        }
-        row[lane] = u32::from(low) | u32::from(high) << 16;
-    }
+        u32::from(f(a.0, b.0, c.0)) | u32::from(f(a.1, b.1, c.1)) << 16
+    });
     let mask = wave.exec();
     u32::store(wave, op.target, &row, mask);
 }
 
+/// One operation on integers in both halves.
 #[inline(always)]
-fn float2(a: u16, b: u16, f: impl Fn(f32, f32) -> f32) -> u16 {
-    F16::from_f32(f(F16(a).to_f32(), F16(b).to_f32())).0
+fn integers<const L: usize>(wave: &mut Wave<L>, op: &Op<L>, f: impl Fn(u16, u16, u16) -> u16) {
+    both(wave, op, 0, f);
+}
+
+/// One operation on binary16 in both halves.
+#[inline(always)]
+fn floats<const L: usize>(wave: &mut Wave<L>, op: &Op<L>, f: impl Fn(F16, F16, F16) -> F16) {
+    let (mode, clamps) = (wave.mode, op.clamp);
+    let (inputs, outputs) =
+        (mode.flushes_input(Precision::HalfAndDouble), mode.flushes_output(Precision::HalfAndDouble));
+    if !(inputs || outputs || clamps) {
+        return both(wave, op, 0x8000, |a, b, c| f(F16(a), F16(b), F16(c)).0);
+    }
+    both(wave, op, 0x8000, |a, b, c| {
+        let [a, b, c] = [a, b, c].map(|bits| if inputs { F16(bits).flushed() } else { F16(bits) });
+        let result = f(a, b, c);
+        let result = if outputs { result.flushed() } else { result };
+        if clamps { clamp16(result, mode.clamps_nan()).0 } else { result.0 }
+    });
+}
+
+/// As [`floats`]; `fast` rounds to nearest even, `exact` gives what other roundings round.
+#[inline(always)]
+fn rounded<const L: usize>(
+    wave: &mut Wave<L>,
+    op: &Op<L>,
+    fast: impl Fn(F16, F16, F16) -> F16,
+    exact: fn(Exact, Exact, Exact, Rounding) -> Exact,
+) {
+    match wave.mode.rounding(Precision::HalfAndDouble) {
+        Rounding::NearestEven => floats(wave, op, fast),
+        rounding => floats(wave, op, |a, b, c| {
+            F16::rounded(exact(a.exact(), b.exact(), c.exact(), rounding), rounding)
+        }),
+    }
+}
+
+#[inline(always)]
+fn float2(a: F16, b: F16, f: impl Fn(f32, f32) -> f32) -> F16 {
+    F16::from_f32(f(a.to_f32(), b.to_f32()))
 }
 
 const fn signed(x: u16) -> i16 {
@@ -133,60 +169,71 @@ fn half_dot<const L: usize>(
     u16::store(wave, op.target, &row, mask);
 }
 
-/// A source of a mixed operation: binary16 from a half, or binary32.
+/// A source of a mixed operation: binary16 from a half, or binary32. Denormals of either obey its own mode.
 #[inline(always)]
 fn mixed<const L: usize>(wave: &Wave<L>, source: &Source) -> [f32; L] {
-    let row = each(words(wave, source), |bits| {
-        if source.high_of_high {
-            F16(half_word(u64::from(if source.high { bits >> 16 } else { bits }))).to_f32()
-        } else {
-            f32::from_bits(bits)
-        }
-    });
+    let row = if source.high_of_high {
+        let flushes = wave.mode.flushes_input(Precision::HalfAndDouble);
+        each(words(wave, source), |bits| {
+            let half = F16(half_word(u64::from(if source.high { bits >> 16 } else { bits })));
+            if flushes { half.flushed().to_f32() } else { half.to_f32() }
+        })
+    } else {
+        let flushes = wave.mode.flushes_input(Precision::Single);
+        let row = each(words(wave, source), f32::from_bits);
+        if flushes { each(row, flushed) } else { row }
+    };
     // `neg_high` stands for the absolute value here.
     let row = if source.neg_high { each(row, f32::abs) } else { row };
     if source.neg { each(row, |value| -value) } else { row }
 }
 
+/// A fused multiply-add in binary32; `narrow` makes the result of it.
 #[inline(always)]
-fn mix<const L: usize, D: Element>(wave: &mut Wave<L>, op: &Op<L>, f: impl Fn(f32, f32, f32) -> D) {
+fn mix<const L: usize, D: Element>(wave: &mut Wave<L>, op: &Op<L>, narrow: impl Fn(f32) -> D) {
     let (a, b, c) = (mixed(wave, &op.sources[0]), mixed(wave, &op.sources[1]), mixed(wave, &op.sources[2]));
-    let mut row = [D::default(); L];
-    for lane in 0..L {
-        row[lane] = f(a[lane], b[lane], c[lane]);
-    }
+    let mut row = match wave.mode.rounding(Precision::Single) {
+        Rounding::NearestEven => lanes(|lane| narrow(a[lane].mul_add(b[lane], c[lane]))),
+        rounding => lanes(|lane| {
+            let exact = fused(a[lane].exact(), b[lane].exact(), c[lane].exact(), rounding);
+            narrow(f32::rounded(exact, rounding))
+        }),
+    };
     D::finish(wave, op, &mut row);
     let mask = wave.exec();
     D::store(wave, op.target, &row, mask);
 }
 
-/// The product is exact in binary64; the sum is rounded to binary16 by way of binary32, as the hardware's is.
+/// The result is rounded to binary32 and then to binary16.
 #[inline(always)]
-fn mix16(a: f32, b: f32, c: f32) -> F16 {
-    F16::from_f32(a.mul_add(b, c))
+fn mix16<const L: usize>(wave: &mut Wave<L>, op: &Op<L>) {
+    match wave.mode.rounding(Precision::HalfAndDouble) {
+        Rounding::NearestEven => mix(wave, op, F16::from_f32),
+        rounding => mix(wave, op, |value| F16::rounded(value.exact(), rounding)),
+    }
 }
 
 instructions! {
     /// Both halves at once.
     halves_at_once(wave, op, environment) {
-        "v_pk_add_f16" => both(wave, op, true, |a, b, _| float2(a, b, |a, b| a + b));
-        "v_pk_mul_f16" => both(wave, op, true, |a, b, _| float2(a, b, |a, b| a * b));
-        "v_pk_fma_f16" | "v_pk_fmac_f16" => both(wave, op, true, |a, b, c| half_fma(F16(a), F16(b), F16(c)).0);
-        "v_pk_min_f16" => both(wave, op, true, |a, b, _| float2(a, b, f32::min));
-        "v_pk_max_f16" => both(wave, op, true, |a, b, _| float2(a, b, f32::max));
-        "v_pk_add_u16" => { let clamp = op.clamp; both(wave, op, false, |a, b, _| if clamp { a.saturating_add(b) } else { a.wrapping_add(b) }) };
-        "v_pk_sub_u16" => { let clamp = op.clamp; both(wave, op, false, |a, b, _| if clamp { a.saturating_sub(b) } else { a.wrapping_sub(b) }) };
-        "v_pk_add_i16" => { let clamp = op.clamp; both(wave, op, false, |a, b, _| if clamp { signed(a).saturating_add(signed(b)).cast_unsigned() } else { a.wrapping_add(b) }) };
-        "v_pk_sub_i16" => { let clamp = op.clamp; both(wave, op, false, |a, b, _| if clamp { signed(a).saturating_sub(signed(b)).cast_unsigned() } else { a.wrapping_sub(b) }) };
-        "v_pk_mad_u16" | "v_pk_mad_i16" => both(wave, op, false, |a, b, c| a.wrapping_mul(b).wrapping_add(c));
-        "v_pk_mul_lo_u16" => both(wave, op, false, |a, b, _| a.wrapping_mul(b));
-        "v_pk_min_u16" => both(wave, op, false, |a, b, _| a.min(b));
-        "v_pk_max_u16" => both(wave, op, false, |a, b, _| a.max(b));
-        "v_pk_min_i16" => both(wave, op, false, |a, b, _| signed(a).min(signed(b)).cast_unsigned());
-        "v_pk_max_i16" => both(wave, op, false, |a, b, _| signed(a).max(signed(b)).cast_unsigned());
-        "v_pk_lshlrev_b16" => both(wave, op, false, |a, b, _| b << (a & 15));
-        "v_pk_lshrrev_b16" => both(wave, op, false, |a, b, _| b >> (a & 15));
-        "v_pk_ashrrev_i16" => both(wave, op, false, |a, b, _| (signed(b) >> (a & 15)).cast_unsigned());
+        "v_pk_add_f16" => rounded(wave, op, |a, b, _| float2(a, b, |a, b| a + b), |a, b, _, rounding| sum(a, b, rounding));
+        "v_pk_mul_f16" => rounded(wave, op, |a, b, _| float2(a, b, |a, b| a * b), |a, b, _, rounding| product(a, b, rounding));
+        "v_pk_fma_f16" | "v_pk_fmac_f16" => rounded(wave, op, half_fma, fused);
+        "v_pk_min_f16" => { let ieee = wave.mode.is_ieee(); floats(wave, op, |a, b, _| min(ieee, a, b)) };
+        "v_pk_max_f16" => { let ieee = wave.mode.is_ieee(); floats(wave, op, |a, b, _| max(ieee, a, b)) };
+        "v_pk_add_u16" => { let clamp = op.clamp; integers(wave, op, |a, b, _| if clamp { a.saturating_add(b) } else { a.wrapping_add(b) }) };
+        "v_pk_sub_u16" => { let clamp = op.clamp; integers(wave, op, |a, b, _| if clamp { a.saturating_sub(b) } else { a.wrapping_sub(b) }) };
+        "v_pk_add_i16" => { let clamp = op.clamp; integers(wave, op, |a, b, _| if clamp { signed(a).saturating_add(signed(b)).cast_unsigned() } else { a.wrapping_add(b) }) };
+        "v_pk_sub_i16" => { let clamp = op.clamp; integers(wave, op, |a, b, _| if clamp { signed(a).saturating_sub(signed(b)).cast_unsigned() } else { a.wrapping_sub(b) }) };
+        "v_pk_mad_u16" | "v_pk_mad_i16" => integers(wave, op, |a, b, c| a.wrapping_mul(b).wrapping_add(c));
+        "v_pk_mul_lo_u16" => integers(wave, op, |a, b, _| a.wrapping_mul(b));
+        "v_pk_min_u16" => integers(wave, op, |a, b, _| a.min(b));
+        "v_pk_max_u16" => integers(wave, op, |a, b, _| a.max(b));
+        "v_pk_min_i16" => integers(wave, op, |a, b, _| signed(a).min(signed(b)).cast_unsigned());
+        "v_pk_max_i16" => integers(wave, op, |a, b, _| signed(a).max(signed(b)).cast_unsigned());
+        "v_pk_lshlrev_b16" => integers(wave, op, |a, b, _| b << (a & 15));
+        "v_pk_lshrrev_b16" => integers(wave, op, |a, b, _| b >> (a & 15));
+        "v_pk_ashrrev_i16" => integers(wave, op, |a, b, _| (signed(b) >> (a & 15)).cast_unsigned());
     }
 }
 
@@ -202,8 +249,7 @@ instructions! {
         "v_dot8_i32_iu4" => integer_dot(wave, op, 4, true);
         "v_dot4_u32_u8" => integer_dot(wave, op, 8, false);
         "v_dot8_u32_u4" => integer_dot(wave, op, 4, false);
-        "v_fma_mix_f32" => mix(wave, op, f32::mul_add);
-        "v_fma_mixlo_f16" => mix(wave, op, mix16);
-        "v_fma_mixhi_f16" => mix(wave, op, mix16);
+        "v_fma_mix_f32" => mix(wave, op, |value| value);
+        "v_fma_mixlo_f16" | "v_fma_mixhi_f16" => mix16(wave, op);
     }
 }

@@ -196,6 +196,7 @@ instructions! {
         "s_and_not1_wrexec_b64" => exec64(wave, op, true, |a, e| a & !e);
         "s_movrels_b32" => { let value = scalar32(wave, moved(wave, op)); put32(wave, op, value) };
         "s_movrels_b64" => { let value = scalar64(wave, moved(wave, op)); put64(wave, op, value) };
+        "s_movrelsd_2_b32" => move_relative_2(wave, op);
         "s_movreld_b32" => { let value = a32(wave, op); if let Some(index) = moved_target(wave, op) { wave.set_scalar(index, value) } };
         "s_movreld_b64" => { let value = a64(wave, op); if let Some(index) = moved_target(wave, op) { wave.set_scalar64(index, value) } };
     }
@@ -208,6 +209,18 @@ fn moved<const L: usize>(wave: &Wave<L>, op: &Op<L>) -> crate::exec::op::Place {
     match op.sources[0].place {
         Place::Scalar(index) => Place::Scalar(u8::try_from(u32::from(index) + shift).unwrap_or(u8::MAX)),
         place => place,
+    }
+}
+
+/// A move whose source is shifted by the low bits of M0, and whose result by the high ones.
+fn move_relative_2<const L: usize>(wave: &mut Wave<L>, op: &Op<L>) {
+    use crate::exec::op::Place;
+    let (Place::Scalar(from), Target::Scalar(to)) = (op.sources[0].place, op.target) else { return };
+    let shift = |at: u32| usize::try_from(wave.scalar(M0) >> at & 0x3ff).unwrap_or(0);
+    let (from, to) = (usize::from(from) + shift(0), usize::from(to) + shift(16));
+    if from < 106 && to < 106 {
+        let value = wave.scalar(from);
+        wave.set_scalar(to, value);
     }
 }
 

@@ -1,7 +1,8 @@
 //! The shapes of vector operations: how many sources, and what comes out.
 
 use crate::exec::{
-    element::Element,
+    element::{Element, Float},
+    exact::{Exact, Rounding},
     op::{Op, Source, Target},
     wave::{VCC, Wave},
 };
@@ -75,6 +76,83 @@ pub(super) fn map3<const L: usize, D: Element, A: Element, B: Element, C: Elemen
         row[lane] = f(a[lane], b[lane], c[lane]);
     }
     finish(wave, op, row);
+}
+
+/// As [`map1`]; `fast` rounds to nearest even, `exact` gives what other roundings round.
+#[inline(always)]
+pub(super) fn rounded1<const L: usize, D: Float, A: Element>(
+    wave: &mut Wave<L>,
+    op: &Op<L>,
+    fast: impl Fn(A) -> D,
+    exact: fn(A, Rounding) -> Exact,
+) {
+    match wave.mode.rounding(D::FORMAT.precision()) {
+        Rounding::NearestEven => map1::<L, D, A>(wave, op, fast),
+        rounding => directed1::<L, D, A>(wave, op, exact, rounding),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn directed1<const L: usize, D: Float, A: Element>(
+    wave: &mut Wave<L>,
+    op: &Op<L>,
+    exact: fn(A, Rounding) -> Exact,
+    rounding: Rounding,
+) {
+    map1::<L, D, A>(wave, op, |a| D::rounded(exact(a, rounding), rounding));
+}
+
+/// As [`rounded1`], of two numbers.
+#[inline(always)]
+pub(super) fn rounded2<const L: usize, T: Float>(
+    wave: &mut Wave<L>,
+    op: &Op<L>,
+    fast: impl Fn(T, T) -> T,
+    exact: fn(Exact, Exact, Rounding) -> Exact,
+) {
+    match wave.mode.rounding(T::FORMAT.precision()) {
+        Rounding::NearestEven => map2::<L, T, T, T>(wave, op, fast),
+        rounding => directed2::<L, T>(wave, op, exact, rounding),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn directed2<const L: usize, T: Float>(
+    wave: &mut Wave<L>,
+    op: &Op<L>,
+    exact: fn(Exact, Exact, Rounding) -> Exact,
+    rounding: Rounding,
+) {
+    map2::<L, T, T, T>(wave, op, |a, b| T::rounded(exact(a.exact(), b.exact(), rounding), rounding));
+}
+
+/// As [`rounded1`], of three numbers.
+#[inline(always)]
+pub(super) fn rounded3<const L: usize, T: Float>(
+    wave: &mut Wave<L>,
+    op: &Op<L>,
+    fast: impl Fn(T, T, T) -> T,
+    exact: fn(Exact, Exact, Exact, Rounding) -> Exact,
+) {
+    match wave.mode.rounding(T::FORMAT.precision()) {
+        Rounding::NearestEven => map3::<L, T, T, T, T>(wave, op, fast),
+        rounding => directed3::<L, T>(wave, op, exact, rounding),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn directed3<const L: usize, T: Float>(
+    wave: &mut Wave<L>,
+    op: &Op<L>,
+    exact: fn(Exact, Exact, Exact, Rounding) -> Exact,
+    rounding: Rounding,
+) {
+    map3::<L, T, T, T, T>(wave, op, |a, b, c| {
+        T::rounded(exact(a.exact(), b.exact(), c.exact(), rounding), rounding)
+    });
 }
 
 /// A comparison: a mask of the active lanes. With no target the mask becomes EXEC.

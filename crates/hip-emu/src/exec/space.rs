@@ -7,7 +7,7 @@ use crate::{
         environment::Environment,
         op::{Op, PRIVATE_APERTURE, Place, SHARED_APERTURE, Source},
         shape::{each, lanes},
-        wave::{Wave, low},
+        wave::{M0, Wave, low},
     },
 };
 
@@ -16,6 +16,9 @@ pub(super) const ADDRESS: usize = 0;
 pub(super) const DATA: usize = 1;
 pub(super) const BASE: usize = 2;
 pub(super) const DATA2: usize = 3;
+
+/// Flag of an LDS operation whose addresses are rounded down to 8 bytes.
+pub(super) const ALIGNED: u8 = 1;
 
 /// A space that lanes address on their own.
 pub(super) trait Space {
@@ -149,7 +152,8 @@ impl Space for Lds {
     #[inline(always)]
     fn addresses<const L: usize>(wave: &Wave<L>, op: &Op<L>) -> [u64; L] {
         let offset = op.immediate.cast_unsigned();
-        each(words(wave, &op.sources[ADDRESS]), |address| u64::from(address.wrapping_add(offset)))
+        let mask = if op.flags & ALIGNED != 0 { 0xfff8 } else { u32::MAX };
+        each(words(wave, &op.sources[ADDRESS]), |address| u64::from(address.wrapping_add(offset) & mask))
     }
 
     #[inline(always)]
@@ -182,6 +186,55 @@ impl Space for Lds {
         }
         Ok(())
     }
+}
+
+/// As the space it stands for, but addressed by the lane's number.
+macro_rules! by_lane {
+    ($(#[$meta:meta])* $name:ident, $space:ty, $base:expr) => {
+        $(#[$meta])*
+        pub(super) struct $name;
+
+        impl Space for $name {
+            #[inline(always)]
+            fn addresses<const L: usize>(wave: &Wave<L>, op: &Op<L>) -> [u64; L] {
+                let base: u64 = ($base)(scalar64(wave, op.sources[BASE].place), wave.scalar(M0), op.immediate);
+                lanes(|lane| base.wrapping_add(4 * lane as u64))
+            }
+
+            #[inline(always)]
+            fn load<const L: usize>(
+                wave: &Wave<L>,
+                at: &mut Environment<'_>,
+                lane: usize,
+                address: u64,
+                bytes: usize,
+            ) -> Result<u32, FaultKind> {
+                <$space>::load(wave, at, lane, address, bytes)
+            }
+
+            #[inline(always)]
+            fn store<const L: usize>(
+                wave: &mut Wave<L>,
+                at: &mut Environment<'_>,
+                lane: usize,
+                address: u64,
+                bytes: usize,
+                value: u32,
+            ) -> Result<(), FaultKind> {
+                <$space>::store(wave, at, lane, address, bytes, value)
+            }
+        }
+    };
+}
+
+by_lane! {
+    /// LDS from M0's address on, a word for each lane.
+    LdsByLane, Lds, |_: u64, m0: u32, offset: i32| u64::from((m0 & 0xffff).wrapping_add(offset.cast_unsigned()))
+}
+
+by_lane! {
+    /// Global memory from a scalar address on, a word for each lane.
+    GlobalByLane, Global, |base: u64, _: u32, offset: i32| base.wrapping_add(i64::from(offset).cast_unsigned())
 }
 
 /// The lane's own memory.
@@ -334,46 +387,102 @@ fn reach(address: u64) -> Result<Reach, FaultKind> {
     }
 }
 
+/// Fails for an address that is not computed.
+pub(super) fn reach_of(address: u64) -> Result<(), FaultKind> {
+    reach(address).map(|_| ())
+}
+
+/// A buffer's descriptor (RDNA3 ISA, "Buffer resource descriptor").
+#[derive(Clone, Copy, Debug)]
+struct Descriptor {
+    base: u64,
+    stride: u64,
+    records: u64,
+    /// Bytes that stay together where elements of consecutive records are interleaved, and records that are.
+    swizzle: Option<(u64, u64)>,
+    /// How the range is checked.
+    select: u32,
+    /// The lane's number is added to the index.
+    adds_lane: bool,
+}
+
+impl Descriptor {
+    const fn new(words: [u32; 4]) -> Self {
+        let swizzle = match words[1] >> 30 {
+            0 => None,
+            size => Some((2 << size, 8 << (words[3] >> 21 & 3))),
+        };
+        Self {
+            base: words[0] as u64 | ((words[1] & 0xffff) as u64) << 32,
+            stride: (words[1] >> 16 & 0x3fff) as u64,
+            records: words[2] as u64,
+            swizzle,
+            select: words[3] >> 28 & 3,
+            adds_lane: words[3] >> 23 & 1 != 0,
+        }
+    }
+
+    /// Where `bytes` bytes at an offset of a record lie. Elements with a format are outside as soon as a part of them is.
+    fn place(&self, index: u64, offset: u64, scalar: u64, bytes: u64, whole: bool) -> u64 {
+        let Self { base, stride, records, swizzle, select, .. } = *self;
+        let raw = swizzle.is_none() && (stride == 0 || select == 3);
+        let start = if raw { index * stride + offset + scalar } else { offset };
+        let outside = match select {
+            _ if raw => start >= records,
+            0 => index >= records || offset >= stride,
+            1 => index >= records,
+            2 => records == 0,
+            // Not specified for interleaved records.
+            _ => return UNKNOWN,
+        };
+        let end = if raw { records } else { stride };
+        let leaves = (raw || select == 0) && start + bytes > end;
+        let splits = swizzle.is_some_and(|(unit, _)| offset % unit + bytes > unit);
+        if outside || (leaves && whole) {
+            return OUTSIDE;
+        }
+        if leaves || splits {
+            return UNKNOWN;
+        }
+        let within = match swizzle {
+            None => index * stride + offset,
+            Some((unit, together)) => {
+                let (block, place) = (index / together, index % together);
+                (block * stride + offset / unit * unit) * together + place * unit + offset % unit
+            }
+        };
+        base.wrapping_add(scalar).wrapping_add(within)
+    }
+}
+
+fn buffer_addresses<const L: usize>(wave: &Wave<L>, op: &Op<L>, bytes: u8, whole: bool) -> [u64; L] {
+    let Place::Scalar(first) = op.sources[BASE].place else { return [UNKNOWN; L] };
+    let descriptor = Descriptor::new(std::array::from_fn(|word| wave.scalar(usize::from(first) + word)));
+    let scalar = u64::from(scalar32(wave, op.sources[DATA2].place));
+    let (indexed, offset_in_register) = (op.flags & 1 != 0, op.flags & 2 != 0);
+    let zero = Source::ZERO;
+    let address = &op.sources[ADDRESS];
+    let second = match address.place {
+        Place::Vector(first) if indexed => Source::plain(Place::Vector(first + 1)),
+        _ => *address,
+    };
+    let indices = words(wave, if indexed { address } else { &zero });
+    let offsets = words(wave, if offset_in_register { &second } else { &zero });
+    lanes(|lane| {
+        let index = u64::from(indices[lane]) + if descriptor.adds_lane { lane as u64 } else { 0 };
+        let offset = u64::from(offsets[lane]) + u64::from(op.immediate.cast_unsigned());
+        descriptor.place(index, offset, scalar, bytes.into(), whole)
+    })
+}
+
+/// The addresses of elements with a format, `bytes` bytes each.
+pub(super) fn element_addresses<const L: usize>(wave: &Wave<L>, op: &Op<L>, bytes: u8) -> [u64; L] {
+    buffer_addresses(wave, op, bytes, true)
+}
+
 impl Space for Buffer {
     fn addresses<const L: usize>(wave: &Wave<L>, op: &Op<L>) -> [u64; L] {
-        let Place::Scalar(first) = op.sources[BASE].place else { return [UNKNOWN; L] };
-        let descriptor: [u32; 4] = std::array::from_fn(|word| wave.scalar(usize::from(first) + word));
-        let (swizzled, adds_lane) = (descriptor[1] >> 30 != 0, descriptor[3] >> 23 & 1 != 0);
-        if swizzled || adds_lane {
-            return [UNKNOWN; L];
-        }
-        let base = u64::from(descriptor[0]) | u64::from(descriptor[1] & 0xffff) << 32;
-        let stride = u64::from(descriptor[1] >> 16 & 0x3fff);
-        let (records, select) = (u64::from(descriptor[2]), descriptor[3] >> 28 & 3);
-        let scalar = u64::from(scalar32(wave, op.sources[DATA2].place));
-        let (indexed, offset_in_register) = (op.flags & 1 != 0, op.flags & 2 != 0);
-        let (bytes, zero) = (u64::from(op.bytes), Source::ZERO);
-        let address = &op.sources[ADDRESS];
-        let second = match address.place {
-            Place::Vector(first) if indexed => Source::plain(Place::Vector(first + 1)),
-            _ => *address,
-        };
-        let indices = words(wave, if indexed { address } else { &zero });
-        let offsets = words(wave, if offset_in_register { &second } else { &zero });
-        lanes(|lane| {
-            let index = u64::from(indices[lane]);
-            let offset = u64::from(offsets[lane]) + u64::from(op.immediate.cast_unsigned());
-            let raw = stride == 0 || select == 3;
-            let start = if raw { index * stride + offset + scalar } else { offset };
-            let outside = match select {
-                _ if raw => start >= records,
-                0 => index >= records || offset >= stride,
-                1 => index >= records,
-                _ => records == 0,
-            };
-            let end = if raw { records } else { stride };
-            let split = (raw || select == 0) && start + bytes > end;
-            match (outside, split) {
-                (true, _) => OUTSIDE,
-                (false, true) => UNKNOWN,
-                _ => base.wrapping_add(scalar).wrapping_add(index * stride).wrapping_add(offset),
-            }
-        })
+        buffer_addresses(wave, op, op.bytes, false)
     }
 
     fn load<const L: usize>(

@@ -6,54 +6,16 @@
 )]
 
 use crate::exec::{
-    element::F64,
+    element::{Element, F64, Float as _, Unflushed},
+    exact::{Exact, Rounding},
+    extremes::{max, median, min},
     float::{self, Class, F16, class, frexp, ldexp32, ldexp64},
-    shape::{compare, map1, map2, map3},
+    mode::{Mode, Precision},
+    op::Op,
+    shape::{compare, map1, map2, map3, rounded1, rounded2, rounded3},
     table::instructions,
+    wave::Wave,
 };
-
-#[inline(always)]
-fn min(a: f32, b: f32) -> f32 {
-    if a.is_nan() {
-        b
-    } else if b.is_nan() || a < b || (a == b && a.is_sign_negative()) {
-        a
-    } else {
-        b
-    }
-}
-
-#[inline(always)]
-fn max(a: f32, b: f32) -> f32 {
-    if a.is_nan() {
-        b
-    } else if b.is_nan() || a > b || (a == b && a.is_sign_positive()) {
-        a
-    } else {
-        b
-    }
-}
-
-#[inline(always)]
-fn min64(a: F64, b: F64) -> F64 {
-    let (x, y) = (a.0, b.0);
-    if x.is_nan() || !(y.is_nan() || x < y || (x == y && x.is_sign_negative())) { b } else { a }
-}
-
-#[inline(always)]
-fn max64(a: F64, b: F64) -> F64 {
-    let (x, y) = (a.0, b.0);
-    if x.is_nan() || !(y.is_nan() || x > y || (x == y && x.is_sign_positive())) { b } else { a }
-}
-
-/// The middle of three; with a NaN among them, the smallest.
-#[inline(always)]
-fn median(a: f32, b: f32, c: f32) -> f32 {
-    if a.is_nan() || b.is_nan() || c.is_nan() {
-        return min(min(a, b), c);
-    }
-    max(min(a, b), min(max(a, b), c))
-}
 
 /// Zero times anything is zero.
 #[inline(always)]
@@ -77,21 +39,115 @@ fn half2(a: F16, b: F16, f: impl Fn(f32, f32) -> f32) -> F16 {
     F16::from_f32(f(a.to_f32(), b.to_f32()))
 }
 
-#[inline(always)]
-fn half3(a: F16, b: F16, c: F16, f: impl Fn(f32, f32, f32) -> f32) -> F16 {
-    F16::from_f32(f(a.to_f32(), b.to_f32(), c.to_f32()))
-}
-
 /// binary64 holds the product and every sum of it that is not a tie exactly.
 #[inline(always)]
 pub(super) fn half_fma(a: F16, b: F16, c: F16) -> F16 {
     F16::from_f64(f64::from(a.to_f32()) * f64::from(b.to_f32()) + f64::from(c.to_f32()))
 }
 
-/// The fraction, below one.
+pub(super) fn sum(a: Exact, b: Exact, rounding: Rounding) -> Exact {
+    a.plus(b, rounding)
+}
+
+fn difference(a: Exact, b: Exact, rounding: Rounding) -> Exact {
+    a.plus(b.negated(), rounding)
+}
+
+fn reversed_difference(a: Exact, b: Exact, rounding: Rounding) -> Exact {
+    difference(b, a, rounding)
+}
+
+pub(super) fn product(a: Exact, b: Exact, _rounding: Rounding) -> Exact {
+    a.times(b)
+}
+
+pub(super) fn fused(a: Exact, b: Exact, c: Exact, rounding: Rounding) -> Exact {
+    a.times(b).plus(c, rounding)
+}
+
+/// Zero times anything is zero.
+fn product_dx9(a: Exact, b: Exact, _rounding: Rounding) -> Exact {
+    if a.is_zero() || b.is_zero() { Exact::ZERO } else { a.times(b) }
+}
+
+fn fused_dx9(a: Exact, b: Exact, c: Exact, rounding: Rounding) -> Exact {
+    product_dx9(a, b, rounding).plus(c, rounding)
+}
+
+/// The fraction of a number whose integer part is `floor`; an infinite one has none.
+fn fraction(x: Exact, floor: Exact, rounding: Rounding) -> Exact {
+    if matches!(x, Exact::Infinite { .. }) { Exact::NAN } else { difference(x, floor, rounding) }
+}
+
 #[inline(always)]
-fn fract(x: f32) -> f32 {
-    if x.is_infinite() { f32::NAN } else { min(x - x.floor(), f32::from_bits(0x3f7f_ffff)) }
+fn fract32(x: f32) -> f32 {
+    if x.is_infinite() { f32::NAN } else { x - x.floor() }
+}
+
+#[inline(always)]
+fn fract16(x: F16) -> F16 {
+    half1(x, fract32)
+}
+
+#[inline(always)]
+fn fract64(x: F64) -> F64 {
+    F64(if x.0.is_infinite() { f64::NAN } else { x.0 - x.0.floor() })
+}
+
+/// Ends a fraction: rounding must not make it one.
+#[inline(always)]
+fn below_one<const L: usize, T: crate::exec::extremes::Ordered>(
+    wave: &mut Wave<L>,
+    op: &Op<L>,
+    fract: impl Fn(T) -> T,
+    floor: fn(T) -> T,
+    largest: T,
+) {
+    let rounding = wave.mode.rounding(T::FORMAT.precision());
+    map1(wave, op, |x: T| {
+        let fract = if rounding == Rounding::NearestEven {
+            fract(x)
+        } else {
+            T::rounded(fraction(x.exact(), floor(x).exact(), rounding), rounding)
+        };
+        if fract.is_nan() { fract } else { min(false, fract, largest) }
+    });
+}
+
+/// A number times a power of two, which rounds where the result is denormal.
+#[inline(always)]
+fn ldexp<const L: usize, T: crate::exec::element::Float, E: Element + Into<i32>>(
+    wave: &mut Wave<L>,
+    op: &Op<L>,
+    fast: impl Fn(T, E) -> T,
+) {
+    match wave.mode.rounding(T::FORMAT.precision()) {
+        Rounding::NearestEven => map2(wave, op, fast),
+        rounding => map2(wave, op, |a: T, b: E| T::rounded(a.exact().scaled(b.into()), rounding)),
+    }
+}
+
+/// An extreme of two numbers, in the wave's mode.
+#[inline(always)]
+fn extreme2<const L: usize, T: Element>(wave: &mut Wave<L>, op: &Op<L>, f: impl Fn(bool, T, T) -> T) {
+    let ieee = wave.mode.is_ieee();
+    map2(wave, op, |a, b| f(ieee, a, b));
+}
+
+/// An extreme of three numbers, in the wave's mode.
+#[inline(always)]
+fn extreme3<const L: usize, T: Element>(wave: &mut Wave<L>, op: &Op<L>, f: impl Fn(bool, T, T, T) -> T) {
+    let ieee = wave.mode.is_ieee();
+    map3(wave, op, |a, b, c| f(ieee, a, b, c));
+}
+
+/// binary16 of a binary32 number, in a mode.
+fn narrowed(mode: Mode, rounding: Rounding, value: f32) -> u16 {
+    let half = match rounding {
+        Rounding::NearestEven => F16::from_f32(value),
+        _ => F16::rounded(value.exact(), rounding),
+    };
+    if mode.flushes_output(Precision::HalfAndDouble) { half.flushed().0 } else { half.0 }
 }
 
 #[inline(always)]
@@ -193,42 +249,40 @@ fn less_or_greater<T: PartialOrd>(a: T, b: T) -> bool {
 instructions! {
     /// Arithmetic.
     arithmetic(wave, op, environment) {
-        "v_add_f32" => map2::<L, f32, f32, f32>(wave, op, |a, b| a + b);
-        "v_sub_f32" => map2::<L, f32, f32, f32>(wave, op, |a, b| a - b);
-        "v_subrev_f32" => map2::<L, f32, f32, f32>(wave, op, |a, b| b - a);
-        "v_mul_f32" => map2::<L, f32, f32, f32>(wave, op, |a, b| a * b);
-        "v_mul_dx9_zero_f32" => map2::<L, f32, f32, f32>(wave, op, mul_dx9);
-        "v_fma_f32" | "v_fmac_f32" => map3::<L, f32, f32, f32, f32>(wave, op, |a, b, c| a.mul_add(b, c));
-        "v_fmamk_f32" => map3::<L, f32, f32, f32, f32>(wave, op, |a, k, c| a.mul_add(k, c));
-        "v_fmaak_f32" => map3::<L, f32, f32, f32, f32>(wave, op, |a, b, k| a.mul_add(b, k));
-        "v_fma_dx9_zero_f32" | "v_fmac_dx9_zero_f32" => map3::<L, f32, f32, f32, f32>(wave, op, fma_dx9);
-        "v_min_f32" => map2::<L, f32, f32, f32>(wave, op, min);
-        "v_max_f32" => map2::<L, f32, f32, f32>(wave, op, max);
-        "v_min3_f32" => map3::<L, f32, f32, f32, f32>(wave, op, |a, b, c| min(min(a, b), c));
-        "v_max3_f32" => map3::<L, f32, f32, f32, f32>(wave, op, |a, b, c| max(max(a, b), c));
-        "v_med3_f32" => map3::<L, f32, f32, f32, f32>(wave, op, median);
-        "v_minmax_f32" => map3::<L, f32, f32, f32, f32>(wave, op, |a, b, c| max(min(a, b), c));
-        "v_maxmin_f32" => map3::<L, f32, f32, f32, f32>(wave, op, |a, b, c| min(max(a, b), c));
-        "v_add_f16" => map2::<L, F16, F16, F16>(wave, op, |a, b| half2(a, b, |a, b| a + b));
-        "v_sub_f16" => map2::<L, F16, F16, F16>(wave, op, |a, b| half2(a, b, |a, b| a - b));
-        "v_subrev_f16" => map2::<L, F16, F16, F16>(wave, op, |a, b| half2(a, b, |a, b| b - a));
-        "v_mul_f16" => map2::<L, F16, F16, F16>(wave, op, |a, b| half2(a, b, |a, b| a * b));
-        "v_fma_f16" | "v_fmac_f16" | "v_fmamk_f16" | "v_fmaak_f16" => map3::<L, F16, F16, F16, F16>(wave, op, half_fma);
-        "v_min_f16" => map2::<L, F16, F16, F16>(wave, op, |a, b| half2(a, b, min));
-        "v_max_f16" => map2::<L, F16, F16, F16>(wave, op, |a, b| half2(a, b, max));
-        "v_min3_f16" => map3::<L, F16, F16, F16, F16>(wave, op, |a, b, c| half3(a, b, c, |a, b, c| min(min(a, b), c)));
-        "v_max3_f16" => map3::<L, F16, F16, F16, F16>(wave, op, |a, b, c| half3(a, b, c, |a, b, c| max(max(a, b), c)));
-        "v_med3_f16" => map3::<L, F16, F16, F16, F16>(wave, op, |a, b, c| half3(a, b, c, median));
-        "v_minmax_f16" => map3::<L, F16, F16, F16, F16>(wave, op, |a, b, c| half3(a, b, c, |a, b, c| max(min(a, b), c)));
-        "v_maxmin_f16" => map3::<L, F16, F16, F16, F16>(wave, op, |a, b, c| half3(a, b, c, |a, b, c| min(max(a, b), c)));
-        "v_add_f64" => map2::<L, F64, F64, F64>(wave, op, |a, b| F64(a.0 + b.0));
-        "v_mul_f64" => map2::<L, F64, F64, F64>(wave, op, |a, b| F64(a.0 * b.0));
-        "v_fma_f64" => map3::<L, F64, F64, F64, F64>(wave, op, |a, b, c| F64(a.0.mul_add(b.0, c.0)));
-        "v_min_f64" => map2::<L, F64, F64, F64>(wave, op, min64);
-        "v_max_f64" => map2::<L, F64, F64, F64>(wave, op, max64);
-        "v_ldexp_f32" => map2::<L, f32, f32, i32>(wave, op, ldexp32);
-        "v_ldexp_f16" => map2::<L, F16, F16, i16>(wave, op, |a, b| F16::from_f64(ldexp64(f64::from(a.to_f32()), i32::from(b))));
-        "v_ldexp_f64" => map2::<L, F64, F64, i32>(wave, op, |a, b| F64(ldexp64(a.0, b)));
+        "v_add_f32" => rounded2::<L, f32>(wave, op, |a, b| a + b, sum);
+        "v_sub_f32" => rounded2::<L, f32>(wave, op, |a, b| a - b, difference);
+        "v_subrev_f32" => rounded2::<L, f32>(wave, op, |a, b| b - a, reversed_difference);
+        "v_mul_f32" => rounded2::<L, f32>(wave, op, |a, b| a * b, product);
+        "v_mul_dx9_zero_f32" => rounded2::<L, f32>(wave, op, mul_dx9, product_dx9);
+        "v_fma_f32" | "v_fmac_f32" | "v_fmamk_f32" | "v_fmaak_f32" => rounded3::<L, f32>(wave, op, f32::mul_add, fused);
+        "v_fma_dx9_zero_f32" | "v_fmac_dx9_zero_f32" => rounded3::<L, f32>(wave, op, fma_dx9, fused_dx9);
+        "v_min_f32" => extreme2::<L, f32>(wave, op, min);
+        "v_max_f32" => extreme2::<L, f32>(wave, op, max);
+        "v_min3_f32" => extreme3::<L, f32>(wave, op, |ieee, a, b, c| min(ieee, min(ieee, a, b), c));
+        "v_max3_f32" => extreme3::<L, f32>(wave, op, |ieee, a, b, c| max(ieee, max(ieee, a, b), c));
+        "v_med3_f32" => extreme3::<L, f32>(wave, op, median);
+        "v_minmax_f32" => extreme3::<L, f32>(wave, op, |ieee, a, b, c| max(ieee, min(ieee, a, b), c));
+        "v_maxmin_f32" => extreme3::<L, f32>(wave, op, |ieee, a, b, c| min(ieee, max(ieee, a, b), c));
+        "v_add_f16" => rounded2::<L, F16>(wave, op, |a, b| half2(a, b, |a, b| a + b), sum);
+        "v_sub_f16" => rounded2::<L, F16>(wave, op, |a, b| half2(a, b, |a, b| a - b), difference);
+        "v_subrev_f16" => rounded2::<L, F16>(wave, op, |a, b| half2(a, b, |a, b| b - a), reversed_difference);
+        "v_mul_f16" => rounded2::<L, F16>(wave, op, |a, b| half2(a, b, |a, b| a * b), product);
+        "v_fma_f16" | "v_fmac_f16" | "v_fmamk_f16" | "v_fmaak_f16" => rounded3::<L, F16>(wave, op, half_fma, fused);
+        "v_min_f16" => extreme2::<L, F16>(wave, op, min);
+        "v_max_f16" => extreme2::<L, F16>(wave, op, max);
+        "v_min3_f16" => extreme3::<L, F16>(wave, op, |ieee, a, b, c| min(ieee, min(ieee, a, b), c));
+        "v_max3_f16" => extreme3::<L, F16>(wave, op, |ieee, a, b, c| max(ieee, max(ieee, a, b), c));
+        "v_med3_f16" => extreme3::<L, F16>(wave, op, median);
+        "v_minmax_f16" => extreme3::<L, F16>(wave, op, |ieee, a, b, c| max(ieee, min(ieee, a, b), c));
+        "v_maxmin_f16" => extreme3::<L, F16>(wave, op, |ieee, a, b, c| min(ieee, max(ieee, a, b), c));
+        "v_add_f64" => rounded2::<L, F64>(wave, op, |a, b| F64(a.0 + b.0), sum);
+        "v_mul_f64" => rounded2::<L, F64>(wave, op, |a, b| F64(a.0 * b.0), product);
+        "v_fma_f64" => rounded3::<L, F64>(wave, op, |a, b, c| F64(a.0.mul_add(b.0, c.0)), fused);
+        "v_min_f64" => extreme2::<L, F64>(wave, op, min);
+        "v_max_f64" => extreme2::<L, F64>(wave, op, max);
+        "v_ldexp_f32" => ldexp(wave, op, ldexp32);
+        "v_ldexp_f16" => ldexp(wave, op, |a: F16, b: i16| F16::from_f64(ldexp64(f64::from(a.to_f32()), i32::from(b))));
+        "v_ldexp_f64" => ldexp(wave, op, |a: F64, b: i32| F64(ldexp64(a.0, b)));
     }
 }
 
@@ -239,17 +293,17 @@ instructions! {
         "v_floor_f32" => map1::<L, f32, f32>(wave, op, f32::floor);
         "v_trunc_f32" => map1::<L, f32, f32>(wave, op, f32::trunc);
         "v_rndne_f32" => map1::<L, f32, f32>(wave, op, f32::round_ties_even);
-        "v_fract_f32" => map1::<L, f32, f32>(wave, op, fract);
+        "v_fract_f32" => below_one(wave, op, fract32, f32::floor, f32::from_bits(0x3f7f_ffff));
         "v_ceil_f16" => map1::<L, F16, F16>(wave, op, |a| half1(a, f32::ceil));
         "v_floor_f16" => map1::<L, F16, F16>(wave, op, |a| half1(a, f32::floor));
         "v_trunc_f16" => map1::<L, F16, F16>(wave, op, |a| half1(a, f32::trunc));
         "v_rndne_f16" => map1::<L, F16, F16>(wave, op, |a| half1(a, f32::round_ties_even));
-        "v_fract_f16" => map1::<L, F16, F16>(wave, op, |a| half1(a, |x| if x.is_infinite() { f32::NAN } else { min(x - x.floor(), 0.999_511_7) }));
+        "v_fract_f16" => below_one(wave, op, fract16, |a| half1(a, f32::floor), F16(0x3bff));
         "v_ceil_f64" => map1::<L, F64, F64>(wave, op, |a| F64(a.0.ceil()));
         "v_floor_f64" => map1::<L, F64, F64>(wave, op, |a| F64(a.0.floor()));
         "v_trunc_f64" => map1::<L, F64, F64>(wave, op, |a| F64(a.0.trunc()));
         "v_rndne_f64" => map1::<L, F64, F64>(wave, op, |a| F64(a.0.round_ties_even()));
-        "v_fract_f64" => map1::<L, F64, F64>(wave, op, |a| min64(F64(a.0 - a.0.floor()), F64(f64::from_bits(0x3fef_ffff_ffff_ffff))));
+        "v_fract_f64" => below_one(wave, op, fract64, |a| F64(a.0.floor()), F64(f64::from_bits(0x3fef_ffff_ffff_ffff)));
         "v_exp_f32" => map1::<L, f32, f32>(wave, op, float::exp2);
         "v_log_f32" => map1::<L, f32, f32>(wave, op, float::log2);
         "v_rcp_f32" | "v_rcp_iflag_f32" => map1::<L, f32, f32>(wave, op, float::rcp);
@@ -279,12 +333,12 @@ instructions! {
 instructions! {
     /// Conversions.
     conversion(wave, op, environment) {
-        "v_cvt_f16_f32" => map1::<L, F16, f32>(wave, op, F16::from_f32);
+        "v_cvt_f16_f32" => rounded1::<L, F16, f32>(wave, op, F16::from_f32, |a, _| a.exact());
         "v_cvt_f32_f16" => map1::<L, f32, F16>(wave, op, F16::to_f32);
         "v_cvt_f64_f32" => map1::<L, F64, f32>(wave, op, |a| F64(f64::from(a)));
-        "v_cvt_f32_f64" => map1::<L, f32, F64>(wave, op, |a| narrow(a.0));
-        "v_cvt_f32_i32" => map1::<L, f32, i32>(wave, op, from_i32);
-        "v_cvt_f32_u32" => map1::<L, f32, u32>(wave, op, from_u32);
+        "v_cvt_f32_f64" => rounded1::<L, f32, F64>(wave, op, |a| narrow(a.0), |a, _| a.exact());
+        "v_cvt_f32_i32" => rounded1::<L, f32, i32>(wave, op, from_i32, |a, _| Exact::integer(a.into()));
+        "v_cvt_f32_u32" => rounded1::<L, f32, u32>(wave, op, from_u32, |a, _| Exact::integer(a.into()));
         "v_cvt_f64_i32" => map1::<L, F64, i32>(wave, op, |a| F64(f64::from(a)));
         "v_cvt_f64_u32" => map1::<L, F64, u32>(wave, op, |a| F64(f64::from(a)));
         "v_cvt_i32_f32" => map1::<L, i32, f32>(wave, op, |a| to_i32(f64::from(a)));
@@ -298,8 +352,8 @@ instructions! {
         "v_cvt_f32_ubyte2" => map1::<L, f32, u32>(wave, op, |a| byte(a, 2));
         "v_cvt_f32_ubyte3" => map1::<L, f32, u32>(wave, op, |a| byte(a, 3));
         "v_cvt_off_f32_i4" => map1::<L, f32, u32>(wave, op, |a| from_i32((a << 28).cast_signed() >> 28) * 0.0625);
-        "v_cvt_f16_i16" => map1::<L, F16, i16>(wave, op, |a| F16::from_f32(f32::from(a)));
-        "v_cvt_f16_u16" => map1::<L, F16, u16>(wave, op, |a| F16::from_f32(f32::from(a)));
+        "v_cvt_f16_i16" => rounded1::<L, F16, i16>(wave, op, |a| F16::from_f32(f32::from(a)), |a, _| Exact::integer(a.into()));
+        "v_cvt_f16_u16" => rounded1::<L, F16, u16>(wave, op, |a| F16::from_f32(f32::from(a)), |a, _| Exact::integer(a.into()));
         "v_cvt_i16_f16" => map1::<L, i16, F16>(wave, op, |a| to_i16(a.to_f32()));
         "v_cvt_u16_f16" => map1::<L, u16, F16>(wave, op, |a| to_u16(a.to_f32()));
         "v_cvt_i32_i16" => map1::<L, i32, i16>(wave, op, i32::from);
@@ -312,7 +366,10 @@ instructions! {
         "v_cvt_pk_u16_f32" => map2::<L, u32, f32, f32>(wave, op, |a, b| pack(to_u16(a), to_u16(b)));
         "v_cvt_pk_i16_i32" => map2::<L, u32, i32, i32>(wave, op, |a, b| pack_signed(to_i16(from_i32(a)), to_i16(from_i32(b))));
         "v_cvt_pk_u16_u32" => map2::<L, u32, u32, u32>(wave, op, |a, b| a.min(65535) | b.min(65535) << 16);
-        "v_cvt_pk_rtz_f16_f32" => map2::<L, u32, f32, f32>(wave, op, |a, b| pack(F16::from_f32_towards_zero(a).0, F16::from_f32_towards_zero(b).0));
+        "v_cvt_pk_rtz_f16_f32" => {
+            let mode = wave.mode;
+            map2::<L, u32, f32, f32>(wave, op, |a, b| pack(narrowed(mode, Rounding::TowardsZero, a), narrowed(mode, Rounding::TowardsZero, b)));
+        };
         "v_cvt_pk_u8_f32" => map3::<L, u32, f32, u32, u32>(wave, op, |a, b, c| {
             let shift = 8 * (b & 3);
             c & !(255 << shift) | to_u32(f64::from(a)).min(255) << shift
@@ -391,8 +448,8 @@ comparisons! { compare64, F64, |x: F64| x.0,
 instructions! {
     /// Tests for kinds of number.
     classes(wave, op, environment) {
-        "v_cmp_class_f32" | "v_cmpx_class_f32" => compare::<L, f32, u32>(wave, op, |a, b| class32(a) & b != 0);
-        "v_cmp_class_f16" | "v_cmpx_class_f16" => compare::<L, F16, u32>(wave, op, |a, b| class16(a) & b != 0);
-        "v_cmp_class_f64" | "v_cmpx_class_f64" => compare::<L, F64, u32>(wave, op, |a, b| class64(a) & b != 0);
+        "v_cmp_class_f32" | "v_cmpx_class_f32" => compare::<L, Unflushed<f32>, u32>(wave, op, |a, b| class32(a.0) & b != 0);
+        "v_cmp_class_f16" | "v_cmpx_class_f16" => compare::<L, Unflushed<F16>, u32>(wave, op, |a, b| class16(a.0) & b != 0);
+        "v_cmp_class_f64" | "v_cmpx_class_f64" => compare::<L, Unflushed<F64>, u32>(wave, op, |a, b| class64(a.0) & b != 0);
     }
 }

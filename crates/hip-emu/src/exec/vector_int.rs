@@ -20,7 +20,7 @@ fn median<T: Ord + Copy>(a: T, b: T, c: T) -> T {
 }
 
 /// Sum of the absolute differences of four bytes.
-const fn sad8(a: u32, b: u32, c: u32) -> u32 {
+pub(super) const fn sad8(a: u32, b: u32, c: u32) -> u32 {
     let (a, b) = (a.to_le_bytes(), b.to_le_bytes());
     c.wrapping_add(a[0].abs_diff(b[0]) as u32)
         .wrapping_add(a[1].abs_diff(b[1]) as u32)
@@ -29,7 +29,7 @@ const fn sad8(a: u32, b: u32, c: u32) -> u32 {
 }
 
 /// As `sad8`, without the bytes that are zero in the reference.
-fn msad8(a: u32, b: u32, c: u32) -> u32 {
+pub(super) fn msad8(a: u32, b: u32, c: u32) -> u32 {
     let pairs = a.to_le_bytes().into_iter().zip(b.to_le_bytes());
     pairs.filter(|&(_, b)| b != 0).fold(c, |sum, (a, b)| sum.wrapping_add(u32::from(a.abs_diff(b))))
 }

@@ -1,6 +1,6 @@
 //! The state of one wave.
 
-use crate::LaunchFault;
+use crate::{LaunchFault, exec::mode::Mode};
 
 /// Scalar registers by operand code: 0..106 ordinary, then VCC, the trap handler's, null, M0, EXEC.
 pub(super) const VCC: usize = 106;
@@ -27,32 +27,6 @@ pub(super) enum Stop {
     Yield,
     /// It cannot go on.
     Fault(Box<LaunchFault>),
-}
-
-/// Float modes, as the `MODE` register has them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Mode(pub(super) u32);
-
-impl Mode {
-    /// Whether binary32 denormals are flushed on input.
-    pub(super) const fn flushes_input32(self) -> bool {
-        self.0 & (1 << 4) == 0
-    }
-
-    /// Whether binary32 denormals are flushed on output.
-    pub(super) const fn flushes_output32(self) -> bool {
-        self.0 & (1 << 5) == 0
-    }
-
-    /// Whether every operation rounds to nearest even.
-    pub(super) const fn rounds_to_nearest(self) -> bool {
-        self.0 & 15 == 0
-    }
-
-    /// Whether clamping makes zero of a NaN.
-    pub(super) const fn clamps_nan(self) -> bool {
-        self.0 & (1 << 8) != 0
-    }
 }
 
 /// One wave of `L` lanes.

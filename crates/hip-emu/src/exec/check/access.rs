@@ -4,8 +4,13 @@ use crate::{
     Family, Half, Instruction,
     exec::{
         element::words,
+        memory_ops::counter_addresses,
         op::Op,
-        space::{ADDRESS, Buffer, Flat, Global, Lds, Scratch, Space as _},
+        space::{
+            ADDRESS, Buffer, Flat, Global, GlobalByLane, Lds, LdsByLane, Scratch, Space as _,
+            element_addresses,
+        },
+        typed_buffers::format_of,
         wave::Wave,
     },
 };
@@ -59,6 +64,12 @@ pub(super) struct Access<const L: usize> {
     pub(super) half: Half,
     /// It passes the wave's own cache by, as atomic loads do.
     pub(super) coherent: bool,
+    /// Elements of a format that descriptors may give; what its conversion makes of undefined bits is not followed.
+    pub(super) typed: bool,
+    /// A store to LDS whose data comes from a buffer, which is not followed.
+    pub(super) from_buffer: bool,
+    /// All lanes make one access together.
+    pub(super) shared: bool,
     addresses: fn(&Wave<L>, &Op<L>) -> [u64; L],
 }
 
@@ -73,8 +84,22 @@ impl<const L: usize> std::fmt::Debug for Access<L> {
 }
 
 impl<const L: usize> Access<L> {
+    /// The access with the size that its format has in this execution; `None` without a format.
+    pub(super) fn resolved(&self, wave: &Wave<L>, op: &Op<L>) -> Option<Self> {
+        if self.typed { Some(Self { bytes: format_of(wave, op)?.bytes(), ..*self }) } else { Some(*self) }
+    }
+
+    /// The lanes of `active` that make an access of their own.
+    pub(super) const fn lanes(&self, active: u64) -> u64 {
+        if self.shared { active & active.wrapping_neg() } else { active }
+    }
+
     /// The places that the lanes address: one, or the two of an LDS pair.
     pub(super) fn places(&self, wave: &Wave<L>, op: &Op<L>) -> (usize, [[u64; L]; 2]) {
+        if self.typed {
+            let addresses = element_addresses(wave, op, self.bytes);
+            return (1, [addresses, addresses]);
+        }
         let first = (self.addresses)(wave, op);
         let Some(stride) = self.pair_stride else { return (1, [first, first]) };
         let offsets = op.immediate.cast_unsigned();
@@ -108,7 +133,11 @@ pub(super) fn access<const L: usize>(
         Family::Global => (Space::Global, "global_", Global::addresses),
         Family::Flat => (Space::Flat, "flat_", Flat::addresses),
         Family::Scratch => (Space::Scratch, "scratch_", Scratch::addresses),
+        Family::Mubuf if name.starts_with("buffer_load_lds_") => {
+            (Space::Lds, "buffer_", LdsByLane::addresses)
+        }
         Family::Mubuf => (Space::Buffer, "buffer_", Buffer::addresses),
+        Family::Mtbuf => (Space::Buffer, "tbuffer_", Buffer::addresses),
         Family::Ds => (Space::Lds, "ds_", Lds::addresses),
         Family::Smem if name.starts_with("s_buffer_load_") => (Space::ScalarBuffer, "s_buffer_", none),
         Family::Smem => (Space::Scalar, "s_", none),
@@ -124,8 +153,39 @@ pub(super) fn access<const L: usize>(
         signed: false,
         half: Half::Whole,
         coherent: instruction.modifiers().cache & glc != 0,
+        typed: false,
+        from_buffer: false,
+        shared: false,
         addresses,
     };
+    if name.starts_with("load_lds_") {
+        (access.kind, access.from_buffer) = (Kind::Store, true);
+        return Some(access);
+    }
+    if name.contains("format") {
+        access.typed = true;
+        access.kind = if name.starts_with("store_") { Kind::Store } else { Kind::Load };
+        access.half = match name {
+            "load_d16_format_x" => Half::Low,
+            "load_d16_hi_format_x" => Half::High,
+            _ => Half::Whole,
+        };
+        return Some(access);
+    }
+    match name {
+        "load_addtid_b32" | "store_addtid_b32" => {
+            let lds = space == Space::Lds;
+            access.addresses = if lds { LdsByLane::addresses } else { GlobalByLane::addresses };
+            access.kind = if name.starts_with("store_") { Kind::Store } else { Kind::Load };
+            return Some(access);
+        }
+        "append" | "consume" => {
+            (access.addresses, access.shared) = (counter_addresses, true);
+            access.kind = Kind::Update { returns: true, replaces: false };
+            return Some(access);
+        }
+        _ => {}
+    }
     if let Some(pair) = name.strip_prefix("load_2addr_") {
         access.pair(pair)?;
     } else if let Some(pair) = name.strip_prefix("store_2addr_") {
@@ -180,14 +240,15 @@ impl<const L: usize> Access<L> {
         let size = size_of_name(name.rsplit('_').next()?)?;
         let lds = self.space == Space::Lds;
         let known = name.starts_with("atomic_") || (lds && instruction.operands().len() > 1);
-        let elsewhere = ["permute", "swizzle", "gws", "append", "consume", "addtid", "bvh", "ordered"];
+        let elsewhere = ["permute", "swizzle", "gws", "bvh", "ordered"];
         if !known || size < 4 || elsewhere.iter().any(|part| name.contains(part)) {
             return None;
         }
         self.bytes = size;
         let returns = instruction.operands().iter().any(|operand| operand.written);
         let replaces = name.contains("swap") || name.contains("xchg");
-        self.kind = Kind::Update { returns, replaces: replaces && !name.contains("cmp") };
+        let conditional = name.contains("cmp") || name.contains("cond");
+        self.kind = Kind::Update { returns, replaces: replaces && !conditional };
         Some(())
     }
 }

@@ -87,6 +87,8 @@ impl<const L: usize> Checker<'_, L> {
         op: &Op<L>,
     ) -> Result<(), Box<LaunchFault>> {
         let checks = self.launch.checks;
+        // The wave itself will meet a descriptor without a format.
+        let Some(access) = &access.resolved(wave, op) else { return Ok(()) };
         if let Some(undefined) = &on.undefined {
             expect_addresses(undefined, wave, facts, access, op).map_err(decides)?;
         }
@@ -107,7 +109,7 @@ impl<const L: usize> Checker<'_, L> {
             (1, [[scalar_address(wave, op); L]; 2], 1)
         } else {
             let (places, addresses) = access.places(wave, op);
-            (places, addresses, wave.exec())
+            (places, addresses, access.lanes(wave.exec()))
         };
         let (mut parts, mut ranges) = (std::mem::take(&mut self.parts), std::mem::take(&mut self.runs));
         let mut result = Ok(());

@@ -37,6 +37,8 @@ impl<const L: usize> Undefined<L> {
         let other = [0, 1].map(|index| op.sources[index].place);
         (spare.mode, spare.number, spare.executed, spare.sgprs) =
             (wave.mode, wave.number, wave.executed, wave.sgprs);
+        // What is tried here does not count as run.
+        let executed = environment.executed;
         let mut first = None;
         let mut differ = State { rows: vec![[0; L]; touched.rows.len()], ..State::default() };
         differ.scalars.resize(touched.scalars.len(), 0);
@@ -47,6 +49,7 @@ impl<const L: usize> Undefined<L> {
             };
             self.prepare(spare, wave, &touched, fill, sample % 2 == 1);
             run_one(spare, ops, environment);
+            environment.executed = executed;
             if spare.stop.take().is_some() {
                 // The wave itself will meet it.
                 return Ok(());

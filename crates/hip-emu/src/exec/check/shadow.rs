@@ -10,6 +10,7 @@ use crate::{
             memory::{Part, Run, Where},
             undefined::{Decides, Root, Undefined},
         },
+        memory_ops::active,
         wave::low,
     },
     finding::{Origin, Use},
@@ -60,6 +61,13 @@ impl<'a, 'b, const L: usize> Shadow<'a, 'b, L> {
     ) -> Result<(), Decides> {
         let target = facts.writes.iter().next();
         let offset = place * usize::from(access.bytes.div_ceil(4));
+        if access.typed || access.from_buffer {
+            // What comes through a conversion, or past the registers, counts as written.
+            if access.kind == Kind::Store {
+                runs.iter().for_each(|run| self.write_defined(run));
+            }
+            return Ok(());
+        }
         match access.kind {
             Kind::Load => {
                 let bytes = usize::from(access.bytes);
@@ -94,9 +102,13 @@ impl<'a, 'b, const L: usize> Shadow<'a, 'b, L> {
             Kind::Update { replaces, .. } => {
                 for part in parts {
                     let found = self.update(part, access, data, replaces)?;
-                    target
-                        .into_iter()
-                        .for_each(|target| self.deliver(access, (target, offset), part, &found));
+                    let lanes = if access.shared { mask } else { 1 << part.lane };
+                    for lane in active::<L>(lanes) {
+                        let part = Part { lane, ..*part };
+                        target
+                            .into_iter()
+                            .for_each(|target| self.deliver(access, (target, offset), &part, &found));
+                    }
                 }
             }
         }

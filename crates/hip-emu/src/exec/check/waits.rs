@@ -17,6 +17,8 @@ enum Lane {
     Vector,
     /// LDS, by `lgkmcnt`.
     Lds,
+    /// Vector memory that goes to LDS, by `vmcnt`.
+    IntoLds,
     /// Vector memory that may be LDS, by both.
     Flat,
     /// Scalar memory and messages, by `lgkmcnt`, in any order.
@@ -90,7 +92,7 @@ impl Waits {
             flight.result.is_some_and(holds) && (own != Some(flight.lane) || flight.lane == Lane::Scalar)
         })?;
         let counter = match flight.lane {
-            Lane::Vector => "vmcnt",
+            Lane::Vector | Lane::IntoLds => "vmcnt",
             Lane::Lds | Lane::Scalar => "lgkmcnt",
             Lane::Flat => "vmcnt and lgkmcnt",
         };
@@ -107,14 +109,15 @@ impl Waits {
         let lane = lane(access);
         let Numbers { global, lds } = &mut self.issued;
         *global = global.saturating_add(u32::from(lane != Lane::Lds));
-        *lds = lds.saturating_add(u32::from(matches!(lane, Lane::Lds | Lane::Flat)));
-        let returns = !matches!(access.kind, Kind::Store | Kind::Update { returns: false, .. });
+        *lds = lds.saturating_add(u32::from(matches!(lane, Lane::Lds | Lane::IntoLds | Lane::Flat)));
+        let returns = lane == Lane::IntoLds
+            || !matches!(access.kind, Kind::Store | Kind::Update { returns: false, .. });
         let result = facts.writes.iter().next().filter(|_| returns);
         let flight = Flight { lane, result, numbers: self.issued, at };
-        if matches!(lane, Lane::Vector | Lane::Flat) {
+        if matches!(lane, Lane::Vector | Lane::IntoLds | Lane::Flat) {
             push(if returns { &mut self.loads } else { &mut self.stores }, flight);
         }
-        if lane != Lane::Vector {
+        if !matches!(lane, Lane::Vector | Lane::IntoLds) {
             push(&mut self.others, flight);
         }
         if let Some(span) = result {
@@ -156,7 +159,7 @@ impl Waits {
         let flights = self.loads.iter().chain(&self.stores).chain(&self.others);
         let before = |first: Option<u32>, issued: u32| first.map_or(issued, |first| issued.min(first - 1));
         let of_global = flights.clone().filter(|flight| flight.lane != Lane::Lds);
-        let of_lds = flights.filter(|flight| matches!(flight.lane, Lane::Lds | Lane::Flat));
+        let of_lds = flights.filter(|flight| matches!(flight.lane, Lane::Lds | Lane::IntoLds | Lane::Flat));
         Numbers {
             global: before(of_global.map(|flight| flight.numbers.global).min(), self.issued.global),
             lds: before(of_lds.map(|flight| flight.numbers.lds).min(), self.issued.lds),
@@ -181,6 +184,7 @@ fn flag(flags: &mut [u64; 4], span: Span) {
 /// How an access comes back.
 fn lane<const L: usize>(access: &Access<L>) -> Lane {
     match access.space {
+        Space::Lds if access.from_buffer => Lane::IntoLds,
         Space::Global | Space::Buffer | Space::Scratch => Lane::Vector,
         Space::Flat => Lane::Flat,
         Space::Lds => Lane::Lds,

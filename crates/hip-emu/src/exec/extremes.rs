@@ -1,0 +1,91 @@
+//! Minima, maxima and medians.
+
+use crate::exec::element::{F64, Float};
+use crate::exec::float::F16;
+
+/// A number that can be ordered.
+pub(super) trait Ordered: Float {
+    fn is_nan(self) -> bool;
+    /// A NaN whose quiet bit is clear.
+    fn is_signalling(self) -> bool;
+    fn quieted(self) -> Self;
+    /// Whether it is less, with -0 before +0. Neither is a NaN.
+    fn is_before(self, other: Self) -> bool;
+}
+
+macro_rules! ordered {
+    ($type:ty, $bits:ident, $quiet:expr, $value:expr, $from_bits:expr, $to_bits:expr) => {
+        impl Ordered for $type {
+            #[inline(always)]
+            fn is_nan(self) -> bool {
+                ($value)(self).is_nan()
+            }
+
+            #[inline(always)]
+            fn is_signalling(self) -> bool {
+                self.is_nan() && ($to_bits)(self) & $quiet == 0
+            }
+
+            #[inline(always)]
+            fn quieted(self) -> Self {
+                ($from_bits)(($to_bits)(self) | $quiet)
+            }
+
+            #[inline(always)]
+            fn is_before(self, other: Self) -> bool {
+                let (a, b) = (($value)(self), ($value)(other));
+                a < b || (a == b && a.is_sign_negative())
+            }
+        }
+    };
+}
+
+ordered!(f32, u32, 1 << 22, |x: f32| x, f32::from_bits, f32::to_bits);
+ordered!(F64, u64, 1 << 51, |x: F64| x.0, |bits| F64(f64::from_bits(bits)), |x: F64| x.0.to_bits());
+ordered!(F16, u16, 1 << 9, F16::to_f32, F16, |x: F16| x.0);
+
+/// The smaller one; of a number and a NaN, the number, but in IEEE mode a signalling NaN comes out quieted.
+#[inline(always)]
+pub(super) fn min<T: Ordered>(ieee: bool, a: T, b: T) -> T {
+    let number = if a.is_nan() {
+        b
+    } else if b.is_nan() || a.is_before(b) {
+        a
+    } else {
+        b
+    };
+    quieted(ieee, a, b, number)
+}
+
+/// The larger one; NaNs as in [`min`].
+#[inline(always)]
+pub(super) fn max<T: Ordered>(ieee: bool, a: T, b: T) -> T {
+    let number = if a.is_nan() {
+        b
+    } else if b.is_nan() || !a.is_before(b) {
+        a
+    } else {
+        b
+    };
+    quieted(ieee, a, b, number)
+}
+
+#[inline(always)]
+fn quieted<T: Ordered>(ieee: bool, a: T, b: T, number: T) -> T {
+    if ieee && a.is_signalling() {
+        a.quieted()
+    } else if ieee && b.is_signalling() {
+        b.quieted()
+    } else {
+        number
+    }
+}
+
+/// The middle of three; with a NaN among them, the smallest.
+#[inline(always)]
+pub(super) fn median<T: Ordered>(ieee: bool, a: T, b: T, c: T) -> T {
+    if a.is_nan() || b.is_nan() || c.is_nan() {
+        return min(ieee, min(ieee, a, b), c);
+    }
+    max(ieee, min(ieee, a, b), min(ieee, max(ieee, a, b), c))
+}

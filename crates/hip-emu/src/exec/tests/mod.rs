@@ -1,0 +1,110 @@
+//! Single instructions against independent statements of what they do.
+
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "numbers of tests are small, or their low bits are meant"
+)]
+
+mod elements;
+mod lds;
+mod modes;
+mod rare;
+
+use std::{collections::HashMap, sync::OnceLock};
+
+use crate::{
+    Allocation, Arch, FaultKind,
+    exec::{
+        environment::Environment,
+        group::run_one,
+        mode::Mode,
+        translate::translate,
+        wave::{EXEC, Stop, Wave},
+    },
+    memory::Memory,
+};
+
+/// Encodings by the text that the assembler takes.
+fn encodings() -> &'static HashMap<&'static str, Vec<u8>> {
+    static ENCODINGS: OnceLock<HashMap<&'static str, Vec<u8>>> = OnceLock::new();
+    ENCODINGS.get_or_init(|| {
+        let lines = include_str!("../../../tests/data/instructions.gfx11.tsv").lines();
+        lines
+            .map(|line| {
+                let (hex, text) = line.split_once('\t').unwrap();
+                let byte = |at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
+                (text, (0..hex.len()).step_by(2).map(byte).collect())
+            })
+            .collect()
+    })
+}
+
+/// The mode of a kernel that a compiler made: nearest even, denormals, clamped NaNs, IEEE.
+const USUAL: Mode = Mode(0x3f0);
+
+/// A wave with all lanes active and 32 vector registers, in the usual mode.
+fn wave() -> Wave<32> {
+    let mut wave = Wave::new(32, 0);
+    wave.set_mask(EXEC, u64::from(u32::MAX));
+    wave.mode = USUAL;
+    wave
+}
+
+/// Runs an instruction with `lds` as the group's memory; gives it back.
+fn run_with(text: &str, wave: &mut Wave<32>, memory: &Memory, lds: Vec<u8>) -> Vec<u8> {
+    let code = encodings().get(text).unwrap_or_else(|| panic!("{text} is not among the encodings"));
+    let ops = translate::<32>(Arch::Gfx11, code, 32);
+    let table = memory.lock();
+    let mut environment = Environment::new(&table, &[], Allocation { address: 0, bytes: 0 });
+    environment.lds = lds;
+    wave.pc = 0;
+    run_one(wave, &ops, &mut environment);
+    std::mem::take(&mut environment.lds)
+}
+
+/// Runs an instruction that must go well.
+fn run(text: &str, wave: &mut Wave<32>) {
+    run_with(text, wave, &Memory::new(false, false), Vec::new());
+    assert!(wave.stop.is_none(), "{text}: {:?}", wave.stop);
+}
+
+/// Runs an instruction that must fail; gives why it did.
+fn run_fault(text: &str, wave: &mut Wave<32>) -> FaultKind {
+    run_fault_with(text, wave, &Memory::new(false, false))
+}
+
+fn run_fault_with(text: &str, wave: &mut Wave<32>, memory: &Memory) -> FaultKind {
+    run_with(text, wave, memory, Vec::new());
+    match wave.stop.take() {
+        Some(Stop::Fault(fault)) => fault.kind,
+        other => panic!("{text}: {other:?}"),
+    }
+}
+
+/// Puts the same 32-bit value into all lanes of registers.
+fn fill(wave: &mut Wave<32>, values: &[(usize, u32)]) {
+    for &(register, value) in values {
+        wave.write_row(register, &[value; 32], u64::from(u32::MAX));
+    }
+}
+
+/// Puts the same 64-bit value into all lanes of register pairs.
+fn fill64(wave: &mut Wave<32>, values: &[(usize, u64)]) {
+    for &(register, value) in values {
+        fill(wave, &[(register, value as u32), (register + 1, (value >> 32) as u32)]);
+    }
+}
+
+fn pair(wave: &Wave<32>, register: usize, lane: usize) -> u64 {
+    u64::from(wave.row(register)[lane]) | u64::from(wave.row(register + 1)[lane]) << 32
+}
+
+/// Numbers that look random, and repeat.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 ^ self.0 >> 31
+    }
+}
