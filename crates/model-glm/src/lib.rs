@@ -12,8 +12,9 @@
 //!   several sequences packed without padding.
 //! - [`Tokenizer`], [`Detokenizer`] and [`ChatTemplate`] turn text into ids and back.
 //!
-//! A forward pass runs where the model was loaded. On a HIP device it uploads the ids and each sequence's positions,
-//! launches 11 kernels per layer, and downloads nothing until the logits are asked for.
+//! A forward pass runs where the model was loaded, in memory that is allocated with the model; long prompts run in pieces.
+//! On a HIP device it uploads the ids, launches 11 kernels per layer, and downloads nothing until the logits are asked for.
+//! [`generate`] draws tokens there too: per token after the prompt's, 4 bytes cross the bus.
 //!
 //! What this crate does not do: it names no kernel, grid or pointer, downloads nothing, and does not run mixtures of
 //! experts, latent attention or vision towers. It never replaces a device by another.
@@ -63,8 +64,11 @@
 
 #![forbid(unsafe_code)]
 
+mod arena;
 mod config;
+mod draw;
 mod error;
+mod forward;
 mod generate;
 mod json;
 mod keys;
@@ -73,6 +77,7 @@ mod load;
 mod model;
 mod names;
 mod observe;
+mod passes;
 mod rope_config;
 mod template;
 mod tokenizer;
@@ -81,7 +86,7 @@ mod weights;
 pub use config::{Architecture, GlmConfig};
 pub use error::GlmError;
 pub use generate::{GenerateOptions, Generated, Next, StopReason, generate};
-pub use model::{DEFAULT_CONTEXT, GlmModel, LoadOptions, Logits, Progress, Sequence, TokenId};
+pub use model::{DEFAULT_CHUNK, DEFAULT_CONTEXT, GlmModel, LoadOptions, Logits, Progress, Sequence, TokenId};
 pub use observe::Observer;
 pub use template::{ChatTemplate, Message, PromptPiece};
 pub use tokenizer::{Detokenizer, Tokenizer};
