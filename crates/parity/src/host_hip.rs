@@ -50,6 +50,7 @@ pub fn host_hip() -> HipApi {
         hip_module_get_function,
         hip_module_launch_kernel,
         hip_get_device_properties: PropertiesFn::R0600(hip_get_device_properties),
+        graph: None,
         library: None,
     }
 }

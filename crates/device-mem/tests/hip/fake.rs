@@ -40,6 +40,7 @@ pub(crate) fn api() -> HipApi {
         hip_module_get_function,
         hip_module_launch_kernel,
         hip_get_device_properties: PropertiesFn::R0600(hip_get_device_properties_r0600),
+        graph: None,
         library: None,
     }
 }

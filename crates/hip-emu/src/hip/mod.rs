@@ -144,6 +144,7 @@ pub fn api() -> HipApi {
         hip_module_get_function: module::hipModuleGetFunction,
         hip_module_launch_kernel: launch::hipModuleLaunchKernel,
         hip_get_device_properties: PropertiesFn::R0600(device::hipGetDevicePropertiesR0600),
+        graph: None,
         library: None,
     }
 }
