@@ -3,6 +3,7 @@
 //! - [`Device`] is a closed enum: [`Device::Cpu`] or [`Device::Hip`]. It is chosen once, by [`Device::open`].
 //! - [`DeviceBuffer<T>`] owns `[len]` elements on one device; [`View`] and [`ViewMut`] borrow a range of it.
 //! - [`MappedFile`] lends the bytes of a file to CPU buffers without a copy.
+//! - [`Graph`] records work of a HIP device once and does it again by one call.
 //! - [`Transfers`] counts what crosses the bus, so that a test can prove that nothing else does.
 //!
 //! What this crate does not do: it computes nothing, it never moves data between devices unasked, and it does not
@@ -24,6 +25,7 @@ mod device;
 pub mod doctor;
 mod element;
 mod error;
+mod graph;
 mod hip_device;
 mod hip_kernel;
 mod hip_memory;
@@ -34,6 +36,7 @@ pub use buffer::{DeviceBuffer, View, ViewMut};
 pub use device::{Device, DeviceChoice, Opened, ParseDeviceChoiceError, RanOn};
 pub use element::{DType, Element, Float};
 pub use error::MemError;
+pub use graph::Graph;
 pub use hip_device::{HipDevice, HipProperties};
 pub use hip_kernel::{Grid, Kernel};
 pub use hip_memory::{HipView, HipViewMut};

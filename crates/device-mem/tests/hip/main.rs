@@ -4,6 +4,7 @@
 
 mod fake;
 mod faults;
+mod graphs;
 
 use std::sync::Arc;
 use std::thread;
