@@ -103,6 +103,15 @@ impl HipDevice {
         self.counters.read()
     }
 
+    /// Bytes of memory that HIP says can still be allocated.
+    ///
+    /// # Errors
+    /// What the device reports.
+    pub fn free_memory(&self) -> Result<u64, MemError> {
+        let (free, _) = self.call(result::memory_info)?;
+        Ok(free as u64)
+    }
+
     /// Waits until everything launched so far is done. Errors of earlier launches come out here.
     ///
     /// # Errors

@@ -75,6 +75,15 @@ impl Arena {
             logits: DeviceBuffer::zeroed(device, config.vocab_size)?,
         })
     }
+
+    /// Bytes that [`Arena::new`] takes.
+    pub(crate) fn bytes(config: &GlmConfig, tokens: usize) -> u64 {
+        let Widths { hidden, q, kv, intermediate } = Widths::of(config);
+        let [hidden, q, kv, intermediate] = [hidden, q, kv, intermediate].map(|width| width as u64);
+        let of_a_token = 1 + 3 * hidden + 2 * q + 2 * kv + 3 * intermediate;
+        let elements = of_a_token.saturating_mul(tokens as u64).saturating_add(config.vocab_size as u64);
+        elements.saturating_mul(size_of::<f32>() as u64)
+    }
 }
 
 impl Activations {

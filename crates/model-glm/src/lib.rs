@@ -8,6 +8,7 @@
 //!
 //! - [`GlmConfig`] reads `config.json` in the keys of transformers 4, 5 or the original layout, and checks it.
 //! - [`GlmWeights`] maps safetensors, single or sharded; [`GlmModel::load`] puts them on a device.
+//! - [`MemoryBudget`] counts what that takes, and loading refuses what does not fit.
 //! - [`GlmModel::forward`] computes logits, [`generate`] an answer; [`Sequence`] and [`GlmModel::forward_batch`] run
 //!   several sequences packed without padding.
 //! - [`Tokenizer`], [`Detokenizer`] and [`ChatTemplate`] turn text into ids and back.
@@ -74,6 +75,7 @@ mod json;
 mod keys;
 mod layer;
 mod load;
+mod memory;
 mod model;
 mod names;
 mod observe;
@@ -86,6 +88,7 @@ mod weights;
 pub use config::{Architecture, GlmConfig};
 pub use error::GlmError;
 pub use generate::{GenerateOptions, Generated, Next, StopReason, generate};
+pub use memory::{CacheSize, MemoryBudget};
 pub use model::{DEFAULT_CHUNK, DEFAULT_CONTEXT, GlmModel, LoadOptions, Logits, Progress, Sequence, TokenId};
 pub use observe::Observer;
 pub use template::{ChatTemplate, Message, PromptPiece};

@@ -10,6 +10,7 @@ use kernels_rope::RopeTable;
 use crate::arena::Arena;
 use crate::layer::Layer;
 use crate::load::Loader;
+use crate::memory::{CacheSize, MemoryBudget};
 use crate::weights::GlmWeights;
 use crate::{GlmConfig, GlmError};
 
@@ -29,6 +30,8 @@ pub struct LoadOptions<'a> {
     /// The most tokens of a prompt that run at once, which memory for activations grows with; `None` takes
     /// [`DEFAULT_CHUNK`]. From 32 on no bit of a result depends on it.
     pub chunk: Option<NonZeroU32>,
+    /// The caches that are going to be made, for which memory must be left.
+    pub caches: &'a [CacheSize],
     /// Refuse NaN and infinite weights by name. It reads every weight once.
     pub check_finite: bool,
     /// Called after each tensor.
@@ -41,8 +44,16 @@ impl fmt::Debug for LoadOptions<'_> {
             .field("dtype", &self.dtype)
             .field("context", &self.context)
             .field("chunk", &self.chunk)
+            .field("caches", &self.caches)
             .field("check_finite", &self.check_finite)
             .finish_non_exhaustive()
+    }
+}
+
+impl LoadOptions<'_> {
+    /// Positions to prepare the rotary table for.
+    pub(crate) fn positions(&self, config: &GlmConfig) -> u32 {
+        self.context.unwrap_or_else(|| config.max_positions.min(DEFAULT_CONTEXT))
     }
 }
 
@@ -89,6 +100,7 @@ impl GlmModel {
     ///
     /// # Errors
     /// [`GlmError::MissingTensor`], [`GlmError::Shape`], [`GlmError::TensorDType`] when weights and config do not fit;
+    /// [`GlmError::DeviceMemory`] when the device has too little left, before anything is moved to it;
     /// [`GlmError::NotFinite`] when asked to check; [`GlmError::Attention`] when the device cannot run attention of these
     /// heads; what memory or the device reports.
     pub fn load(
@@ -100,8 +112,8 @@ impl GlmModel {
         let shape = AttentionShape::new(config.q_heads, config.kv_heads, config.head_dim)?;
         // An empty cache: a device that cannot attend is told before any weight is moved to it.
         KvCache::new(device, 0, shape, 0, KvDType::default())?;
-        let context = options.context.unwrap_or_else(|| config.max_positions.min(DEFAULT_CONTEXT));
-        let rope = RopeTable::new(&config.rope, context, device)?;
+        MemoryBudget::of(&config, weights, device, &options)?.expect_room(device)?;
+        let rope = RopeTable::new(&config.rope, options.positions(&config), device)?;
         let chunk = options.chunk.unwrap_or(DEFAULT_CHUNK);
         let mut loader = Loader::new(&config, weights, device, options);
         let embedding = loader.embedding()?;
