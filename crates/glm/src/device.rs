@@ -8,6 +8,7 @@ use attention::AttentionError;
 use device_mem::{Device, DeviceChoice, MemError, Opened};
 use kernels_nn::NnError;
 use kernels_rope::RopeError;
+use model_glm::GlmError;
 
 /// A device to run on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +62,8 @@ pub(crate) fn is_to_blame(error: &(dyn Error + 'static)) -> bool {
     let causes = std::iter::successors(Some(error), |cause: &&(dyn Error + 'static)| (*cause).source());
     causes.into_iter().any(|cause| {
         let too_wide = matches!(cause.downcast_ref(), Some(AttentionError::HeadDim { .. }));
-        too_wide || memory_error(cause).is_some_and(|error| error.class().is_some())
+        let too_large = matches!(cause.downcast_ref(), Some(GlmError::DeviceMemory { .. }));
+        too_wide || too_large || memory_error(cause).is_some_and(|error| error.class().is_some())
     })
 }
 
