@@ -88,6 +88,11 @@ impl GlmModel {
 
     /// Runs the token that was drawn last, and draws the one that follows it. Nothing is allocated, and nothing crosses the
     /// bus but the token, to the host.
+    ///
+    /// Of what changes from step to step, the token and the step of the random numbers are in device memory. Arguments of
+    /// launches are still the address of the position, the cache's length (of the rotation, which appends there, and of the
+    /// attention), and with it the attention's grid: so a step is launched kernel by kernel, and is no
+    /// [`Graph`](device_mem::Graph).
     pub(crate) fn decode(&self, cache: &mut KvCache, draw: &mut Draw) -> Result<TokenId, GlmError> {
         let arena = &mut *self.arena();
         let mut rows = arena.activations.rows(1)?;
