@@ -41,6 +41,32 @@ fn tiles(rows: u64) -> u64 {
     rows.div_ceil(u64::from(ROWS))
 }
 
+/// Elements that the chunks of one token need.
+pub(crate) struct Sums {
+    partials: usize,
+    counters: usize,
+}
+
+impl Sums {
+    fn of(shape: AttentionShape, capacity: u32) -> Result<Sums, MemError> {
+        let token_tiles = u64::from(shape.kv_heads()) * tiles(shape.group().into());
+        // A single chunk is never split.
+        let chunks = if capacity > CHUNK { u64::from(capacity.div_ceil(CHUNK)) } else { 0 };
+        let row = u64::from(ROWS) * u64::from(2 + row_len(shape.head_dim()));
+        let too_large = || MemError::TooLarge { elements: usize::MAX, dtype: DType::F32 };
+        let partials = token_tiles.checked_mul(row).and_then(|row| row.checked_mul(chunks));
+        let partials = partials.and_then(|len| usize::try_from(len).ok()).ok_or_else(too_large)?;
+        let counters = if chunks == 0 { 0 } else { usize::try_from(token_tiles).map_err(|_| too_large())? };
+        Ok(Sums { partials, counters })
+    }
+
+    /// Bytes for a cache of this capacity.
+    pub(crate) fn bytes(shape: AttentionShape, capacity: u32) -> Result<usize, MemError> {
+        let Sums { partials, counters } = Sums::of(shape, capacity)?;
+        Ok(partials.saturating_add(counters).saturating_mul(size_of::<f32>()))
+    }
+}
+
 impl HipAttention {
     /// Loads the images for this card, and allocates what one token's chunks leave for each other.
     pub(crate) fn new(
@@ -58,14 +84,7 @@ impl HipAttention {
             KvDType::F16 => ["attend_f16", "attend_split_f16"],
             KvDType::BF16 => ["attend_bf16", "attend_split_bf16"],
         };
-        let token_tiles = u64::from(shape.kv_heads()) * tiles(shape.group().into());
-        // A single chunk is never split.
-        let chunks = if capacity > CHUNK { u64::from(capacity.div_ceil(CHUNK)) } else { 0 };
-        let row = u64::from(ROWS) * u64::from(2 + row_len(found));
-        let too_large = || MemError::TooLarge { elements: usize::MAX, dtype: DType::F32 };
-        let partials = token_tiles.checked_mul(row).and_then(|row| row.checked_mul(chunks));
-        let partials = partials.and_then(|len| usize::try_from(len).ok()).ok_or_else(too_large)?;
-        let counters = if chunks == 0 { 0 } else { usize::try_from(token_tiles).map_err(|_| too_large())? };
+        let Sums { partials, counters } = Sums::of(shape, capacity)?;
         let on = Device::Hip(device.clone());
         Ok(HipAttention {
             attend: Kernel::load(device, &ATTENTION, attend)?,

@@ -9,7 +9,7 @@ use kernels_rope::{
 };
 use thiserror::Error;
 
-use crate::hip::{self, HipAttention};
+use crate::hip::{self, HipAttention, Sums};
 use crate::{AttentionError, AttentionShape, cpu};
 
 /// The type that keys and values are stored in. They are rounded to it once, when they are appended.
@@ -115,11 +115,8 @@ impl KvCache {
         capacity: u32,
         dtype: KvDType,
     ) -> Result<KvCache, AttentionError> {
-        let (kv_heads, head_dim) = (shape.kv_heads(), shape.head_dim());
-        let too_large = || AttentionError::CacheSize { layers, capacity, kv_heads, head_dim };
-        let len = layout(device, shape, capacity).len().ok_or_else(too_large)?;
-        let layer_bytes = len.checked_mul(2 * dtype.dtype().size());
-        layer_bytes.and_then(|bytes| bytes.checked_mul(layers)).ok_or_else(too_large)?;
+        KvCache::bytes_of(device, layers, shape, capacity, dtype)?;
+        let len = layout(device, shape, capacity).len().unwrap_or_default();
         let hip = match device {
             Device::Cpu => None,
             Device::Hip(hip) => Some(HipAttention::new(hip, shape, capacity, dtype)?),
@@ -127,6 +124,28 @@ impl KvCache {
         let layer = |_| Ok(Layer { storage: Storage::new(device, len, dtype)?, pending: 0 });
         let layers = (0..layers).map(layer).collect::<Result<_, MemError>>()?;
         Ok(KvCache { device: device.clone(), shape, dtype, capacity, len: 0, layers, hip })
+    }
+
+    /// Bytes that [`KvCache::new`] takes with these arguments.
+    ///
+    /// # Errors
+    /// [`AttentionError::CacheSize`] when the size cannot be addressed.
+    pub fn bytes_of(
+        device: &Device,
+        layers: usize,
+        shape: AttentionShape,
+        capacity: u32,
+        dtype: KvDType,
+    ) -> Result<usize, AttentionError> {
+        let (kv_heads, head_dim) = (shape.kv_heads(), shape.head_dim());
+        let len = layout(device, shape, capacity).len();
+        let layer = len.and_then(|len| len.checked_mul(2 * dtype.dtype().size()));
+        let bytes = layer.and_then(|bytes| bytes.checked_mul(layers));
+        let bytes = bytes.ok_or(AttentionError::CacheSize { layers, capacity, kv_heads, head_dim })?;
+        match device {
+            Device::Cpu => Ok(bytes),
+            Device::Hip(_) => Ok(bytes.saturating_add(Sums::bytes(shape, capacity)?)),
+        }
     }
 
     /// Committed tokens.

@@ -81,6 +81,17 @@ impl Device {
         Err(MemError::ForeignDevice { left: self.to_string(), right: other.to_string() })
     }
 
+    /// Bytes of memory that can still be allocated; `None` on the CPU, where the operating system decides.
+    ///
+    /// # Errors
+    /// What the device reports.
+    pub fn free_memory(&self) -> Result<Option<u64>, MemError> {
+        match self {
+            Device::Cpu => Ok(None),
+            Device::Hip(hip) => hip.free_memory().map(Some),
+        }
+    }
+
     /// What this device has moved and launched so far.
     pub fn transfers(&self) -> Transfers {
         match self {

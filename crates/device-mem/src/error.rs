@@ -131,6 +131,22 @@ pub enum MemError {
         /// The most threads of a block.
         max_block: u32,
     },
+    /// The HIP library records nothing.
+    #[error(
+        "{device}: its HIP library lacks hipStreamBeginCapture or what belongs to it, so launch one by one, or use HIP 5 or newer"
+    )]
+    NoGraphs {
+        /// The device.
+        device: String,
+    },
+    /// The device records a graph, in which the operation has no place.
+    #[error(
+        "{device} is recording a graph: allocate, upload, download and wait before or after it, and use the device from no other thread meanwhile"
+    )]
+    Recording {
+        /// The device.
+        device: String,
+    },
     /// The bytes of a buffer cannot be counted.
     #[error("{elements} elements of {dtype} are more bytes than an address can count")]
     TooLarge {
@@ -148,9 +164,10 @@ impl MemError {
             MemError::Load { .. } | MemError::Ordinal { .. } => Some(ErrorClass::Unavailable),
             MemError::Hip { source, .. } => Some(source.class()),
             MemError::Lost { .. } => Some(ErrorClass::Lost),
-            MemError::Image { .. } | MemError::Symbol { .. } | MemError::Grid { .. } => {
-                Some(ErrorClass::Refused)
-            }
+            MemError::Image { .. }
+            | MemError::Symbol { .. }
+            | MemError::Grid { .. }
+            | MemError::NoGraphs { .. } => Some(ErrorClass::Refused),
             _ => None,
         }
     }

@@ -3,9 +3,10 @@ use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use hip_ffi::sys::{hipDeviceAttribute_t, hipFunction_t, hipModule_t, hipStream_t};
-use hip_ffi::{ErrorClass, HipApi, HipError, result};
+use hip_ffi::{ErrorClass, GraphApi, HipApi, HipError, result};
 use hsaco::{ImageSet, KernelDecl};
 
+use crate::graph::Recording;
 use crate::transfers::Counters;
 use crate::{MemError, Transfers};
 
@@ -20,6 +21,7 @@ pub struct HipDevice {
     properties: HipProperties,
     pub(crate) stream: hipStream_t,
     pub(crate) counters: Counters,
+    pub(crate) recording: Recording,
     /// The error that ended the device's use.
     lost: OnceLock<HipError>,
     /// The first error of a `Drop` since the last operation, which tells it.
@@ -79,6 +81,7 @@ impl HipDevice {
             properties,
             stream,
             counters: Counters::default(),
+            recording: Recording::default(),
             lost: OnceLock::new(),
             deferred: Mutex::new(None),
             modules: Mutex::new(Vec::new()),
@@ -100,19 +103,43 @@ impl HipDevice {
         self.counters.read()
     }
 
+    /// Bytes of memory that HIP says can still be allocated.
+    ///
+    /// # Errors
+    /// What the device reports.
+    pub fn free_memory(&self) -> Result<u64, MemError> {
+        let (free, _) = self.call(result::memory_info)?;
+        Ok(free as u64)
+    }
+
     /// Waits until everything launched so far is done. Errors of earlier launches come out here.
     ///
     /// # Errors
     /// What the device reports.
     pub fn synchronize(&self) -> Result<(), MemError> {
+        self.expect_no_recording()?;
         // SAFETY: the stream lives as long as the device.
         self.call(|api| unsafe { result::stream_synchronize(api, self.stream) })?;
         self.counters.synchronised();
         Ok(())
     }
 
-    /// Runs HIP calls: refuses after a loss, tells what a `Drop` met, binds the device, notes an error.
+    /// The functions for graphs, where the library has them.
+    pub(crate) fn graph_api(&self) -> Option<GraphApi> {
+        self.api.graph
+    }
+
+    /// Runs HIP calls: refuses after a loss and while another thread records, tells what a `Drop` met, binds the device,
+    /// notes an error.
     pub(crate) fn call<R>(&self, run: impl FnOnce(&HipApi) -> Result<R, HipError>) -> Result<R, MemError> {
+        self.outside_recordings(|| self.call_unguarded(run))
+    }
+
+    /// As [`HipDevice::call`], whoever records.
+    pub(crate) fn call_unguarded<R>(
+        &self,
+        run: impl FnOnce(&HipApi) -> Result<R, HipError>,
+    ) -> Result<R, MemError> {
         self.refuse_if_lost()?;
         let deferred = self.deferred.lock().unwrap_or_else(PoisonError::into_inner).take();
         let done = match deferred {

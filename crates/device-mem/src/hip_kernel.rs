@@ -88,7 +88,7 @@ impl<A: KernelArgs> Kernel<A> {
                 result::module_launch_kernel(api, self.function, blocks, threads, device.stream, parameters)
             }
         })?;
-        device.counters.launched();
+        device.count_launch();
         Ok(())
     }
 

@@ -14,13 +14,18 @@ use crate::{Element, HipDevice, MemError};
 /// Memory of one device, counted. Callers prove the extents of addresses.
 impl HipDevice {
     fn allocate(&self, bytes: NonZeroUsize) -> Result<u64, MemError> {
+        self.expect_no_recording()?;
         let pointer = self.call(|api| result::malloc(api, bytes))?;
         self.counters.allocated();
         Ok(pointer.addr() as u64)
     }
 
-    fn free(&self, address: u64) {
-        // SAFETY: the address is from `allocate`, its one owner drops it now, and no view of it is left.
+    /// Frees memory, once no graph is left that may use it.
+    pub(crate) fn free(&self, address: u64) {
+        if self.recording.keep(address) {
+            return;
+        }
+        // SAFETY: the address is from `allocate`, its one owner drops it now or has done so, and no view of it is left.
         self.call_in_drop(|api| unsafe { result::free(api, pointer(address)) });
     }
 
@@ -42,6 +47,7 @@ impl HipDevice {
         if source.is_empty() {
             return Ok(());
         }
+        self.expect_no_recording()?;
         let (from, kind) = (source.as_ptr().cast(), hipMemcpyKind::hipMemcpyHostToDevice);
         self.call(|api| {
             // SAFETY: the caller vouches for the target; `source` is borrowed until the wait below is over.
@@ -63,6 +69,7 @@ impl HipDevice {
         if len == 0 {
             return Ok(values);
         }
+        self.expect_no_recording()?;
         let bytes = size_of_val(values.as_slice());
         let (to, kind) = (values.as_mut_ptr().cast(), hipMemcpyKind::hipMemcpyDeviceToHost);
         let mut in_doubt = false;

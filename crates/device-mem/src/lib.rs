@@ -4,10 +4,11 @@
 //! - [`DeviceBuffer<T>`] owns `[len]` elements on one device; [`View`] and [`ViewMut`] borrow a range of it.
 //! - [`MappedFile`] lends the bytes of a file to CPU buffers without a copy.
 //! - [`exp_nonpositive`] is the exponential that kernels and CPU bodies of the op crates share bit for bit.
+//! - [`Graph`] records work of a HIP device once and does it again by one call.
 //! - [`Transfers`] counts what crosses the bus, so that a test can prove that nothing else does.
 //!
-//! What this crate does not do: it runs no operation of a model, it never moves data between devices unasked, and it does not
-//! fall back. An error leaves every input as it was.
+//! What this crate does not do: it runs no operation of a model, it never moves data between devices unasked, and it
+//! does not fall back. An error leaves every input as it was.
 //!
 //! ```
 //! use device_mem::{Device, DeviceBuffer};
@@ -26,6 +27,7 @@ pub mod doctor;
 mod element;
 mod error;
 mod exp;
+mod graph;
 mod hip_device;
 mod hip_kernel;
 mod hip_memory;
@@ -37,6 +39,7 @@ pub use device::{Device, DeviceChoice, Opened, ParseDeviceChoiceError, RanOn};
 pub use element::{DType, Element, Float};
 pub use error::MemError;
 pub use exp::exp_nonpositive;
+pub use graph::Graph;
 pub use hip_device::{HipDevice, HipProperties};
 pub use hip_kernel::{Grid, Kernel};
 pub use hip_memory::{HipView, HipViewMut};

@@ -13,8 +13,10 @@ pub struct Transfers {
     pub downloads: u64,
     /// Bytes of these copies.
     pub downloaded_bytes: u64,
-    /// Kernel launches.
+    /// Kernel launches, those that a graph repeats included.
     pub launches: u64,
+    /// Launches of graphs, each of which is one call for all its kernels.
+    pub graph_launches: u64,
     /// Waits for the stream or the device, those inside uploads and downloads included.
     pub synchronisations: u64,
     /// Allocations of device memory.
@@ -31,6 +33,7 @@ pub(crate) struct Counters {
     downloads: AtomicU64,
     downloaded_bytes: AtomicU64,
     launches: AtomicU64,
+    graph_launches: AtomicU64,
     synchronisations: AtomicU64,
     allocations: AtomicU64,
     drop_errors: AtomicU64,
@@ -49,6 +52,11 @@ impl Counters {
 
     pub(crate) fn launched(&self) {
         self.launches.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn launched_graph(&self, launches: u64) {
+        self.graph_launches.fetch_add(1, Ordering::Relaxed);
+        self.launches.fetch_add(launches, Ordering::Relaxed);
     }
 
     pub(crate) fn synchronised(&self) {
@@ -71,6 +79,7 @@ impl Counters {
             downloads: read(&self.downloads),
             downloaded_bytes: read(&self.downloaded_bytes),
             launches: read(&self.launches),
+            graph_launches: read(&self.graph_launches),
             synchronisations: read(&self.synchronisations),
             allocations: read(&self.allocations),
             drop_errors: read(&self.drop_errors),

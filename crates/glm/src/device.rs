@@ -8,6 +8,7 @@ use attention::AttentionError;
 use device_mem::{Device, DeviceChoice, MemError, Opened};
 use kernels_nn::NnError;
 use kernels_rope::RopeError;
+use model_glm::GlmError;
 
 use crate::selfcheck::WrongKernels;
 
@@ -64,7 +65,8 @@ pub(crate) fn is_to_blame(error: &(dyn Error + 'static)) -> bool {
     causes.into_iter().any(|cause| {
         let too_wide = matches!(cause.downcast_ref(), Some(AttentionError::HeadDim { .. }));
         let wrong = cause.is::<WrongKernels>();
-        too_wide || wrong || memory_error(cause).is_some_and(|error| error.class().is_some())
+        let too_large = matches!(cause.downcast_ref(), Some(GlmError::DeviceMemory { .. }));
+        too_wide || wrong || too_large || memory_error(cause).is_some_and(|error| error.class().is_some())
     })
 }
 

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail};
 use kernels_nn::{Sampler, SamplerConfig};
-use model_glm::{GlmConfig, GlmError, GlmModel, GlmWeights, Observer, Sequence};
+use model_glm::{CacheSize, GlmConfig, GlmError, GlmModel, GlmWeights, Observer, Sequence};
 use safetensors::tensor::{Dtype, View};
 
 use crate::args::{DumpArgs, Ids};
@@ -16,7 +16,9 @@ pub(crate) fn execute(args: &DumpArgs) -> Result<()> {
     let config = GlmConfig::open(&args.model)?;
     let weights = GlmWeights::open(&args.model)?;
     let context = positions_needed(args)?;
-    let (loaded, ()) = session::load(config, &weights, args.device, context, |_| Ok(()))?;
+    let cache = |Ids(ids): &Ids| Ok(CacheSize { capacity: capacity(ids, args)?, dtype: args.kv_dtype });
+    let caches = args.ids.iter().map(cache).collect::<Result<Vec<_>>>()?;
+    let (loaded, ()) = session::load(config, &weights, args.device, context, &caches, |_| Ok(()))?;
     let mut dump = Dump::default();
     match args.ids.as_slice() {
         [Ids(ids)] => dump_one(&loaded.model, args, ids, &mut dump)?,

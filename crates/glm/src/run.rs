@@ -58,6 +58,7 @@ fn summary(session: &Session, text: &str, generated: &Generated) -> serde_json::
         StopReason::ContextFull => "context",
         _ => "other",
     };
+    let memory = session.loaded.memory;
     json!({
         "text": text,
         "tokens": generated.tokens,
@@ -66,5 +67,12 @@ fn summary(session: &Session, text: &str, generated: &Generated) -> serde_json::
         "decode_tokens_per_second": ui::rate(generated.decode_steps, generated.decode_time),
         "ran_on": session.loaded.ran_on(),
         "why_not_gpu": session.loaded.fallback,
+        "memory_bytes": {
+            "weights": memory.weights,
+            "keys_and_values": memory.caches,
+            "activations": memory.activations,
+            "rotary_table": memory.rope_table,
+            "total": memory.total(),
+        },
     })
 }

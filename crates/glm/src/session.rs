@@ -7,8 +7,8 @@ use attention::KvCache;
 use device_mem::{Device, Opened};
 use kernels_nn::{Sampler, SamplerConfig};
 use model_glm::{
-    ChatTemplate, Detokenizer, GenerateOptions, Generated, GlmConfig, GlmError, GlmModel, GlmWeights,
-    LoadOptions, Message, Next, Tokenizer, generate,
+    CacheSize, ChatTemplate, Detokenizer, GenerateOptions, Generated, GlmConfig, GlmError, GlmModel,
+    GlmWeights, LoadOptions, MemoryBudget, Message, Next, Tokenizer, generate,
 };
 use serde_json::Value;
 
@@ -22,6 +22,8 @@ const DEFAULT_CONTEXT: u32 = 8192;
 /// A loaded model and why it runs where it runs.
 pub(crate) struct Loaded {
     pub(crate) model: GlmModel,
+    /// What was counted before it was loaded.
+    pub(crate) memory: MemoryBudget,
     emulated: bool,
     /// Why `auto` took the CPU.
     pub(crate) fallback: Option<String>,
@@ -73,7 +75,8 @@ impl Session {
         }
         let context = answer.context.unwrap_or(DEFAULT_CONTEXT).min(config.max_positions);
         let cache = |model: &GlmModel| model.new_cache(context, answer.kv_dtype);
-        let (loaded, cache) = load(config, &weights, device, context, cache)?;
+        let caches = [CacheSize { capacity: context, dtype: answer.kv_dtype }];
+        let (loaded, cache) = load(config, &weights, device, context, &caches, cache)?;
         let &AnswerArgs { temperature, top_p, top_k, seed, max_tokens, .. } = answer;
         let sampling = Sampling { temperature, top_p, top_k, seed };
         Ok(Session { loaded, tokenizer, template, defaults, cache, cached: Vec::new(), max_tokens, sampling })
@@ -140,13 +143,14 @@ impl Session {
     }
 }
 
-/// Loads weights on the device that the flags ask for, with a bar, and makes what else is `needed` there. Where `auto` gets
-/// a device that cannot run the whole model, it takes the CPU and says so.
+/// Loads weights on the device that the flags ask for, with a bar, and makes what else is `needed` there, the `caches` among
+/// it. Where `auto` gets a device that cannot run the whole model, it takes the CPU and says so.
 pub(crate) fn load<R>(
     config: GlmConfig,
     weights: &GlmWeights,
     args: DeviceArgs,
     context: u32,
+    caches: &[CacheSize],
     needed: impl Fn(&GlmModel) -> Result<R, GlmError>,
 ) -> Result<(Loaded, R)> {
     let Opened { device, fallback } = args.device.open().with_context(|| {
@@ -157,12 +161,12 @@ pub(crate) fn load<R>(
         if args.device != Asked::Emulator {
             selfcheck::before_first_use(device)?;
         }
-        let model = load_on(config.clone(), weights, device, args, context)?;
+        let (model, memory) = load_on(config.clone(), weights, device, args, context, caches)?;
         let needed = needed(&model)?;
-        anyhow::Ok((model, needed))
+        anyhow::Ok((model, memory, needed))
     };
-    let (model, needed, fallback) = match on(&device) {
-        Ok((model, needed)) => (model, needed, fallback),
+    let ((model, memory, needed), fallback) = match on(&device) {
+        Ok(loaded) => (loaded, fallback),
         Err(reason)
             if args.device.is_auto()
                 && matches!(device, Device::Hip(_))
@@ -170,15 +174,14 @@ pub(crate) fn load<R>(
         {
             let reason = format!("{device}: {}", ui::one_line(reason.as_ref()));
             tracing::warn!(reason, "running on the CPU");
-            let (model, needed) = on(&Device::Cpu)?;
-            (model, needed, Some(reason))
+            (on(&Device::Cpu)?, Some(reason))
         }
         Err(reason) if device::is_to_blame(reason.as_ref()) => {
             return Err(reason.context(format!("--device {} cannot run this model", args.device)));
         }
         Err(reason) => return Err(reason),
     };
-    Ok((Loaded { model, emulated: args.device == Asked::Emulator, fallback }, needed))
+    Ok((Loaded { model, memory, emulated: args.device == Asked::Emulator, fallback }, needed))
 }
 
 fn load_on(
@@ -187,18 +190,22 @@ fn load_on(
     device: &Device,
     args: DeviceArgs,
     context: u32,
-) -> Result<GlmModel, GlmError> {
+    caches: &[CacheSize],
+) -> Result<(GlmModel, MemoryBudget), GlmError> {
     let mut loading = ui::Loading::new();
     let mut progress = |loaded: usize, total: usize, tensor: &str| loading.advance(loaded, total, tensor);
     let options = LoadOptions {
         dtype: args.dtype,
         context: Some(context),
+        caches,
         progress: Some(&mut progress),
         ..LoadOptions::default()
     };
+    let memory = MemoryBudget::of(&config, weights, device, &options)?;
+    tracing::info!("{}", ui::memory(&memory, device.free_memory()?));
     let model = GlmModel::load(config, weights, device, options);
     loading.finish();
-    model
+    Ok((model?, memory))
 }
 
 impl Loaded {

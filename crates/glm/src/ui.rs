@@ -5,6 +5,7 @@ use std::io::{IsTerminal, stderr};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use model_glm::MemoryBudget;
 
 /// How far loading is: a bar on a terminal, a line per quarter elsewhere.
 pub(crate) struct Loading {
@@ -67,6 +68,18 @@ pub(crate) fn bytes(count: usize) -> String {
         value /= 1024.0;
     }
     format!("{value:.1} TiB")
+}
+
+/// What a model takes, and what its device has left where that is known.
+pub(crate) fn memory(budget: &MemoryBudget, free: Option<u64>) -> String {
+    let size = |count: u64| bytes(usize::try_from(count).unwrap_or(usize::MAX));
+    let MemoryBudget { weights, rope_table, caches, activations, .. } = *budget;
+    let [total, weights, rope_table, caches, activations] =
+        [budget.total(), weights, rope_table, caches, activations].map(size);
+    let free = free.map_or(String::new(), |free| format!(" of {} free", size(free)));
+    format!(
+        "memory: {total}{free}: weights {weights}, keys and values {caches}, activations {activations}, rotary table {rope_table}"
+    )
 }
 
 /// Things per second; 0 when no time was measured.

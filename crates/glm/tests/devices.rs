@@ -7,7 +7,8 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::{Outcome, glm, outcome, run};
+use common::{Outcome, copy_of, demo, edit, glm, outcome, run};
+use serde_json::Value;
 use tempfile::TempDir;
 
 const QUESTION: [&str; 2] = ["demo", "What is RoPE?"];
@@ -152,6 +153,35 @@ fn the_emulator_needs_no_library_and_says_what_it_is() {
 
     let help = run(&["demo", "--help"]).ok().stdout;
     assert!(help.contains("emulated gfx1100"), "{help}");
+}
+
+#[test]
+fn memory_is_counted_before_loading_and_what_does_not_fit_is_refused_with_the_numbers() {
+    let folder = copy_of(&demo());
+    let longest = 1 << 24;
+    edit(&folder.path().join("config.json"), |config| config["max_position_embeddings"] = longest.into());
+    let model = ["run", "--model", folder.path().to_str().unwrap()];
+    let run_with = |args: &[&str]| run(&[&model, args, &["What is RoPE?"]].concat());
+    let longest = ["--context", &longest.to_string(), "--kv-dtype", "f32"];
+    // K and V of 3 layers, 2 heads each, 32 wide, in f32: 24 GiB of a card of 16.
+    let refused = run_with(&[&longest[..], &["--device", "emu"]].concat());
+    refused.refused(
+        3,
+        &[
+            "--device emu cannot run this model",
+            "hip:0 (hip-emu gfx1100, gfx1100) has 17179",
+            "keys and values 26",
+        ],
+    );
+
+    let shown = run_with(&["--device", "cpu", "--max-tokens", "1", "--context", "256", "--json", "-v"]).ok();
+    let line = shown.stderr.lines().find(|line| line.contains("memory: ")).unwrap();
+    assert!(line.contains("keys and values 192 KiB"), "{line}");
+    let json: Value = serde_json::from_str(&shown.stdout).unwrap();
+    let bytes = |part: &str| json["memory_bytes"][part].as_u64().unwrap();
+    assert_eq!(bytes("keys_and_values"), 256 * 3 * 2 * 2 * 32 * 2);
+    let parts = ["weights", "keys_and_values", "activations", "rotary_table"].map(bytes);
+    assert_eq!(bytes("total"), parts.iter().sum::<u64>());
 }
 
 #[test]

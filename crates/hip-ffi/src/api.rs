@@ -15,6 +15,15 @@ pub enum PropertiesFn {
     R0600(unsafe extern "C" fn(*mut hipDeviceProp_tR0600, c_int) -> hipError_t),
 }
 
+/// Reads an entry of `library` as the type that HIP's header gives for its name.
+macro_rules! entry {
+    ($library:expr, $symbol:ident) => {{
+        // SAFETY: the name is HIP's, and HIP's header gives the field's type for it.
+        let symbol = unsafe { $library.get(concat!(stringify!($symbol), "\0").as_bytes()) };
+        *symbol.map_err(|_| stringify!($symbol))?
+    }};
+}
+
 /// Declares the table, its resolution by name, and that each entry has the type the header gives it.
 macro_rules! table {
     ($($field:ident: $symbol:ident($($argument:ty),*) -> $return:ty;)+) => {
@@ -30,6 +39,8 @@ macro_rules! table {
             )+
             /// `hipGetDeviceProperties`, whichever layout there is.
             pub hip_get_device_properties: PropertiesFn,
+            /// The functions for graphs, where the library has all of them.
+            pub graph: Option<GraphApi>,
             /// Keeps the library loaded; `None` for in-process functions.
             pub library: Option<Arc<Library>>,
         }
@@ -40,12 +51,9 @@ macro_rules! table {
             /// Resolves every entry in `library`; the first name that is missing is the error.
             pub(crate) fn resolve(library: Library) -> Result<HipApi, &'static str> {
                 Ok(HipApi {
-                    $($field: {
-                        // SAFETY: the name is HIP's, and HIP's header gives this type for it.
-                        let symbol = unsafe { library.get(concat!(stringify!($symbol), "\0").as_bytes()) };
-                        *symbol.map_err(|_| stringify!($symbol))?
-                    },)+
+                    $($field: entry!(library, $symbol),)+
                     hip_get_device_properties: resolve_properties(&library)?,
+                    graph: GraphApi::resolve(&library).ok(),
                     library: Some(Arc::new(library)),
                 })
             }
@@ -80,6 +88,40 @@ table! {
     ) -> hipError_t;
 }
 
+/// Declares the functions that a library may lack, all or none of which are used.
+macro_rules! graph_table {
+    ($($field:ident: $symbol:ident($($argument:ty),*) -> $return:ty;)+) => {
+        /// The HIP functions that record work and run it again, one pointer each.
+        #[derive(Clone, Copy, Debug)]
+        pub struct GraphApi {
+            $(
+                #[doc = concat!("`", stringify!($symbol), "`")]
+                pub $field: unsafe extern "C" fn($($argument),*) -> $return,
+            )+
+        }
+
+        $(const _: unsafe extern "C" fn($($argument),*) -> $return = sys::$symbol;)+
+
+        impl GraphApi {
+            /// Resolves every entry in `library`; the first name that is missing is the error.
+            fn resolve(library: &Library) -> Result<GraphApi, &'static str> {
+                Ok(GraphApi { $($field: entry!(library, $symbol),)+ })
+            }
+        }
+    };
+}
+
+graph_table! {
+    hip_stream_begin_capture: hipStreamBeginCapture(hipStream_t, hipStreamCaptureMode) -> hipError_t;
+    hip_stream_end_capture: hipStreamEndCapture(hipStream_t, *mut hipGraph_t) -> hipError_t;
+    hip_graph_instantiate: hipGraphInstantiate(
+        *mut hipGraphExec_t, hipGraph_t, *mut hipGraphNode_t, *mut c_char, usize
+    ) -> hipError_t;
+    hip_graph_launch: hipGraphLaunch(hipGraphExec_t, hipStream_t) -> hipError_t;
+    hip_graph_exec_destroy: hipGraphExecDestroy(hipGraphExec_t) -> hipError_t;
+    hip_graph_destroy: hipGraphDestroy(hipGraph_t) -> hipError_t;
+}
+
 const _: unsafe extern "C" fn(*mut hipDeviceProp_t, c_int) -> hipError_t = hipGetDeviceProperties;
 
 /// HIP 6 and later export both names; the plain one then fills the old layout for ever, so the new name goes first.
@@ -99,6 +141,7 @@ impl fmt::Debug for HipApi {
         f.debug_struct("HipApi")
             .field("in_process", &self.library.is_none())
             .field("properties", &self.hip_get_device_properties)
+            .field("graphs", &self.graph.is_some())
             .finish_non_exhaustive()
     }
 }

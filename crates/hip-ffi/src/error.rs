@@ -78,7 +78,16 @@ impl HipError {
             | hipError_t::hipErrorNotFound
             | hipError_t::hipErrorNotReady
             | hipError_t::hipErrorLaunchOutOfResources
-            | hipError_t::hipErrorNotSupported => ErrorClass::Refused,
+            | hipError_t::hipErrorIllegalState
+            | hipError_t::hipErrorNotSupported
+            | hipError_t::hipErrorStreamCaptureUnsupported
+            | hipError_t::hipErrorStreamCaptureInvalidated
+            | hipError_t::hipErrorStreamCaptureMerge
+            | hipError_t::hipErrorStreamCaptureUnmatched
+            | hipError_t::hipErrorStreamCaptureUnjoined
+            | hipError_t::hipErrorStreamCaptureIsolation
+            | hipError_t::hipErrorStreamCaptureImplicit
+            | hipError_t::hipErrorStreamCaptureWrongThread => ErrorClass::Refused,
             _ => ErrorClass::Lost,
         }
     }
@@ -138,7 +147,7 @@ mod tests {
         for code in [3, 4, 35, 100, 101] {
             assert_eq!(class(code), ErrorClass::Unavailable, "{code}");
         }
-        for code in [1, 2, 9, 17, 98, 200, 209, 400, 500, 600, 701, 801] {
+        for code in [1, 2, 9, 17, 98, 200, 209, 400, 401, 500, 600, 701, 801, 900, 901, 906, 908] {
             assert_eq!(class(code), ErrorClass::Refused, "{code}");
         }
     }

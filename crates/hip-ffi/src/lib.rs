@@ -32,6 +32,6 @@ mod load;
 pub mod result;
 pub mod sys;
 
-pub use api::{HipApi, PropertiesFn};
+pub use api::{GraphApi, HipApi, PropertiesFn};
 pub use error::{ErrorClass, HipError};
 pub use load::{Found, LoadError, Miss, Search};

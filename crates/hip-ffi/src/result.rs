@@ -5,10 +5,10 @@ use core::num::NonZeroUsize;
 use core::ptr;
 
 use crate::sys::{
-    hipDeviceAttribute_t, hipDeviceProp_t, hipDeviceProp_tR0600, hipError_t, hipFunction_t, hipMemcpyKind,
-    hipModule_t, hipStream_t,
+    hipDeviceAttribute_t, hipDeviceProp_t, hipDeviceProp_tR0600, hipError_t, hipFunction_t, hipGraph_t,
+    hipGraphExec_t, hipMemcpyKind, hipModule_t, hipStream_t, hipStreamCaptureMode,
 };
-use crate::{HipApi, HipError, PropertiesFn};
+use crate::{GraphApi, HipApi, HipError, PropertiesFn};
 
 /// Calls an entry of the table and checks its code under HIP's name for it.
 macro_rules! check {
@@ -304,4 +304,113 @@ pub unsafe fn module_launch_kernel(
         ),
         "hipModuleLaunchKernel"
     )
+}
+
+/// As `check!`, for an entry of the functions for graphs.
+macro_rules! check_graph {
+    ($api:expr, $graph:expr, $field:ident($($argument:expr),*), $call:literal) => {{
+        // SAFETY: the enclosing function's `# Safety` list is HIP's for this call; output pointers are to locals.
+        let code = unsafe { ($graph.$field)($($argument),*) };
+        HipError::check($api, $call, code)
+    }};
+}
+
+/// `hipStreamBeginCapture`: what this thread gives to the stream from now on is recorded and not done. Calls of this
+/// thread that cannot be recorded are refused; other threads go on as they do.
+///
+/// # Errors
+/// The call's code.
+///
+/// # Safety
+/// `graph` is of `api`; `stream` is live and no other thread gives it work before [`stream_end_capture`].
+pub unsafe fn stream_begin_capture(
+    api: &HipApi,
+    graph: &GraphApi,
+    stream: hipStream_t,
+) -> Result<(), HipError> {
+    let mode = hipStreamCaptureMode::hipStreamCaptureModeThreadLocal;
+    check_graph!(api, graph, hip_stream_begin_capture(stream, mode), "hipStreamBeginCapture")
+}
+
+/// `hipStreamEndCapture`: the graph of what was recorded.
+///
+/// # Errors
+/// The call's code, `hipErrorStreamCaptureInvalidated` when something was refused in between. Recording has ended then too.
+///
+/// # Safety
+/// `graph` is of `api`; `stream` records, begun by this thread.
+pub unsafe fn stream_end_capture(
+    api: &HipApi,
+    graph: &GraphApi,
+    stream: hipStream_t,
+) -> Result<hipGraph_t, HipError> {
+    let mut recorded = ptr::null_mut();
+    check_graph!(api, graph, hip_stream_end_capture(stream, &raw mut recorded), "hipStreamEndCapture")?;
+    Ok(recorded)
+}
+
+/// `hipGraphInstantiate`: a graph made ready to be launched.
+///
+/// # Errors
+/// The call's code.
+///
+/// # Safety
+/// `graph` is of `api`; `recorded` is live.
+pub unsafe fn graph_instantiate(
+    api: &HipApi,
+    graph: &GraphApi,
+    recorded: hipGraph_t,
+) -> Result<hipGraphExec_t, HipError> {
+    let mut ready = ptr::null_mut();
+    let (node, log) = (ptr::null_mut(), ptr::null_mut());
+    check_graph!(
+        api,
+        graph,
+        hip_graph_instantiate(&raw mut ready, recorded, node, log, 0),
+        "hipGraphInstantiate"
+    )?;
+    Ok(ready)
+}
+
+/// `hipGraphLaunch`: gives all that was recorded to the stream.
+///
+/// # Errors
+/// The call's code. Errors of the work itself come out at a later call.
+///
+/// # Safety
+/// `graph` is of `api`; `ready` and `stream` are live. What was recorded is sound to do now, until the stream has been
+/// waited for.
+pub unsafe fn graph_launch(
+    api: &HipApi,
+    graph: &GraphApi,
+    ready: hipGraphExec_t,
+    stream: hipStream_t,
+) -> Result<(), HipError> {
+    check_graph!(api, graph, hip_graph_launch(ready, stream), "hipGraphLaunch")
+}
+
+/// `hipGraphExecDestroy`.
+///
+/// # Errors
+/// The call's code.
+///
+/// # Safety
+/// `graph` is of `api`; `ready` is from [`graph_instantiate`], its launches are done, and it is not used afterwards.
+pub unsafe fn graph_exec_destroy(
+    api: &HipApi,
+    graph: &GraphApi,
+    ready: hipGraphExec_t,
+) -> Result<(), HipError> {
+    check_graph!(api, graph, hip_graph_exec_destroy(ready), "hipGraphExecDestroy")
+}
+
+/// `hipGraphDestroy`.
+///
+/// # Errors
+/// The call's code.
+///
+/// # Safety
+/// `graph` is of `api`; `recorded` is from [`stream_end_capture`] and is not used afterwards.
+pub unsafe fn graph_destroy(api: &HipApi, graph: &GraphApi, recorded: hipGraph_t) -> Result<(), HipError> {
+    check_graph!(api, graph, hip_graph_destroy(recorded), "hipGraphDestroy")
 }

@@ -110,8 +110,9 @@ pub(crate) fn apply_rope_device<T: Float>(
 /// and for one tensor `apply_rope` -> `apply_rope_device` -> `rope_gpu_kernel` -> `kernels/rope.hip`.
 ///
 /// What crosses the bus: cos and sin `[length, rotary_dim / 2]` once per model, when
-/// [`RopeTable::new`](crate::RopeTable::new) hands them to `from_host_vec`; the positions once per forward pass, when
-/// [`Positions`](crate::Positions) are made. The call itself uploads, downloads, allocates and waits for nothing; its
+/// [`RopeTable::new`](crate::RopeTable::new) hands them to `from_host_vec`, with the positions `0..length`, of which
+/// [`Positions::span`](crate::Positions::span) takes a part; other [`Positions`](crate::Positions) once per forward pass,
+/// when they are made. The call itself uploads, downloads, allocates and waits for nothing; its
 /// launch is the only entry in the device's [`Transfers`](device_mem::Transfers).
 ///
 /// There is no detour: when the launch is refused or the device is lost, the caller gets the error. An error that the
@@ -182,7 +183,7 @@ fn on_device<'a>(
     let kernels = table.kernels.as_ref().ok_or_else(foreign)?;
     let (cos, sin) = (device_view(table.cos.as_view())?, device_view(table.sin.as_view())?);
     let pair_axis = device_view(table.pair_axis.as_view())?;
-    let positions = device_view(at.indices.as_view())?;
+    let positions = device_view(at.view()?)?;
     let rotation = DeviceRotation {
         cos: cos.pointer(),
         sin: sin.pointer(),

@@ -182,7 +182,7 @@ fn check_operands<T: Float>(
     at: &Positions,
 ) -> Result<(), RopeError> {
     at.check_against(table)?;
-    table.device().expect_same(&at.indices.device())?;
+    table.device().expect_same(&at.view()?.device())?;
     for &(operand, x) in operands {
         table.device().expect_same(&x.data.device())?;
         let expected = table.spec().head_dim();
@@ -199,8 +199,8 @@ fn check_operands<T: Float>(
 /// The table and the positions as slices, when they live in host memory.
 fn host_rotation<'a>(table: &'a RopeTable, at: &'a Positions) -> Option<HostRotation<'a>> {
     let tables = (table.cos.as_view(), table.sin.as_view(), table.pair_axis.as_view());
-    let ((View::Host(cos), View::Host(sin), View::Host(pair_axis)), View::Host(positions)) =
-        (tables, at.indices.as_view())
+    let ((View::Host(cos), View::Host(sin), View::Host(pair_axis)), Ok(View::Host(positions))) =
+        (tables, at.view())
     else {
         return None;
     };

@@ -1,12 +1,18 @@
-use device_mem::DeviceBuffer;
+use std::ops::Range;
+use std::sync::Arc;
+
+use device_mem::{DeviceBuffer, MemError, View};
 
 use crate::{Axes, RopeError, RopeTable};
 
-/// Positions `[axes, tokens]` of the tokens of one forward pass, proven to lie inside a table and uploaded once for
-/// all layers.
+/// Positions `[axes, tokens]` of the tokens of one forward pass, proven to lie inside a table, on its device before any
+/// layer asks for them.
 #[derive(Debug)]
 pub struct Positions {
-    pub(crate) indices: DeviceBuffer<u32>,
+    /// What holds them, perhaps among others.
+    indices: Arc<DeviceBuffer<u32>>,
+    /// Which of these they are.
+    range: Range<usize>,
     pub(crate) tokens: u32,
     axes: usize,
     highest: Option<u32>,
@@ -26,16 +32,27 @@ impl Positions {
         }
     }
 
-    /// The positions `first..first + count`, one per token: a prefill from `first` on, or one decoded token.
+    /// The positions `first..first + count`, one per token: a prefill from `first` on, or one decoded token. With one axis
+    /// nothing is uploaded or allocated: they are a part of the positions that the table holds.
     ///
     /// # Errors
     /// [`RopeError::Span`] when they end beyond the table; otherwise as [`new`](Positions::new).
     pub fn span(table: &RopeTable, first: u32, count: u32) -> Result<Positions, RopeError> {
         let length = table.length();
         match first.checked_add(count) {
-            Some(end) if end <= length => Positions::new(table, &Vec::from_iter(first..end)),
+            Some(end) if end <= length => match table.spec().axes() {
+                Axes::Single => Ok(Positions::of_table(table, first, end)),
+                Axes::Sections(_) | Axes::TwoBlocks => Positions::new(table, &Vec::from_iter(first..end)),
+            },
             _ => Err(RopeError::Span { first, count, length }),
         }
+    }
+
+    /// The table's own positions `first..end`, which it has.
+    fn of_table(table: &RopeTable, first: u32, end: u32) -> Positions {
+        let range = first as usize..end as usize;
+        let highest = end.checked_sub(1).filter(|_| first < end);
+        Positions { indices: table.positions.clone(), range, tokens: end - first, axes: 1, highest }
     }
 
     /// One list `[tokens]` per axis: time, height, width for M-RoPE; position, block position for ChatGLM-6B.
@@ -62,13 +79,19 @@ impl Positions {
         }
         let indices = axes.concat();
         let highest = indices.iter().copied().max();
-        let indices = DeviceBuffer::from_host_vec(table.device(), indices)?;
-        Ok(Positions { indices, tokens, axes: axes.len(), highest })
+        let range = 0..indices.len();
+        let indices = Arc::new(DeviceBuffer::from_host_vec(table.device(), indices)?);
+        Ok(Positions { indices, range, tokens, axes: axes.len(), highest })
     }
 
     /// Tokens that have positions.
     pub fn tokens(&self) -> u32 {
         self.tokens
+    }
+
+    /// `[axes, tokens]`.
+    pub(crate) fn view(&self) -> Result<View<'_, u32>, MemError> {
+        self.indices.view(self.range.clone())
     }
 
     /// Fails unless these positions can index `table`.

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use device_mem::{Device, DeviceBuffer, MemError};
 use rayon::prelude::*;
 
@@ -17,6 +19,8 @@ pub struct RopeTable {
     pub(crate) sin: DeviceBuffer<f32>,
     /// The position axis of each pair, `[rotary_dim / 2]`.
     pub(crate) pair_axis: DeviceBuffer<u32>,
+    /// `0..length`, of which [`Positions::span`](crate::Positions::span) takes a part.
+    pub(crate) positions: Arc<DeviceBuffer<u32>>,
     /// On a HIP device, its kernels.
     pub(crate) kernels: Option<RopeKernels>,
 }
@@ -24,7 +28,7 @@ pub struct RopeTable {
 impl RopeTable {
     /// The table of the positions `0..length`. `length` is also the sequence length that
     /// [`Scaling::Dynamic`](crate::Scaling::Dynamic) and [`Scaling::LongRope`](crate::Scaling::LongRope) scale for.
-    /// It takes `length * rotary_dim * 4` bytes.
+    /// It takes `length * (rotary_dim + 1) * 4` bytes.
     ///
     /// # Errors
     /// [`RopeError::TableSize`] when `length` is 0 or memory cannot hold the table, [`RopeError::Frequency`], or the
@@ -44,6 +48,7 @@ impl RopeTable {
             cos: DeviceBuffer::from_host_vec(device, cos)?,
             sin: DeviceBuffer::from_host_vec(device, sin)?,
             pair_axis: DeviceBuffer::from_host_vec(device, spec.pair_axis())?,
+            positions: Arc::new(DeviceBuffer::from_host_vec(device, Vec::from_iter(0..length))?),
             kernels,
         })
     }

@@ -250,10 +250,17 @@ fn rope_06_nothing_crosses_the_bus_but_tables_and_positions() {
     let start = device.transfers();
     let table = RopeTable::new(&spec(128, 64, Pairing::Interleaved), 100, &device).unwrap();
     let built = device.transfers();
-    assert_eq!(built.uploads - start.uploads, 3, "cos, sin and the pairs' axes, once per model");
-    assert_eq!(built.uploaded_bytes - start.uploaded_bytes, (2 * 100 * 32 + 32) * 4);
+    assert_eq!(built.uploads - start.uploads, 4, "cos, sin, the pairs' axes and positions, once per model");
+    assert_eq!(built.uploaded_bytes - start.uploaded_bytes, (2 * 100 * 32 + 32 + 100) * 4);
+    Positions::new(&table, &[7, 7, 1, 0]).unwrap();
+    assert_eq!(
+        device.transfers().uploads - built.uploads,
+        1,
+        "positions of any order, once per forward pass"
+    );
+    let before = device.transfers();
     let at = Positions::span(&table, 0, 4).unwrap();
-    assert_eq!(device.transfers().uploads - built.uploads, 1, "positions, once per forward pass");
+    assert_eq!(device.transfers(), before, "a span is a part of the table's positions");
 
     let mut q = DeviceBuffer::<f32>::zeroed(&device, 4 * 32 * 128).unwrap();
     let mut k = DeviceBuffer::<f32>::zeroed(&device, 4 * 2 * 128).unwrap();

@@ -6,6 +6,8 @@ use kernels_nn::NnError;
 use kernels_rope::RopeError;
 use thiserror::Error;
 
+use crate::memory::MemoryBudget;
+
 /// What can go wrong with a model: its files, its prompt, or a step of the forward pass.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -150,6 +152,18 @@ pub enum GlmError {
     TemplateOutput {
         /// The most bytes that it may write.
         limit: usize,
+    },
+    /// The device has too little memory left.
+    #[error(
+        "{device} has {free} bytes free, and the model takes {needed}; choose a shorter context, a smaller type for keys and values or for weights, or close what else uses the device"
+    )]
+    DeviceMemory {
+        /// The device.
+        device: String,
+        /// What the model takes, part by part.
+        needed: MemoryBudget,
+        /// Bytes that the device has left.
+        free: u64,
     },
     /// There is nothing to compute.
     #[error("a forward pass needs at least one token in each sequence")]

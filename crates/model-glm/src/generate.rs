@@ -4,6 +4,7 @@ use attention::KvCache;
 use device_mem::RanOn;
 use kernels_nn::Sampler;
 
+use crate::draw::Draw;
 use crate::{GlmError, GlmModel, TokenId};
 
 /// How an answer is generated.
@@ -61,6 +62,10 @@ pub enum Next {
 /// Continues `prompt` token by token until a stop token, the limit, or the end of the cache. `on_token` sees each
 /// token of the answer as it comes.
 ///
+/// Tokens are drawn where the model is, and are those that the [`Sampler`] chooses from the same logits. On a HIP device
+/// one that was drawn stays there for the next pass: a step after the prompt's uploads nothing, allocates nothing, and
+/// waits once, to download the token.
+///
 /// # Errors
 /// As [`GlmModel::forward`], and [`GlmError::Nn`] when logits cannot be sampled.
 pub fn generate(
@@ -70,10 +75,11 @@ pub fn generate(
     options: GenerateOptions<'_>,
     mut on_token: impl FnMut(TokenId) -> Result<Next, GlmError>,
 ) -> Result<Generated, GlmError> {
-    let GenerateOptions { max_tokens, mut sampler, stop_ids } = options;
+    let GenerateOptions { max_tokens, sampler, stop_ids } = options;
     let start = Instant::now();
     let mut tokens = Vec::new();
-    let mut next = sampler.sample(&model.forward(prompt, cache)?.to_host_vec()?)?;
+    let mut draw = Draw::new(model.device(), sampler)?;
+    let mut next = model.prefill(cache, prompt, &mut draw)?;
     let prompt_time = start.elapsed();
     let start = Instant::now();
     let mut decode_steps = 0;
@@ -94,7 +100,7 @@ pub fn generate(
         if cache.len() == cache.capacity() {
             break StopReason::ContextFull;
         }
-        next = sampler.sample(&model.forward(&[next], cache)?.to_host_vec()?)?;
+        next = model.decode(cache, &mut draw)?;
         decode_steps += 1;
     };
     let decode_time = start.elapsed();

@@ -1,11 +1,10 @@
-use attention::{Qkv, self_attention};
-use device_mem::{Device, DeviceBuffer};
+use attention::{KvCache, Qkv, self_attention};
 use kernels_nn::{Linear, RmsNorm, add_rms_norm, linear, swiglu};
 use kernels_rope::{Positions, RopeTable};
 
-use crate::model::Sequence;
+use crate::GlmError;
+use crate::arena::Rows;
 use crate::observe::ObservedLayer;
-use crate::{GlmConfig, GlmError};
 
 /// One decoder layer. `glm4` has a norm after attention and after the MLP as well.
 #[derive(Debug)]
@@ -22,101 +21,80 @@ pub(crate) struct Layer {
     pub(crate) post_mlp_norm: Option<RmsNorm>,
 }
 
-/// Buffers that every layer of a forward pass writes anew, for `tokens` tokens.
+/// One sequence's part of a pass: its tokens continue what its cache holds.
 #[derive(Debug)]
-pub(crate) struct Scratch {
-    /// `[tokens, hidden]`: what the next projection takes.
-    pub(crate) normed: DeviceBuffer<f32>,
-    /// `[tokens, hidden]`
-    branch: DeviceBuffer<f32>,
-    /// `[tokens, q_heads, head_dim]`
-    q: DeviceBuffer<f32>,
-    /// `[tokens, kv_heads, head_dim]`
-    k: DeviceBuffer<f32>,
-    /// `[tokens, kv_heads, head_dim]`
-    v: DeviceBuffer<f32>,
-    /// `[tokens, q_heads, head_dim]`
-    attended: DeviceBuffer<f32>,
-    /// `[tokens, 2 * intermediate]`
-    gate_up: DeviceBuffer<f32>,
-    /// `[tokens, intermediate]`
-    activated: DeviceBuffer<f32>,
+pub(crate) struct Part<'a> {
+    pub(crate) cache: &'a mut KvCache,
+    pub(crate) positions: Positions,
 }
 
-impl Scratch {
-    pub(crate) fn new(config: &GlmConfig, device: &Device, tokens: usize) -> Result<Scratch, GlmError> {
-        let zeroed = |width: usize| DeviceBuffer::zeroed(device, tokens.saturating_mul(width));
-        Ok(Scratch {
-            normed: zeroed(config.hidden_size)?,
-            branch: zeroed(config.hidden_size)?,
-            q: zeroed(config.q_width())?,
-            k: zeroed(config.kv_width())?,
-            v: zeroed(config.kv_width())?,
-            attended: zeroed(config.q_width())?,
-            gate_up: zeroed(2 * config.intermediate_size)?,
-            activated: zeroed(config.intermediate_size)?,
-        })
+impl Part<'_> {
+    /// Makes the part's tokens its cache's, once every layer has appended them.
+    pub(crate) fn commit(self) -> Result<(), GlmError> {
+        self.cache.commit(self.positions.tokens())?;
+        Ok(())
     }
 }
 
 impl Layer {
-    /// `x = x + norm(attention(normed))`, then `x = x + norm(mlp(norm(x)))`, on `x` `[tokens, hidden]` in place.
-    /// `scratch.normed` is `x` after this layer's input norm before, and after `next_norm` behind.
-    #[expect(clippy::too_many_arguments, reason = "the state of a forward pass, which has no other home")]
+    /// `x = x + norm(attention(normed))`, then `x = x + norm(mlp(norm(x)))`, on the rows of a pass, which are those of its
+    /// parts in order. `normed` is `x` after this layer's input norm before, and after `next_norm` behind.
     pub(crate) fn forward(
         &self,
         index: usize,
-        x: &mut DeviceBuffer<f32>,
-        scratch: &mut Scratch,
-        batch: &mut [Sequence<'_>],
-        positions: &[Positions],
+        rows: &mut Rows<'_>,
+        parts: &mut [Part<'_>],
         rope: &RopeTable,
         next_norm: &RmsNorm,
         observed: &mut ObservedLayer<'_, '_>,
     ) -> Result<(), GlmError> {
         let hidden = self.out.out_features();
-        linear(scratch.normed.as_view(), &self.q, scratch.q.as_view_mut()?)?;
-        linear(scratch.normed.as_view(), &self.k, scratch.k.as_view_mut()?)?;
-        linear(scratch.normed.as_view(), &self.v, scratch.v.as_view_mut()?)?;
-        observed.heads("q_pre", "k_pre", &scratch.q, &scratch.k)?;
-        self.attend(index, scratch, batch, positions, rope)?;
-        observed.heads("q_post", "k_post", &scratch.q, &scratch.k)?;
-        linear(scratch.attended.as_view(), &self.out, scratch.branch.as_view_mut()?)?;
-        observed.rows("attn_out", &scratch.branch, hidden)?;
-        add_branch(x, scratch, self.post_attention_norm.as_ref(), &self.mlp_norm)?;
+        linear(rows.normed.as_view(), &self.q, rows.q.reborrow())?;
+        linear(rows.normed.as_view(), &self.k, rows.k.reborrow())?;
+        linear(rows.normed.as_view(), &self.v, rows.v.reborrow())?;
+        observed.heads("q_pre", "k_pre", rows.q.as_view(), rows.k.as_view())?;
+        self.attend(index, rows, parts, rope)?;
+        observed.heads("q_post", "k_post", rows.q.as_view(), rows.k.as_view())?;
+        linear(rows.attended.as_view(), &self.out, rows.branch.reborrow())?;
+        observed.rows("attn_out", rows.branch.as_view(), hidden)?;
+        add_branch(rows, self.post_attention_norm.as_ref(), &self.mlp_norm)?;
 
-        linear(scratch.normed.as_view(), &self.gate_up, scratch.gate_up.as_view_mut()?)?;
-        let intermediate = self.down.in_features();
-        swiglu(scratch.gate_up.as_view(), intermediate, scratch.activated.as_view_mut()?)?;
-        linear(scratch.activated.as_view(), &self.down, scratch.branch.as_view_mut()?)?;
-        observed.rows("mlp_out", &scratch.branch, hidden)?;
-        add_branch(x, scratch, self.post_mlp_norm.as_ref(), next_norm)?;
-        observed.rows("out", x, hidden)
+        linear(rows.normed.as_view(), &self.gate_up, rows.gate_up.reborrow())?;
+        swiglu(rows.gate_up.as_view(), self.down.in_features(), rows.activated.reborrow())?;
+        linear(rows.activated.as_view(), &self.down, rows.branch.reborrow())?;
+        observed.rows("mlp_out", rows.branch.as_view(), hidden)?;
+        add_branch(rows, self.post_mlp_norm.as_ref(), next_norm)?;
+        observed.rows("out", rows.x.as_view(), hidden)
     }
 
-    /// Self-attention of each sequence over its own part of the packed tokens.
+    /// Self-attention of each part.
     fn attend(
         &self,
         index: usize,
-        scratch: &mut Scratch,
-        batch: &mut [Sequence<'_>],
-        positions: &[Positions],
+        rows: &mut Rows<'_>,
+        parts: &mut [Part<'_>],
         rope: &RopeTable,
     ) -> Result<(), GlmError> {
         let (q_width, kv_width) = (self.q.out_features(), self.k.out_features());
         let mut first = 0;
-        for (sequence, at) in batch.iter_mut().zip(positions) {
-            let last = first + sequence.tokens.len();
+        for Part { cache, positions } in parts {
+            let last = first + positions.tokens() as usize;
             let (q_part, kv_part) = (first * q_width..last * q_width, first * kv_width..last * kv_width);
-            let shape = sequence.cache.shape();
+            let shape = cache.shape();
             let qkv = Qkv::new(
-                scratch.q.view_mut(q_part.clone())?,
-                scratch.k.view_mut(kv_part.clone())?,
-                scratch.v.view(kv_part)?,
-                at.tokens(),
+                rows.q.reborrow().slice(q_part.clone())?,
+                rows.k.reborrow().slice(kv_part.clone())?,
+                rows.v.as_view().slice(kv_part)?,
+                positions.tokens(),
                 shape,
             )?;
-            self_attention(qkv, rope, at, sequence.cache.layer(index)?, scratch.attended.view_mut(q_part)?)?;
+            self_attention(
+                qkv,
+                rope,
+                positions,
+                cache.layer(index)?,
+                rows.attended.reborrow().slice(q_part)?,
+            )?;
             first = last;
         }
         Ok(())
@@ -124,13 +102,8 @@ impl Layer {
 }
 
 /// `x = x + branch_norm(branch)`, then `normed = norm(x)`.
-fn add_branch(
-    x: &mut DeviceBuffer<f32>,
-    scratch: &mut Scratch,
-    branch_norm: Option<&RmsNorm>,
-    norm: &RmsNorm,
-) -> Result<(), GlmError> {
-    let Scratch { normed, branch, .. } = scratch;
-    add_rms_norm(x.as_view_mut()?, branch.as_view(), branch_norm, norm, normed.as_view_mut()?)?;
+fn add_branch(rows: &mut Rows<'_>, branch_norm: Option<&RmsNorm>, norm: &RmsNorm) -> Result<(), GlmError> {
+    let Rows { x, normed, branch, .. } = rows;
+    add_rms_norm(x.reborrow(), branch.as_view(), branch_norm, norm, normed.reborrow())?;
     Ok(())
 }

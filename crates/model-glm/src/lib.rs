@@ -8,12 +8,14 @@
 //!
 //! - [`GlmConfig`] reads `config.json` in the keys of transformers 4, 5 or the original layout, and checks it.
 //! - [`GlmWeights`] maps safetensors, single or sharded; [`GlmModel::load`] puts them on a device.
+//! - [`MemoryBudget`] counts what that takes, and loading refuses what does not fit.
 //! - [`GlmModel::forward`] computes logits, [`generate`] an answer; [`Sequence`] and [`GlmModel::forward_batch`] run
 //!   several sequences packed without padding.
 //! - [`Tokenizer`], [`Detokenizer`] and [`ChatTemplate`] turn text into ids and back.
 //!
-//! A forward pass runs where the model was loaded. On a HIP device it uploads the ids and each sequence's positions,
-//! launches 11 kernels per layer, and downloads nothing until the logits are asked for.
+//! A forward pass runs where the model was loaded, in memory that is allocated with the model; long prompts run in pieces.
+//! On a HIP device it uploads the ids, launches 11 kernels per layer, and downloads nothing until the logits are asked for.
+//! [`generate`] draws tokens there too: per token after the prompt's, 4 bytes cross the bus.
 //!
 //! What this crate does not do: it names no kernel, grid or pointer, downloads nothing, and does not run mixtures of
 //! experts, latent attention or vision towers. It never replaces a device by another.
@@ -63,16 +65,21 @@
 
 #![forbid(unsafe_code)]
 
+mod arena;
 mod config;
+mod draw;
 mod error;
+mod forward;
 mod generate;
 mod json;
 mod keys;
 mod layer;
 mod load;
+mod memory;
 mod model;
 mod names;
 mod observe;
+mod passes;
 mod rope_config;
 mod template;
 mod tokenizer;
@@ -81,7 +88,8 @@ mod weights;
 pub use config::{Architecture, GlmConfig};
 pub use error::GlmError;
 pub use generate::{GenerateOptions, Generated, Next, StopReason, generate};
-pub use model::{DEFAULT_CONTEXT, GlmModel, LoadOptions, Logits, Progress, Sequence, TokenId};
+pub use memory::{CacheSize, MemoryBudget};
+pub use model::{DEFAULT_CHUNK, DEFAULT_CONTEXT, GlmModel, LoadOptions, Logits, Progress, Sequence, TokenId};
 pub use observe::Observer;
 pub use template::{ChatTemplate, Message, PromptPiece};
 pub use tokenizer::{Detokenizer, Tokenizer};

@@ -1,7 +1,7 @@
 //! Showing the tensors of a forward pass to a person who compares it with another program.
 
 use attention::AttentionShape;
-use device_mem::DeviceBuffer;
+use device_mem::View;
 use kernels_rope::RopeTable;
 
 use crate::GlmError;
@@ -31,12 +31,7 @@ impl<'o> Observed<'o> {
     }
 
     /// `[tokens, width]`.
-    pub(crate) fn rows(
-        &mut self,
-        name: &str,
-        width: usize,
-        buffer: &DeviceBuffer<f32>,
-    ) -> Result<(), GlmError> {
+    pub(crate) fn rows(&mut self, name: &str, width: usize, buffer: View<'_, f32>) -> Result<(), GlmError> {
         if let Some(observer) = &mut self.observer {
             observer.tensor(name, &[buffer.len() / width, width], buffer.to_host_vec()?);
         }
@@ -67,12 +62,7 @@ pub(crate) struct ObservedLayer<'a, 'o> {
 }
 
 impl ObservedLayer<'_, '_> {
-    pub(crate) fn rows(
-        &mut self,
-        name: &str,
-        buffer: &DeviceBuffer<f32>,
-        width: usize,
-    ) -> Result<(), GlmError> {
+    pub(crate) fn rows(&mut self, name: &str, buffer: View<'_, f32>, width: usize) -> Result<(), GlmError> {
         let name = format!("layer{}.{name}", self.index);
         self.observed.rows(&name, width, buffer)
     }
@@ -82,8 +72,8 @@ impl ObservedLayer<'_, '_> {
         &mut self,
         q_name: &str,
         k_name: &str,
-        q: &DeviceBuffer<f32>,
-        k: &DeviceBuffer<f32>,
+        q: View<'_, f32>,
+        k: View<'_, f32>,
     ) -> Result<(), GlmError> {
         let head_dim = self.shape.head_dim() as usize;
         let both = [(q_name, self.shape.q_heads(), q), (k_name, self.shape.kv_heads(), k)];

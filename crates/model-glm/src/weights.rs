@@ -140,6 +140,13 @@ impl GlmWeights {
         }
     }
 
+    /// The type that a matrix is held in where `dtype` is asked for; `None` without such a tensor, or of a type that is not
+    /// read.
+    pub(crate) fn held_as(&self, name: &str, dtype: Option<DType>) -> Option<DType> {
+        let stored = stored_dtype(name, self.tensors.get(name)?).ok()?;
+        Some(dtype.unwrap_or(stored))
+    }
+
     /// The vector `name` `[len]`, or a part of it, widened to f32.
     pub(crate) fn vector(
         &self,

@@ -50,6 +50,7 @@ pub fn host_hip() -> HipApi {
         hip_module_get_function,
         hip_module_launch_kernel,
         hip_get_device_properties: PropertiesFn::R0600(hip_get_device_properties),
+        graph: None,
         library: None,
     }
 }
@@ -230,8 +231,9 @@ unsafe extern "C" fn hip_get_device_properties(
 
 unsafe extern "C" fn hip_mem_get_info(free: *mut usize, total: *mut usize) -> hipError_t {
     const TOTAL: usize = 8 << 30;
+    let used: usize = allocations().values().map(|memory| memory.bytes).sum();
     // SAFETY: the caller gives room for the free bytes.
-    unsafe { free.write(TOTAL) };
+    unsafe { free.write(TOTAL.saturating_sub(used)) };
     // SAFETY: the caller gives room for the total.
     unsafe { total.write(TOTAL) };
     SUCCESS

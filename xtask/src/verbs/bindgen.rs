@@ -52,6 +52,12 @@ const FUNCTIONS: &[&str] = &[
     "hipModuleGetFunction",
     "hipModuleLaunchKernel",
     "hipGetLastError",
+    "hipStreamBeginCapture",
+    "hipStreamEndCapture",
+    "hipGraphInstantiate",
+    "hipGraphLaunch",
+    "hipGraphExecDestroy",
+    "hipGraphDestroy",
 ];
 
 /// # Errors
@@ -98,7 +104,7 @@ fn generate(include: &Path) -> Result<String> {
         .header_contents("hip.h", "#include <hip/hip_runtime_api.h>\n")
         .clang_arg("-D__HIP_PLATFORM_AMD__")
         .clang_arg(format!("-I{}", include.display()))
-        .newtype_enum("hipError_t|hipMemcpyKind|hipDeviceAttribute_t")
+        .newtype_enum("hipError_t|hipMemcpyKind|hipDeviceAttribute_t|hipStreamCaptureMode")
         .prepend_enum_name(false)
         .allowlist_type("hipDeviceProp_t")
         .blocklist_type("hipDeviceArch_t")

@@ -14,6 +14,8 @@ use hip_ffi::sys::{
 };
 use hip_ffi::{HipApi, PropertiesFn};
 
+mod graphs;
+
 /// The table, in HIP 6's layout of the properties.
 pub(crate) fn api() -> HipApi {
     HipApi {
@@ -40,6 +42,7 @@ pub(crate) fn api() -> HipApi {
         hip_module_get_function,
         hip_module_launch_kernel,
         hip_get_device_properties: PropertiesFn::R0600(hip_get_device_properties_r0600),
+        graph: Some(graphs::api()),
         library: None,
     }
 }
@@ -70,6 +73,10 @@ pub(crate) struct Fake {
     /// Launches that ran: name, blocks, threads.
     pub(crate) launches: Vec<(String, [u32; 3], [u32; 3])>,
     stream: Vec<Work>,
+    /// What the stream has recorded, while it does.
+    recording: Option<Vec<Work>>,
+    /// Graphs that were made, by the number of their handle.
+    graphs: BTreeMap<usize, Vec<Work>>,
 }
 
 #[derive(Clone, Copy)]
@@ -83,6 +90,7 @@ pub(crate) struct Failure {
     pub(crate) code: hipError_t,
 }
 
+#[derive(Clone, Copy)]
 enum Work {
     Copy { target: usize, source: usize, bytes: usize },
     Fill { target: usize, value: u8, bytes: usize },
@@ -101,6 +109,8 @@ thread_local! {
         handles: 0,
         launches: Vec::new(),
         stream: Vec::new(),
+        recording: None,
+        graphs: BTreeMap::new(),
     }) };
 }
 
@@ -151,6 +161,11 @@ impl Fake {
         let allocation = self.memory.range(..=address).next_back();
         let held = allocation.is_some_and(|(start, len)| address + bytes <= start + len);
         if held { Ok(()) } else { Err(hipError_t::hipErrorInvalidValue) }
+    }
+
+    /// Puts work into the stream, or into what it records.
+    fn give(&mut self, work: Work) {
+        self.recording.as_mut().unwrap_or(&mut self.stream).push(work);
     }
 
     /// Does all that waits in the stream.
@@ -326,7 +341,7 @@ unsafe extern "C" fn hip_memcpy_async(
         if kind != hipMemcpyKind::hipMemcpyHostToDevice {
             fake.inside(source, bytes)?;
         }
-        fake.stream.push(Work::Copy { target, source, bytes });
+        fake.give(Work::Copy { target, source, bytes });
         Ok(())
     }))
 }
@@ -341,7 +356,7 @@ unsafe extern "C" fn hip_memset_async(
         fake.enter_bound("hipMemsetAsync")?;
         let (target, value) = (target.addr(), u8::try_from(value).unwrap_or(0));
         fake.inside(target, bytes)?;
-        fake.stream.push(Work::Fill { target, value, bytes });
+        fake.give(Work::Fill { target, value, bytes });
         Ok(())
     }))
 }
@@ -431,7 +446,7 @@ unsafe extern "C" fn hip_module_launch_kernel(
         fake.enter_bound("hipModuleLaunchKernel")?;
         [x, y].iter().try_for_each(|address| fake.inside(*address, length * size_of::<f32>()))?;
         let (blocks, threads) = ([grid_x, grid_y, grid_z], [block_x, block_y, block_z]);
-        fake.stream.push(Work::Scale { y, x, factor, length, blocks, threads });
+        fake.give(Work::Scale { y, x, factor, length, blocks, threads });
         Ok(())
     }))
 }

@@ -4,6 +4,7 @@
 
 mod fake;
 mod faults;
+mod graphs;
 
 use std::sync::Arc;
 use std::thread;
@@ -71,6 +72,7 @@ fn opening_reads_what_the_device_is_in_both_layouts() {
         );
         assert_eq!((properties.wavefront_size, properties.max_block), (32, 128));
         assert_eq!(properties.total_memory, 1 << 30);
+        assert_eq!(device.free_memory().unwrap(), Some(1 << 29));
         assert_eq!(device.to_string(), "hip:0 (a card, gfx90a:sramecc+:xnack-)");
     }
 }

@@ -59,6 +59,42 @@ pub(super) unsafe fn copy(to: *mut c_void, from: *const c_void, bytes: usize, ki
     }
 }
 
+/// Copies bytes in the order of a stream.
+///
+/// # Safety
+///
+/// As [`copy`]; for host memory whenever a graph of it is launched, if the stream records.
+pub(super) unsafe fn copy_on(
+    on: hipStream_t,
+    to: *mut c_void,
+    from: *const c_void,
+    bytes: usize,
+    kind: hipMemcpyKind,
+) -> Status {
+    let (to, from) = (to.expose_provenance(), from.expose_provenance());
+    stream::submit(on, move || {
+        let (to, from) = (ptr::with_exposed_provenance_mut(to), ptr::with_exposed_provenance(from));
+        // SAFETY: by the contract.
+        unsafe { copy(to, from, bytes, kind) }
+    })
+}
+
+/// Copies bytes at once.
+///
+/// # Safety
+///
+/// As [`copy`].
+pub(super) unsafe fn copy_now(
+    to: *mut c_void,
+    from: *const c_void,
+    bytes: usize,
+    kind: hipMemcpyKind,
+) -> Status {
+    stream::expect_no_recording()?;
+    // SAFETY: by the contract.
+    unsafe { copy(to, from, bytes, kind) }
+}
+
 /// Copies rows that lie `pitch` bytes apart.
 ///
 /// # Safety
@@ -96,6 +132,17 @@ fn fill(to: *mut c_void, pattern: &[u8], count: usize) -> Status {
     }
 }
 
+/// Repeats a pattern in the order of a stream.
+fn fill_on<const BYTES: usize>(
+    on: hipStream_t,
+    to: *mut c_void,
+    pattern: [u8; BYTES],
+    count: usize,
+) -> Status {
+    let to = to.expose_provenance();
+    stream::submit(on, move || fill(ptr::with_exposed_provenance_mut(to), &pattern, count))
+}
+
 /// The low byte, as C's `memset` takes it.
 const fn low_byte(value: c_int) -> u8 {
     value.to_le_bytes()[0]
@@ -105,19 +152,18 @@ hip_functions! {
     /// Copies bytes.
     fn hipMemcpy(to: *mut c_void, from: *const c_void, bytes: usize, kind: hipMemcpyKind) {
         // SAFETY: the caller's memory.
-        unsafe { copy(to, from, bytes, kind) }
+        unsafe { copy_now(to, from, bytes, kind) }
     }
 
     /// Copies bytes; done when it returns.
     fn hipMemcpyAsync(to: *mut c_void, from: *const c_void, bytes: usize, kind: hipMemcpyKind, on: hipStream_t) {
-        stream::check(on)?;
         // SAFETY: the caller's memory.
-        unsafe { copy(to, from, bytes, kind) }
+        unsafe { copy_on(on, to, from, bytes, kind) }
     }
 
     /// Copies bytes and waits.
     fn hipMemcpyWithStream(to: *mut c_void, from: *const c_void, bytes: usize, kind: hipMemcpyKind, on: hipStream_t) {
-        stream::check(on)?;
+        stream::expect_idle(on)?;
         // SAFETY: the caller's memory.
         unsafe { copy(to, from, bytes, kind) }
     }
@@ -125,40 +171,37 @@ hip_functions! {
     /// Copies to the card.
     fn hipMemcpyHtoD(to: *mut c_void, from: *const c_void, bytes: usize) {
         // SAFETY: the caller's memory.
-        unsafe { copy(to, from, bytes, hipMemcpyKind::hipMemcpyHostToDevice) }
+        unsafe { copy_now(to, from, bytes, hipMemcpyKind::hipMemcpyHostToDevice) }
     }
 
     /// Copies from the card.
     fn hipMemcpyDtoH(to: *mut c_void, from: *const c_void, bytes: usize) {
         // SAFETY: the caller's memory.
-        unsafe { copy(to, from, bytes, hipMemcpyKind::hipMemcpyDeviceToHost) }
+        unsafe { copy_now(to, from, bytes, hipMemcpyKind::hipMemcpyDeviceToHost) }
     }
 
     /// Copies within the card.
     fn hipMemcpyDtoD(to: *mut c_void, from: *const c_void, bytes: usize) {
         // SAFETY: the caller's memory.
-        unsafe { copy(to, from, bytes, hipMemcpyKind::hipMemcpyDeviceToDevice) }
+        unsafe { copy_now(to, from, bytes, hipMemcpyKind::hipMemcpyDeviceToDevice) }
     }
 
     /// Copies to the card; done when it returns.
     fn hipMemcpyHtoDAsync(to: *mut c_void, from: *const c_void, bytes: usize, on: hipStream_t) {
-        stream::check(on)?;
         // SAFETY: the caller's memory.
-        unsafe { copy(to, from, bytes, hipMemcpyKind::hipMemcpyHostToDevice) }
+        unsafe { copy_on(on, to, from, bytes, hipMemcpyKind::hipMemcpyHostToDevice) }
     }
 
     /// Copies from the card; done when it returns.
     fn hipMemcpyDtoHAsync(to: *mut c_void, from: *const c_void, bytes: usize, on: hipStream_t) {
-        stream::check(on)?;
         // SAFETY: the caller's memory.
-        unsafe { copy(to, from, bytes, hipMemcpyKind::hipMemcpyDeviceToHost) }
+        unsafe { copy_on(on, to, from, bytes, hipMemcpyKind::hipMemcpyDeviceToHost) }
     }
 
     /// Copies within the card; done when it returns.
     fn hipMemcpyDtoDAsync(to: *mut c_void, from: *const c_void, bytes: usize, on: hipStream_t) {
-        stream::check(on)?;
         // SAFETY: the caller's memory.
-        unsafe { copy(to, from, bytes, hipMemcpyKind::hipMemcpyDeviceToDevice) }
+        unsafe { copy_on(on, to, from, bytes, hipMemcpyKind::hipMemcpyDeviceToDevice) }
     }
 
     /// Copies rows.
@@ -166,6 +209,7 @@ hip_functions! {
         to: *mut c_void, to_pitch: usize, from: *const c_void, from_pitch: usize, width: usize, height: usize,
         kind: hipMemcpyKind,
     ) {
+        stream::expect_no_recording()?;
         // SAFETY: the caller's memory.
         unsafe { copy_rows((to, to_pitch), (from, from_pitch), (width, height), kind) }
     }
@@ -175,40 +219,45 @@ hip_functions! {
         to: *mut c_void, to_pitch: usize, from: *const c_void, from_pitch: usize, width: usize, height: usize,
         kind: hipMemcpyKind, on: hipStream_t,
     ) {
-        stream::check(on)?;
-        // SAFETY: the caller's memory.
-        unsafe { copy_rows((to, to_pitch), (from, from_pitch), (width, height), kind) }
+        let (to, from) = (to.expose_provenance(), from.expose_provenance());
+        stream::submit(on, move || {
+            let (to, from) = (ptr::with_exposed_provenance_mut(to), ptr::with_exposed_provenance(from));
+            // SAFETY: the caller's memory.
+            unsafe { copy_rows((to, to_pitch), (from, from_pitch), (width, height), kind) }
+        })
     }
 
     /// Sets bytes.
     fn hipMemset(to: *mut c_void, value: c_int, bytes: usize) {
+        stream::expect_no_recording()?;
         fill(to, &[low_byte(value)], bytes)
     }
 
     /// Sets bytes; done when it returns.
     fn hipMemsetAsync(to: *mut c_void, value: c_int, bytes: usize, on: hipStream_t) {
-        stream::check(on)?;
-        fill(to, &[low_byte(value)], bytes)
+        fill_on(on, to, [low_byte(value)], bytes)
     }
 
     /// Sets bytes.
     fn hipMemsetD8(to: *mut c_void, value: u8, count: usize) {
+        stream::expect_no_recording()?;
         fill(to, &[value], count)
     }
 
     /// Sets 16-bit words.
     fn hipMemsetD16(to: *mut c_void, value: u16, count: usize) {
+        stream::expect_no_recording()?;
         fill(to, &value.to_ne_bytes(), count)
     }
 
     /// Sets 32-bit words.
     fn hipMemsetD32(to: *mut c_void, value: c_int, count: usize) {
+        stream::expect_no_recording()?;
         fill(to, &value.to_ne_bytes(), count)
     }
 
     /// Sets 32-bit words; done when it returns.
     fn hipMemsetD32Async(to: *mut c_void, value: c_int, count: usize, on: hipStream_t) {
-        stream::check(on)?;
-        fill(to, &value.to_ne_bytes(), count)
+        fill_on(on, to, value.to_ne_bytes(), count)
     }
 }

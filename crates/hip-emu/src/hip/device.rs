@@ -10,7 +10,7 @@ use hip_ffi::sys::{hipDeviceAttribute_t, hipDeviceProp_t, hipDeviceProp_tR0600, 
 
 use crate::{
     Arch,
-    hip::{CARD, Status, memory::TOTAL_BYTES, put},
+    hip::{CARD, Status, memory::TOTAL_BYTES, put, stream},
 };
 
 /// The first version with both layouts of the properties.
@@ -77,7 +77,7 @@ hip_functions! {
 
     /// Does nothing: all work is done.
     fn hipDeviceSynchronize() {
-        Ok(())
+        stream::expect_no_recording()
     }
 
     /// The card's name, cut to `length` bytes with the NUL.

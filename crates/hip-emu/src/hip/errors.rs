@@ -123,12 +123,17 @@ codes! {
     hipErrorNoBinaryForGpu: "no kernel image is available for execution on the device";
     hipErrorFileNotFound: "file not found";
     hipErrorInvalidHandle: "invalid resource handle";
+    hipErrorIllegalState: "the operation cannot be performed in the present state";
     hipErrorNotFound: "named symbol not found";
     hipErrorNotReady: "device not ready";
     hipErrorIllegalAddress: "an illegal memory access was encountered";
     hipErrorLaunchOutOfResources: "too many resources requested for launch";
     hipErrorLaunchFailure: "unspecified launch failure";
     hipErrorNotSupported: "operation not supported";
+    hipErrorStreamCaptureUnsupported: "operation not permitted when stream is capturing";
+    hipErrorStreamCaptureInvalidated: "operation failed due to a previous error during capture";
+    hipErrorStreamCaptureImplicit: "operation would make the legacy stream depend on a capturing blocking stream";
+    hipErrorStreamCaptureWrongThread: "attempt to terminate a thread-local capture sequence from another thread";
     hipErrorUnknown: "unknown error";
 }
 

@@ -19,7 +19,7 @@ use crate::{
         handles::Handles,
         image,
         launch::{Function, pack},
-        memory, module, put, stream, text,
+        memory, module, put, text,
     },
 };
 
@@ -228,12 +228,12 @@ hip_functions! {
         host: *const c_void, groups: Dim3, block: Dim3, arguments: *mut *mut c_void, dynamic_lds: usize,
         on: hipStream_t,
     ) {
-        stream::check(on)?;
         let function = kernel(host)?;
         // SAFETY: the caller's arguments.
         let packed = unsafe { pack(function.info()?, arguments) }?;
         let dynamic_lds = u32::try_from(dynamic_lds).map_err(|_| hipError_t::hipErrorInvalidValue)?;
-        function.launch(&Dispatch { groups: groups.into(), block: block.into(), dynamic_lds }, &packed)
+        let dispatch = Dispatch { groups: groups.into(), block: block.into(), dynamic_lds };
+        function.launch_on(on, dispatch, packed)
     }
 
     /// Groups of a registered kernel that are on a unit at the same time.
@@ -276,7 +276,7 @@ hip_functions! {
     ) {
         let to = part(symbol, offset, bytes)?;
         // SAFETY: the caller's memory, and a part of the variable.
-        unsafe { copy::copy(to, from, bytes, kind) }
+        unsafe { copy::copy_now(to, from, bytes, kind) }
     }
 
     /// Copies from a variable.
@@ -285,7 +285,7 @@ hip_functions! {
     ) {
         let from = part(symbol, offset, bytes)?;
         // SAFETY: the caller's memory, and a part of the variable.
-        unsafe { copy::copy(to, from, bytes, kind) }
+        unsafe { copy::copy_now(to, from, bytes, kind) }
     }
 
     /// Copies to a variable; done when it returns.
@@ -293,10 +293,9 @@ hip_functions! {
         symbol: *const c_void, from: *const c_void, bytes: usize, offset: usize, kind: hipMemcpyKind,
         on: hipStream_t,
     ) {
-        stream::check(on)?;
         let to = part(symbol, offset, bytes)?;
         // SAFETY: the caller's memory, and a part of the variable.
-        unsafe { copy::copy(to, from, bytes, kind) }
+        unsafe { copy::copy_on(on, to, from, bytes, kind) }
     }
 
     /// Copies from a variable; done when it returns.
@@ -304,9 +303,8 @@ hip_functions! {
         to: *mut c_void, symbol: *const c_void, bytes: usize, offset: usize, kind: hipMemcpyKind,
         on: hipStream_t,
     ) {
-        stream::check(on)?;
         let from = part(symbol, offset, bytes)?;
         // SAFETY: the caller's memory, and a part of the variable.
-        unsafe { copy::copy(to, from, bytes, kind) }
+        unsafe { copy::copy_on(on, to, from, bytes, kind) }
     }
 }

@@ -51,6 +51,11 @@ impl<T> Handles<T> {
         Some(ptr::without_provenance_mut(*handle))
     }
 
+    /// What all handles stand for.
+    pub(super) fn values(&self) -> Vec<Arc<T>> {
+        self.table().values().cloned().collect()
+    }
+
     /// Ends the handles whose values are not kept.
     pub(super) fn retain(&self, kept: impl Fn(&T) -> bool) {
         self.table().retain(|_, value| kept(value));

@@ -33,8 +33,14 @@ impl Function {
         self.program.kernel(&self.kernel).ok_or(hipError_t::hipErrorInvalidDeviceFunction)
     }
 
+    /// Runs the kernel in the order of a stream.
+    pub(super) fn launch_on(&self, on: hipStream_t, dispatch: Dispatch, arguments: Vec<u8>) -> Status {
+        let function = self.clone();
+        stream::submit(on, move || function.launch(&dispatch, &arguments))
+    }
+
     /// Runs the kernel to its end.
-    pub(super) fn launch(&self, dispatch: &Dispatch, arguments: &[u8]) -> Status {
+    fn launch(&self, dispatch: &Dispatch, arguments: &[u8]) -> Status {
         CARD.usable()?;
         let report = CARD.machine.launch(&self.program, &self.kernel, dispatch, arguments).map_err(tell)?;
         if report.counters.is_some() {
@@ -122,7 +128,6 @@ hip_functions! {
         block_y: c_uint, block_z: c_uint, dynamic_lds: c_uint, on: hipStream_t, arguments: *mut *mut c_void,
         extra: *mut *mut c_void,
     ) {
-        stream::check(on)?;
         let function = FUNCTIONS.get(function)?;
         let kernel = function.info()?;
         let packed = match (arguments.is_null(), extra.is_null()) {
@@ -134,6 +139,6 @@ hip_functions! {
         };
         let groups = [groups_x, groups_y, groups_z];
         let block = [block_x, block_y, block_z];
-        function.launch(&Dispatch { groups, block, dynamic_lds }, &packed)
+        function.launch_on(on, Dispatch { groups, block, dynamic_lds }, packed)
     }
 }

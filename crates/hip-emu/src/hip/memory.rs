@@ -30,6 +30,7 @@ fn free_bytes() -> usize {
 ///
 /// As [`put`].
 unsafe fn allocate(place: *mut *mut c_void, bytes: usize) -> Status {
+    stream::expect_no_recording()?;
     let address = match bytes {
         _ if place.is_null() => return Err(hipError_t::hipErrorInvalidValue),
         0 => ptr::null_mut(),
@@ -41,6 +42,7 @@ unsafe fn allocate(place: *mut *mut c_void, bytes: usize) -> Status {
 }
 
 fn free(address: *mut c_void) -> Status {
+    stream::expect_no_recording()?;
     if address.is_null() {
         return Ok(());
     }
@@ -90,14 +92,14 @@ hip_functions! {
 
     /// As `hipMalloc`.
     fn hipMallocAsync(place: *mut *mut c_void, bytes: usize, on: hipStream_t) {
-        stream::check(on)?;
+        stream::expect_idle(on)?;
         // SAFETY: the caller's place for the result.
         unsafe { allocate(place, bytes) }
     }
 
     /// As `hipFree`.
     fn hipFreeAsync(address: *mut c_void, on: hipStream_t) {
-        stream::check(on)?;
+        stream::expect_idle(on)?;
         free(address)
     }
 

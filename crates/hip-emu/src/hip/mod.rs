@@ -4,7 +4,7 @@
 //! against `libamdhip64.so` or load it.
 //!
 //! The card is set by [`configure`], or else by the environment ([`Options::from_env`]), at the first call that needs it. Every call is done
-//! when it returns, so streams and events are only handles, and a kernel's fault is the result of its launch. What
+//! when it returns, unless its stream records it for a graph, and a kernel's fault is the result of its launch. What
 //! a code cannot tell goes to the standard error stream. Handles are looked up, never followed: one that was
 //! destroyed or never made is `hipErrorInvalidHandle`.
 
@@ -21,7 +21,7 @@ use std::{
     thread,
 };
 
-use hip_ffi::{HipApi, PropertiesFn, sys::hipError_t};
+use hip_ffi::{GraphApi, HipApi, PropertiesFn, sys::hipError_t};
 
 use crate::{Dispatch, Machine, Options, OptionsError, Report};
 
@@ -45,6 +45,7 @@ mod copy;
 mod device;
 mod errors;
 mod fatbin;
+mod graph;
 mod handles;
 mod image;
 mod launch;
@@ -175,6 +176,14 @@ pub fn api() -> HipApi {
         hip_module_get_function: module::hipModuleGetFunction,
         hip_module_launch_kernel: launch::hipModuleLaunchKernel,
         hip_get_device_properties: PropertiesFn::R0600(device::hipGetDevicePropertiesR0600),
+        graph: Some(GraphApi {
+            hip_stream_begin_capture: graph::hipStreamBeginCapture,
+            hip_stream_end_capture: graph::hipStreamEndCapture,
+            hip_graph_instantiate: graph::hipGraphInstantiate,
+            hip_graph_launch: graph::hipGraphLaunch,
+            hip_graph_exec_destroy: graph::hipGraphExecDestroy,
+            hip_graph_destroy: graph::hipGraphDestroy,
+        }),
         library: None,
     }
 }

@@ -1,14 +1,19 @@
-//! Streams and events: handles only, since every operation is done when its call returns.
+//! Streams and events: every operation is done when its call returns, unless its stream records it.
 
 use std::{
     ffi::{c_int, c_uint, c_void},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
 
 use hip_ffi::sys::{hipError_t, hipStream_t};
 
-use crate::hip::{Status, handles::Handles, put};
+use crate::hip::{
+    Status,
+    graph::{Recording, Work},
+    handles::Handles,
+    put,
+};
 
 /// The highest of HIP's own stream handles: null, `hipStreamLegacy`, `hipStreamPerThread`.
 const OWN_STREAMS: usize = 2;
@@ -23,8 +28,21 @@ static EVENTS: Handles<Event> = Handles::new();
 /// `hipEvent_t`.
 type EventHandle = *mut c_void;
 
-struct Stream {
+pub(super) struct Stream {
     flags: c_uint,
+    recording: Mutex<Option<Recording>>,
+}
+
+impl Stream {
+    /// What it records, if it does.
+    pub(super) fn recording(&self) -> MutexGuard<'_, Option<Recording>> {
+        self.recording.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it waits for the null stream, and the null stream for it.
+    fn is_blocking(&self) -> bool {
+        self.flags & NON_BLOCKING == 0
+    }
 }
 
 struct Event {
@@ -39,16 +57,66 @@ impl Event {
     }
 }
 
-/// Whether a stream can be used.
-pub(super) fn check(stream: hipStream_t) -> Status {
-    if stream.addr() <= OWN_STREAMS { Ok(()) } else { STREAMS.get(stream).map(drop) }
+/// The stream of a handle; `None` for HIP's own.
+pub(super) fn find(stream: hipStream_t) -> Result<Option<Arc<Stream>>, hipError_t> {
+    if stream.addr() <= OWN_STREAMS { Ok(None) } else { STREAMS.get(stream).map(Some) }
+}
+
+/// Gives work to a stream, which does it at once or records it.
+pub(super) fn submit(on: hipStream_t, work: impl Fn() -> Status + Send + Sync + 'static) -> Status {
+    submit_recorded(on, &(Arc::new(work) as Work))
+}
+
+/// As [`submit`], for work that was recorded before.
+pub(super) fn submit_recorded(on: hipStream_t, work: &Work) -> Status {
+    match find(on)? {
+        Some(stream) => {
+            if let Some(recording) = &mut *stream.recording() {
+                return recording.add(work.clone());
+            }
+        }
+        None => expect_no_implicit_wait()?,
+    }
+    work()
+}
+
+/// Fails unless a stream can be used for what is not recorded.
+pub(super) fn expect_idle(on: hipStream_t) -> Status {
+    match find(on)?.as_ref().map(|stream| stream.recording()).as_deref_mut() {
+        Some(Some(recording)) => recording.refuse(),
+        _ => Ok(()),
+    }
+}
+
+/// Fails while a stream records in a mode that forbids this thread what HIP does at once.
+pub(super) fn expect_no_recording() -> Status {
+    let mut status = Ok(());
+    for stream in STREAMS.values() {
+        if let Some(recording) =
+            stream.recording().as_mut().filter(|recording| recording.forbids_this_thread())
+        {
+            status = recording.refuse();
+        }
+    }
+    status
+}
+
+/// Fails where the null stream would have to wait for a stream that records.
+fn expect_no_implicit_wait() -> Status {
+    let mut status = Ok(());
+    for stream in STREAMS.values().into_iter().filter(|stream| stream.is_blocking()) {
+        if let Some(recording) = &mut *stream.recording() {
+            status = recording.refuse().or(Err(hipError_t::hipErrorStreamCaptureImplicit));
+        }
+    }
+    status
 }
 
 fn create(flags: c_uint) -> Result<hipStream_t, hipError_t> {
     if flags & !NON_BLOCKING != 0 {
         return Err(hipError_t::hipErrorInvalidValue);
     }
-    Ok(STREAMS.add(Stream { flags }))
+    Ok(STREAMS.add(Stream { flags, recording: Mutex::new(None) }))
 }
 
 fn create_event(flags: c_uint) -> EventHandle {
@@ -89,25 +157,24 @@ hip_functions! {
 
     /// Does nothing: all work is done.
     fn hipStreamSynchronize(stream: hipStream_t) {
-        check(stream)
+        expect_idle(stream)
     }
 
     /// All work is done.
     fn hipStreamQuery(stream: hipStream_t) {
-        check(stream)
+        expect_idle(stream)
     }
 
     /// The flags that a stream was made with.
     fn hipStreamGetFlags(stream: hipStream_t, place: *mut c_uint) {
-        check(stream)?;
-        let flags = STREAMS.get(stream).map_or(0, |stream| stream.flags);
+        let flags = find(stream)?.map_or(0, |stream| stream.flags);
         // SAFETY: the caller's place for the result.
         unsafe { put(place, flags) }
     }
 
     /// Does nothing: all work is done.
     fn hipStreamWaitEvent(stream: hipStream_t, event: EventHandle, _flags: c_uint) {
-        check(stream)?;
+        expect_idle(stream)?;
         EVENTS.get(event).map(drop)
     }
 
@@ -130,7 +197,7 @@ hip_functions! {
 
     /// Takes the time.
     fn hipEventRecord(event: EventHandle, stream: hipStream_t) {
-        check(stream)?;
+        expect_idle(stream)?;
         let event = EVENTS.get(event)?;
         *event.recorded.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         Ok(())

@@ -6,6 +6,9 @@ pub type hipDeviceArch_t = core::ffi::c_uint;
 pub type hipStream_t = *mut ihipStream_t;
 pub type hipModule_t = *mut ihipModule_t;
 pub type hipFunction_t = *mut ihipModuleSymbol_t;
+pub type hipGraph_t = *mut ihipGraph;
+pub type hipGraphNode_t = *mut hipGraphNode;
+pub type hipGraphExec_t = *mut hipGraphExec;
 #[repr(C)]
 pub struct hipDeviceProp_t {
     pub name: [core::ffi::c_char; 256usize],
@@ -88,6 +91,24 @@ pub struct ihipModule_t {
 pub struct ihipModuleSymbol_t {
     _unused: [u8; 0],
 }
+#[repr(C)]
+#[derive(Debug)]
+pub struct ihipGraph {
+    _unused: [u8; 0],
+}
+#[repr(C)]
+#[derive(Debug)]
+pub struct hipGraphNode {
+    _unused: [u8; 0],
+}
+#[repr(C)]
+#[derive(Debug)]
+pub struct hipGraphExec {
+    _unused: [u8; 0],
+}
+#[repr(transparent)]
+#[derive(Debug, Copy, Clone, Hash, PartialEq, Eq)]
+pub struct hipStreamCaptureMode(pub core::ffi::c_uint);
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
     ["Size of hipDeviceProp_t"][::core::mem::size_of::<hipDeviceProp_t>() - 792usize];
@@ -410,6 +431,11 @@ impl hipMemcpyKind {
     pub const hipMemcpyDeviceToDevice: hipMemcpyKind = hipMemcpyKind(3);
     pub const hipMemcpyDefault: hipMemcpyKind = hipMemcpyKind(4);
 }
+impl hipStreamCaptureMode {
+    pub const hipStreamCaptureModeGlobal: hipStreamCaptureMode = hipStreamCaptureMode(0);
+    pub const hipStreamCaptureModeThreadLocal: hipStreamCaptureMode = hipStreamCaptureMode(1);
+    pub const hipStreamCaptureModeRelaxed: hipStreamCaptureMode = hipStreamCaptureMode(2);
+}
 unsafe extern "C" {
     pub fn hipInit(flags: core::ffi::c_uint) -> hipError_t;
     pub fn hipDriverGetVersion(driverVersion: *mut core::ffi::c_int) -> hipError_t;
@@ -465,4 +491,16 @@ unsafe extern "C" {
         kernelParams: *mut *mut core::ffi::c_void,
         extra: *mut *mut core::ffi::c_void,
     ) -> hipError_t;
+    pub fn hipStreamBeginCapture(stream: hipStream_t, mode: hipStreamCaptureMode) -> hipError_t;
+    pub fn hipStreamEndCapture(stream: hipStream_t, pGraph: *mut hipGraph_t) -> hipError_t;
+    pub fn hipGraphDestroy(graph: hipGraph_t) -> hipError_t;
+    pub fn hipGraphInstantiate(
+        pGraphExec: *mut hipGraphExec_t,
+        graph: hipGraph_t,
+        pErrorNode: *mut hipGraphNode_t,
+        pLogBuffer: *mut core::ffi::c_char,
+        bufferSize: usize,
+    ) -> hipError_t;
+    pub fn hipGraphLaunch(graphExec: hipGraphExec_t, stream: hipStream_t) -> hipError_t;
+    pub fn hipGraphExecDestroy(graphExec: hipGraphExec_t) -> hipError_t;
 }

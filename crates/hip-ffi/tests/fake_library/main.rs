@@ -77,7 +77,7 @@ fn each_missing_function_is_named() {
     {
         let symbol =
             line.split('(').next().unwrap().trim_start_matches("const char *").trim_start_matches("int ");
-        if symbol.ends_with("R0600") {
+        if symbol.ends_with("R0600") || OPTIONAL.contains(&symbol) {
             continue;
         }
         let root = root(&[&format!("-D{symbol}=absent")]);
@@ -88,6 +88,47 @@ fn each_missing_function_is_named() {
         tried += 1;
     }
     assert_eq!(tried, 23, "the functions of the table");
+}
+
+/// What a library may lack.
+const OPTIONAL: [&str; 6] = [
+    "hipStreamBeginCapture",
+    "hipStreamEndCapture",
+    "hipGraphInstantiate",
+    "hipGraphLaunch",
+    "hipGraphExecDestroy",
+    "hipGraphDestroy",
+];
+
+#[test]
+fn a_library_without_graphs_is_used_without_them() {
+    for symbol in OPTIONAL {
+        let api = load(&root(&[&format!("-D{symbol}=absent")]));
+        assert!(api.graph.is_none(), "{symbol}");
+        assert_eq!(result::device_count(&api), Ok(1));
+    }
+}
+
+#[test]
+fn graphs_take_their_arguments_in_order() {
+    let api = load(&root(&[]));
+    let graph = api.graph.unwrap();
+    let stream = result::stream_create(&api).unwrap();
+    // SAFETY: the stream is live, and this runtime records nothing.
+    unsafe { result::stream_begin_capture(&api, &graph, stream) }.unwrap();
+    // SAFETY: as above.
+    let recorded = unsafe { result::stream_end_capture(&api, &graph, stream) }.unwrap();
+    // SAFETY: the graph is live.
+    let ready = unsafe { result::graph_instantiate(&api, &graph, recorded) }.unwrap();
+    // SAFETY: both are live, and there is nothing to do.
+    unsafe { result::graph_launch(&api, &graph, ready, stream) }.unwrap();
+    // SAFETY: both are live; this runtime follows no handle.
+    let swapped = unsafe { result::graph_launch(&api, &graph, ready.wrapping_byte_add(8), stream) };
+    assert_eq!(swapped.unwrap_err().call, "hipGraphLaunch");
+    // SAFETY: it is not used afterwards.
+    unsafe { result::graph_exec_destroy(&api, &graph, ready) }.unwrap();
+    // SAFETY: it is not used afterwards.
+    unsafe { result::graph_destroy(&api, &graph, recorded) }.unwrap();
 }
 
 #[test]

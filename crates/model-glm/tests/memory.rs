@@ -1,0 +1,82 @@
+//! What a model takes is counted before it is loaded, and what does not fit is refused.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::num::NonZeroU32;
+
+use attention::KvDType;
+use device_mem::{DType, Device};
+use model_glm::{CacheSize, GlmConfig, GlmError, GlmModel, GlmWeights, LoadOptions, MemoryBudget};
+use parity::golden_dir;
+
+const CACHE: CacheSize = CacheSize { capacity: 600, dtype: KvDType::F16 };
+
+fn files(checkpoint: &str) -> (GlmConfig, GlmWeights) {
+    let folder = golden_dir().join(checkpoint);
+    (GlmConfig::open(&folder).unwrap(), GlmWeights::open(&folder).unwrap())
+}
+
+fn options(dtype: Option<DType>, caches: &[CacheSize]) -> LoadOptions<'_> {
+    LoadOptions { dtype, context: Some(700), chunk: NonZeroU32::new(40), caches, ..LoadOptions::default() }
+}
+
+// One test, since all tests of a process share the emulated card's memory.
+#[test]
+fn a_device_loses_what_was_counted_and_what_does_not_fit_is_refused_before_anything_is_moved() {
+    for device in parity::devices().unwrap() {
+        // Images of kernels stay on the card.
+        let (config, weights) = files("glm4");
+        let model = GlmModel::load(config, &weights, &device, options(None, &[])).unwrap();
+        drop(model.new_cache(1, CACHE.dtype).unwrap());
+        drop(model);
+        for (checkpoint, dtype) in
+            [("glm4", None), ("glm", Some(DType::BF16)), ("chatglm_orig", Some(DType::F16))]
+        {
+            let (config, weights) = files(checkpoint);
+            let budget = MemoryBudget::of(&config, &weights, &device, &options(dtype, &[CACHE])).unwrap();
+            let before = device.free_memory().unwrap().unwrap();
+            let model = GlmModel::load(config, &weights, &device, options(dtype, &[CACHE])).unwrap();
+            let loaded = device.free_memory().unwrap().unwrap();
+            let cache = model.new_cache(CACHE.capacity, CACHE.dtype).unwrap();
+            let after = device.free_memory().unwrap().unwrap();
+            assert_eq!(before - loaded, budget.total() - budget.caches, "{checkpoint} on {device}");
+            assert_eq!(loaded - after, budget.caches, "{checkpoint} on {device}");
+            drop((model, cache));
+        }
+        refuse(&device);
+    }
+}
+
+fn refuse(device: &Device) {
+    let (config, weights) = files("glm4");
+    let caches = [CACHE, CacheSize { capacity: 1 << 28, dtype: KvDType::F32 }];
+    let budget = MemoryBudget::of(&config, &weights, device, &options(None, &caches)).unwrap();
+    let (before, left) = (device.transfers(), device.free_memory().unwrap().unwrap());
+    let error = GlmModel::load(config, &weights, device, options(None, &caches)).unwrap_err();
+    assert_eq!(device.transfers(), before);
+    let said = error.to_string();
+    let GlmError::DeviceMemory { needed, free, .. } = error else { panic!("{said}") };
+    assert_eq!((needed, free), (budget, left));
+    for number in [left, budget.total(), budget.weights, budget.caches] {
+        assert!(said.contains(&number.to_string()), "{said}");
+    }
+}
+
+#[test]
+fn a_cpu_refuses_nothing() {
+    let (config, weights) = files("glm4");
+    let budget = MemoryBudget::of(&config, &weights, &Device::Cpu, &options(None, &[CACHE])).unwrap();
+    assert_eq!(budget.weights, weights.bytes() as u64, "all tensors are used once, as they are stored");
+    // K and V of both layers, two heads each, 32 wide, without rows beyond them.
+    assert_eq!(
+        budget.caches,
+        2 * config.layers as u64 * 600 * u64::from(config.kv_heads * config.head_dim) * 2
+    );
+    let huge = MemoryBudget::of(
+        &config,
+        &weights,
+        &Device::Cpu,
+        &options(None, &[CacheSize { capacity: u32::MAX, ..CACHE }]),
+    );
+    huge.unwrap().expect_room(&Device::Cpu).unwrap();
+}
