@@ -67,6 +67,7 @@ impl Graph {
         if device.records() {
             return Err(device.recording_error());
         }
+        let _span = tracing::trace_span!("graph", launches).entered();
         // SAFETY: graph and stream live as long as `self` and the device. The recorded launches were sound when they were
         // recorded; the memory that they use has not been freed since, modules live as long as the device, and program
         // order is stream order.
@@ -165,7 +166,7 @@ impl HipDevice {
         }
     }
 
-    fn records(&self) -> bool {
+    pub(crate) fn records(&self) -> bool {
         self.recording.by.read().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 

@@ -118,6 +118,7 @@ impl HipDevice {
     /// What the device reports.
     pub fn synchronize(&self) -> Result<(), MemError> {
         self.expect_no_recording()?;
+        let _span = tracing::trace_span!("wait").entered();
         // SAFETY: the stream lives as long as the device.
         self.call(|api| unsafe { result::stream_synchronize(api, self.stream) })?;
         self.counters.synchronised();

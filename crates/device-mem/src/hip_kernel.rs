@@ -60,8 +60,9 @@ impl<A: KernelArgs> Kernel<A> {
 
     /// Puts one launch into the device's stream and returns; errors of the kernel itself come out at a later call.
     ///
-    /// The call is a span of `tracing` at level TRACE, named `launch`, with the kernel, its grid and its arguments. On a card
-    /// the span ends when the launch stands in the stream, on the emulator when the kernel is done.
+    /// The call is a span of `tracing` at level TRACE, named `launch`, with the kernel, its grid and its arguments, and whether
+    /// it goes into a graph. On a card the span ends when the launch stands in the stream, on the emulator when the kernel is
+    /// done.
     ///
     /// # Errors
     /// [`MemError::Grid`] when the shape cannot be launched, or what the device reports.

@@ -15,6 +15,7 @@ use crate::{Element, HipDevice, MemError};
 impl HipDevice {
     fn allocate(&self, bytes: NonZeroUsize) -> Result<u64, MemError> {
         self.expect_no_recording()?;
+        let _span = tracing::trace_span!("allocate", bytes).entered();
         let pointer = self.call(|api| result::malloc(api, bytes))?;
         self.counters.allocated();
         Ok(pointer.addr() as u64)
@@ -48,6 +49,7 @@ impl HipDevice {
             return Ok(());
         }
         self.expect_no_recording()?;
+        let _span = tracing::trace_span!("upload", bytes = source.len()).entered();
         let (from, kind) = (source.as_ptr().cast(), hipMemcpyKind::hipMemcpyHostToDevice);
         self.call(|api| {
             // SAFETY: the caller vouches for the target; `source` is borrowed until the wait below is over.
@@ -71,6 +73,7 @@ impl HipDevice {
         }
         self.expect_no_recording()?;
         let bytes = size_of_val(values.as_slice());
+        let _span = tracing::trace_span!("download", bytes).entered();
         let (to, kind) = (values.as_mut_ptr().cast(), hipMemcpyKind::hipMemcpyDeviceToHost);
         let mut in_doubt = false;
         let copied = self.call(|api| {

@@ -6,6 +6,7 @@
 //! - [`exp_nonpositive`] is the exponential that kernels and CPU bodies of the op crates share bit for bit.
 //! - [`Graph`] records work of a HIP device once and does it again by one call.
 //! - [`Transfers`] counts what crosses the bus, so that a test can prove that nothing else does.
+//!   Launches, copies, allocations and waits are spans of `tracing` at level TRACE.
 //!
 //! What this crate does not do: it runs no operation of a model, it never moves data between devices unasked, and it
 //! does not fall back. An error leaves every input as it was.

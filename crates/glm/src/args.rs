@@ -13,8 +13,8 @@ pub(crate) struct Cli {
     /// Say more on stderr: once for what is done, twice for details.
     #[arg(short, long, action = clap::ArgAction::Count, global = true)]
     pub(crate) verbose: u8,
-    /// Write a trace of all kernel launches, to be opened in Perfetto (ui.perfetto.dev) or chrome://tracing: kernel, grid,
-    /// arguments, time.
+    /// Write a trace of what a device is asked for, to be opened in Perfetto (ui.perfetto.dev) or chrome://tracing: launches
+    /// with grid and arguments, copies and allocations with their bytes, waits. Times are the host's.
     #[arg(long, global = true, value_name = "FILE.json")]
     pub(crate) trace: Option<PathBuf>,
     #[command(subcommand)]

@@ -10,7 +10,7 @@ use serde_json::Value;
 const QUESTION: [&str; 4] = ["demo", "What is RoPE?", "--device", "emu"];
 
 #[test]
-fn a_trace_holds_every_launch_under_its_kernels_name() {
+fn a_trace_holds_launches_under_their_kernels_names_and_copies_with_their_bytes() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("trace.json");
     let traced = run(&[&QUESTION[..], &["--trace", file.to_str().unwrap()]].concat()).ok();
@@ -31,6 +31,10 @@ fn a_trace_holds_every_launch_under_its_kernels_name() {
     let first = &begun("embed")[0]["args"];
     assert_eq!((&first["blocks"], &first["threads"]), (&"[1, 9, 1]".into(), &"[256, 1, 1]".into()));
     assert!(first["args"].as_str().unwrap().contains("tokens: 9, vocab: 1280, hidden: 192"), "{first}");
+    // One token at a time comes down, four bytes.
+    let downloads = begun("download");
+    let of_a_token = downloads.iter().filter(|event| event["args"]["bytes"] == "4").count();
+    assert!(of_a_token + 1 >= forwards, "{of_a_token} downloads of a token in {forwards} passes");
     let ended = events.iter().filter(|event| event["ph"] == "E").count();
     let launches = events.iter().filter(|event| event["ph"] == "B").count();
     assert_eq!(launches, ended);
