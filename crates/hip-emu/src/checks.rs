@@ -5,6 +5,10 @@ use std::{fmt, str::FromStr};
 /// What is looked for while a kernel runs, beside accesses outside every allocation, which always are.
 ///
 /// Any of them makes launches run on one thread, group after group.
+///
+/// Not followed, and never reported: what the conversion of buffer elements with a format makes of bits that were never
+/// written, which count as written from there on; the data of loads from buffers to LDS, whose reads of global memory are
+/// checked for their bounds alone; the word that `lds_direct_load` reads, and waits for it (`expcnt`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Checks {
     /// Accesses of freed memory, told as such: what is freed stays reserved for a while, so that its addresses are not given

@@ -30,7 +30,7 @@ pub struct Counters {
     pub atomics: Traffic,
     /// Scalar loads: one address for a wave.
     pub scalar_loads: Traffic,
-    /// LDS.
+    /// LDS. Loads from buffers to LDS count here alone.
     pub lds: LdsTraffic,
 }
 

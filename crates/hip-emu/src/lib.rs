@@ -20,14 +20,35 @@
 //! | `Gfx90a` | gfx90a | 64 lanes |
 //! | `Gfx940` | gfx940 to gfx942 | 64 lanes |
 //!
-//! What this crate does not do: it executes waves of 32 lanes of `Gfx11` only, and rounds to nearest even only; it models
-//! no caches, so a missing invalidation is not found, and a race between lanes of one wave is not either; it tells nothing
-//! about speed. `v_exp`, `v_log`, `v_rcp`, `v_rsq`,
-//! `v_sin` and `v_cos` are computed in binary64 and rounded, where hardware may differ in the last place, and so may the
-//! order of sums in matrix operations. It refuses image, export and interpolation instructions by name
-//! ([`DecodeError::Refused`]); it reads 64-lane code of gfx10 to gfx12 as if it were 32-lane code, which has the same
-//! bits but other masks; and it does not encode. Targets that share an [`Arch`] share its table, so an operation that
-//! only some of them have decodes for all.
+//! # What is executed
+//!
+//! Waves of 32 lanes of `Gfx11`, and of its instructions those that compute code may hold. Refused by name, when they are
+//! decoded ([`DecodeError::Refused`]) or reached ([`FaultKind::Unsupported`]): image, export and interpolation instructions,
+//! parameter loads, the global data share and wave synchronisation, registers of geometry shaders, the stack of ray
+//! tracing, and what only trap handlers, debuggers or waves of 64 lanes use; of those that are executed, the forms that
+//! clamp integer products, carries and differences of bytes, and that return a texture-fail word. Targets that share an [`Arch`] share its table,
+//! so an operation that only some of them have decodes for all.
+//!
+//! `MODE` is honoured, from the kernel's descriptor and as the code changes it: four roundings, denormal operands and
+//! results of binary32 and of binary16 with binary64, `DX10_CLAMP` and `IEEE`; output multipliers apply where hardware
+//! applies them. Traps on float exceptions and saturating binary16 results are refused ([`FaultKind::Mode`]). Dot products,
+//! matrix operations and atomics round to nearest even in every mode; of atomics, those of binary32 in LDS obey the denormal
+//! fields.
+//!
+//! Where the ISA leaves it open what hardware does, the launch stops: buffer accesses that the end of a range or an
+//! interleaved unit splits, stores of components out of a format's range, messages and hardware registers that depend on a
+//! card. Elements of buffers are rounded to nearest even.
+//!
+//! `v_exp`, `v_log`, `v_rcp`, `v_rsq`, `v_sqrt`, `v_sin` and `v_cos` are computed in binary64 and rounded, where hardware may
+//! differ in the last place or, in binary64, in many; so may the order of sums in dot products and matrix operations.
+//! [`Report::approximate`] lists those that ran, [`Options::perturb`] moves their results by one place, which shows whether a
+//! kernel depends on them. The payloads and signs of NaNs are the host's.
+//!
+//! # What is not modelled
+//!
+//! There are no caches, so a missing invalidation is not found, and a race between lanes of one wave is not either; nothing
+//! is told about speed. 64-lane code of gfx10 to gfx12 is read as if it were 32-lane code, which has the same bits but other
+//! masks. Nothing is encoded.
 //!
 //! The tables are generated from LLVM's TableGen records (`examples/generate`), and held to 183,000 encodings with
 //! llvm-mc's text.

@@ -92,12 +92,13 @@ fn checks_and_counts_are_made_where_they_are_asked_for() {
 #[test]
 fn approximate_operations_are_listed_and_moved() {
     const ASSEMBLED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/assembled.gfx1100.hsaco");
-    let approximate = |more: &[&str]| {
+    let approximate_with = |variable: &str, seed: &str, more: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hip-emu"));
-        command.args(["run", ASSEMBLED, "--kernel=approximate", "--grid=1", "--block=4"]);
+        command.args(["run", ASSEMBLED, "--kernel=approximate", "--grid=1", "--block=4"]).env(variable, seed);
         command.args(["--arg=out:f32:8", "--arg=in:f32:0.3,0.7,1.1,3"]).args(more);
-        printed(command.output().unwrap())
+        command.output().unwrap()
     };
+    let approximate = |more: &[&str]| printed(approximate_with("UNUSED", "", more));
     let listed = "operations whose low bits hardware does not specify:\n               v_exp_f32 1\n               v_rcp_f32 1\n";
     let text = approximate(&["--fidelity"]);
     assert!(text.ends_with(listed), "{text}");
@@ -112,6 +113,12 @@ fn approximate_operations_are_listed_and_moved() {
     let distances: Vec<u32> =
         bits(&json).into_iter().zip(bits(&moved)).map(|(plain, moved)| plain.abs_diff(moved)).collect();
     assert!(distances.contains(&1) && distances.iter().all(|&distance| distance <= 1), "{distances:?}");
+    assert_eq!(
+        printed(approximate_with("HIP_EMU_PERTURB", "3", &["--json"])),
+        approximate(&["--perturb=3", "--json"])
+    );
+    let unread = complaint(approximate_with("HIP_EMU_PERTURB", "much", &[]));
+    assert!(unread.contains("HIP_EMU_PERTURB is \"much\""), "{unread}");
     let exact = printed(run(
         "axpy_f32",
         &["--arg=inout:f32:1", "--arg=in:f32:1", "--arg=f32:1", "--arg=u32:1", "--fidelity"],

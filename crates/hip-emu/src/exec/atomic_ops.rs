@@ -1,6 +1,7 @@
 //! Atomics of every address space.
 
 use crate::exec::{
+    buffers::Buffer,
     element::Element,
     environment::Environment,
     float::flushed,
@@ -8,7 +9,7 @@ use crate::exec::{
     mode::{Mode, Precision},
     op::{Op, Place, Source, Target},
     shape::each,
-    space::{Buffer, DATA, DATA2, Flat, Global, Lds, Space},
+    space::{DATA, DATA2, Flat, Global, Lds, Space},
     table::instructions,
     wave::{Wave, low},
 };

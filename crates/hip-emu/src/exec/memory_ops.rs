@@ -3,10 +3,11 @@
 use crate::{
     FaultKind, Half, LaunchFault,
     exec::{
+        buffers::Buffer,
         element::{scalar32, scalar64, words},
         environment::Environment,
         op::{Op, Place, Target},
-        space::{ADDRESS, Buffer, DATA, DATA2, Flat, Global, GlobalByLane, Lds, LdsByLane, Scratch, Space},
+        space::{ADDRESS, DATA, DATA2, Flat, Global, GlobalByLane, Lds, LdsByLane, Scratch, Space},
         table::instructions,
         wave::{M0, Wave, low},
     },

@@ -1,6 +1,7 @@
 //! Execution: translated code, waves, work-groups.
 
 mod atomic_ops;
+mod buffers;
 mod check;
 mod control;
 mod division;

@@ -3,12 +3,13 @@
 use crate::{
     FaultKind,
     exec::{
+        buffers::{Buffer, element_addresses, is_outside, reach_of},
         environment::Environment,
         float::half_word,
         formats::Format,
         memory_ops::{active, fail, first, target_first},
         op::{Op, Place},
-        space::{BASE, Buffer, DATA, LdsByLane, Space, element_addresses, is_outside, reach_of},
+        space::{BASE, DATA, LdsByLane, Space as _},
         table::instructions,
         wave::{Wave, low},
     },

@@ -3,13 +3,11 @@
 use crate::{
     Family, Half, Instruction,
     exec::{
+        buffers::{Buffer, element_addresses},
         element::words,
         memory_ops::counter_addresses,
         op::Op,
-        space::{
-            ADDRESS, Buffer, Flat, Global, GlobalByLane, Lds, LdsByLane, Scratch, Space as _,
-            element_addresses,
-        },
+        space::{ADDRESS, Flat, Global, GlobalByLane, Lds, LdsByLane, Scratch, Space as _},
         typed_buffers::format_of,
         wave::Wave,
     },

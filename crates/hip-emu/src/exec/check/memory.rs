@@ -3,6 +3,7 @@
 use crate::{
     FaultKind, LaunchFault,
     exec::{
+        buffers::is_outside,
         check::{
             Checker, WatchedGroup, WatchedWave,
             access::{Access, Kind, Space},
@@ -15,7 +16,7 @@ use crate::{
         },
         memory_ops::{active as active_lanes, scalar_address},
         op::{Op, PRIVATE_APERTURE, SHARED_APERTURE},
-        space::{DATA, DATA2, is_outside},
+        space::{DATA, DATA2},
         wave::{Wave, low},
     },
     finding::{SharedSpace, Use, WaveId},

@@ -441,3 +441,13 @@ fn traps_on_exceptions_stop_the_wave() {
     let Some(Stop::Fault(fault)) = wave.stop else { panic!("{:?}", wave.stop) };
     assert_eq!(fault.kind, FaultKind::Mode(0x133f0));
 }
+
+#[test]
+fn conversions_are_clamped() {
+    let mut wave = wave();
+    for (value, expected) in [(-3_i32, 0.0), (0, 0.0), (1, 1.0), (7, 1.0)] {
+        fill(&mut wave, &[(1, value.cast_unsigned())]);
+        run("v_cvt_f32_i32_e64 v5, v1 clamp", &mut wave);
+        assert_eq!(f32::from_bits(wave.row(5)[0]), expected, "{value}");
+    }
+}
