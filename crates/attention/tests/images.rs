@@ -1,9 +1,9 @@
 //! The embedded images: there for every architecture, and what the declarations say.
 
-use attention::kernels::ATTENTION;
+use attention::kernels::{ATTENTION, DECODE_ATTENTION};
 use hsaco::{CodeObject, ImageSet, Origin};
 
-const SETS: [&ImageSet; 1] = [&ATTENTION];
+const SETS: [&ImageSet; 2] = [&ATTENTION, &DECODE_ATTENTION];
 const CARDS: [&str; 8] =
     ["gfx90a", "gfx942", "gfx1030", "gfx1100", "gfx1101", "gfx1151", "gfx1200", "gfx1201"];
 const FAMILIES: [&str; 6] = [
@@ -48,7 +48,7 @@ fn waves_have_the_size_of_their_architecture_and_nothing_spills() {
 
 #[test]
 fn every_declared_kernel_has_a_host_twin() {
-    for symbol in ATTENTION.decl.symbols {
+    for symbol in SETS.iter().flat_map(|set| set.decl.symbols) {
         let name = std::ffi::CString::new(*symbol).unwrap();
         assert!(parity::host_hip_has(&name), "{symbol} is not in host_kernels.cpp");
     }
