@@ -1,14 +1,19 @@
-// What a block of kernels/attention.hip works with: sizes, arguments, memory on the chip, and the running softmax.
+// What a block of include/attention_block.h works with: sizes, arguments, memory on the chip, and the running softmax.
 #pragma once
 
 #include "exp.h"
 #include "kv_rows.h"
+#include "per_head.h"
 
 namespace attention {
 
 constexpr uint32_t THREADS = 256;
 constexpr uint32_t ROWS = 16;
-constexpr uint32_t CHUNK = 256;
+constexpr uint32_t CHUNK_SHIFT = 8;
+constexpr uint32_t CHUNK = 1u << CHUNK_SHIFT;
+// Each span of a split leaves 16 rows of sums, which are written and read once more than keys and values: 3% of the traffic of
+// a span of this many keys and values of 2 bytes.
+constexpr uint32_t SPAN = 4 * CHUNK;
 constexpr uint32_t SLAB = 32;
 constexpr float NO_SCORE = -__builtin_inff();
 
@@ -54,18 +59,59 @@ struct Call {
     float *partials;
     uint32_t *counters;
     float scale;
+    // The first sequence, and tokens of each.
+    uint32_t sequence;
     uint32_t tokens;
     uint32_t kv_heads;
     uint32_t group;
     uint32_t head_dim;
-    uint32_t len;
-    uint32_t chunks;
+    // Keys that every token sees.
+    uint32_t prefix;
+    // Spans of a split.
+    uint32_t spans;
 };
+
+// Which rows a block takes: of which sequence of the launch and key and value head, and from which row on.
+struct Tile {
+    uint32_t sequence;
+    uint32_t kv_head;
+    uint32_t first_row;
+    // The place among all tiles.
+    uint64_t index;
+};
+
+// The tile `at`, if each sequence and head has `tiles`. The last tokens see the most keys, so they come first.
+__device__ static inline Tile tile_of(uint32_t at, uint32_t kv_heads, uint32_t tiles) {
+    const uint32_t head = at % (kv_heads * tiles) % kv_heads;
+    const uint32_t sequence = at / (kv_heads * tiles);
+    const uint32_t of_head = tiles - 1 - at % (kv_heads * tiles) / kv_heads;
+    return {sequence, head, of_head * ROWS, ((uint64_t)sequence * kv_heads + head) * tiles + of_head};
+}
 
 // By which the sums so far and those of a chunk are multiplied before they are added.
 struct Factors {
     float so_far;
     float of_chunk;
+};
+
+// Where the sequence's keys of one head lie, for `locate`.
+struct Blocks {
+    // The sequence's blocks, or null: then it has the block of its own number.
+    const GPU_GLOBAL uint32_t *table;
+    uint32_t sequence;
+    uint32_t shift;
+    uint64_t stride;
+    // Elements before the head in each block.
+    uint64_t head;
+};
+
+// Where sums go.
+struct Results {
+    GPU_GLOBAL float *out;
+    GPU_GLOBAL float *partials;
+    GPU_GLOBAL uint32_t *counter;
+    // Spans before the tile's in the partials.
+    uint64_t first_span;
 };
 
 // What is on the chip.
@@ -81,6 +127,11 @@ struct Shared {
             Piece values[VALUE_PIECES];
         } means;
     };
+    // Elements before the first key of the chunk in each of the blocks that it lies in.
+    uint64_t rows[CHUNK];
+    // What all threads need now and then is here, as a block has few registers for what its threads have in common.
+    Blocks sequence;
+    Results results;
     // Of each row: elements before it in q and in out, keys that it sees, factors of the chunk, sum of weights.
     uint64_t offset[ROWS];
     uint32_t visible[ROWS];
@@ -130,8 +181,9 @@ __device__ static inline uint32_t seen(uint32_t visible, uint32_t start, uint32_
 // A piece of a row of the cache. Rows begin at multiples of a piece.
 template <typename T>
 __device__ static inline Piece load_piece(const T *at) {
+    const words_t words = load_words(at);
     Piece piece;
-    __builtin_memcpy(&piece, __builtin_assume_aligned(at, sizeof piece), sizeof piece);
+    __builtin_memcpy(&piece, &words, sizeof piece);
     return piece;
 }
 
@@ -143,5 +195,16 @@ __device__ static inline void widen_from(const Piece *pieces, uint32_t at, float
     __builtin_memcpy(elements, __builtin_assume_aligned((const T *)pieces + at, ALIGNMENT), sizeof elements);
     for (uint32_t i = 0; i < COUNT; ++i) to[i] = widen(elements[i]);
 }
+
+// Where queries and keys come from memory.
+template <typename T>
+struct NothingFresh {
+    static constexpr bool QUERIES = false;
+
+    __device__ bool is(uint32_t) const { return false; }
+    __device__ float query(uint32_t, uint32_t, uint32_t) const { return 0.0f; }
+    __device__ Piece key_piece(uint32_t) const { return {}; }
+    __device__ Piece value_piece(uint32_t) const { return {}; }
+};
 
 }  // namespace attention

@@ -13,6 +13,11 @@
 //   add_shared(sum, value)   adds to a number of the block's shared memory, whoever else adds to it, and gives what it
 //                            was.
 //   uniform(value)           a value that is the same in all threads of the block, said to the compiler.
+//   per_thread(pointer)      the same pointer, of which each thread keeps a copy: a block has fewer registers for what its
+//                            threads have in common.
+//   load_words(pointer)      16 bytes of global memory, whose address is a multiple of 16, at once.
+//   GPU_GLOBAL               what is pointed to is in global memory; for pointers that are kept in shared memory, of which
+//                            the compiler could not see it.
 //   count_up(counter)        adds 1 to a counter that several blocks share, and gives what it was.
 //   publish(), observe()     a thread's writes before publish() are seen by whoever learns of it, through a counter, and
 //                            then calls observe().

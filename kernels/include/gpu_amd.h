@@ -51,6 +51,22 @@ __device__ static inline uint32_t uniform(uint32_t value) {
     return (uint32_t)__builtin_amdgcn_readfirstlane((int)value);
 }
 
+template <typename T>
+__device__ static inline T *per_thread(T *pointer) {
+    auto in_memory = (__attribute__((address_space(1))) T *)pointer;
+    asm volatile("" : "+v"(in_memory));
+    return (T *)in_memory;
+}
+
+// Pointers to global memory say so, also where they were kept in shared memory.
+#define GPU_GLOBAL __attribute__((address_space(1)))
+
+typedef uint32_t words_t __attribute__((ext_vector_type(4)));
+
+__device__ static inline words_t load_words(const void *pointer) {
+    return *(const GPU_GLOBAL words_t *)pointer;
+}
+
 __device__ static inline uint32_t count_up(uint32_t *counter) {
     return __hip_atomic_fetch_add(counter, 1u, __ATOMIC_ACQ_REL, __HIP_MEMORY_SCOPE_AGENT);
 }

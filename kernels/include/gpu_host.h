@@ -55,6 +55,23 @@ uint32_t lane_xor(uint32_t value) {
 
 inline uint32_t uniform(uint32_t value) { return value; }
 
+template <typename T>
+T *per_thread(T *pointer) {
+    return pointer;
+}
+
+#define GPU_GLOBAL
+
+struct alignas(16) words_t {
+    uint32_t words[4];
+};
+
+inline words_t load_words(const void *pointer) {
+    words_t words;
+    memcpy(&words, pointer, sizeof words);
+    return words;
+}
+
 // Blocks run one after another, so there is nothing to order.
 inline uint32_t count_up(uint32_t *counter) { return (*counter)++; }
 

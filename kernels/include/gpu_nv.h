@@ -35,6 +35,20 @@ __device__ static inline uint32_t lane_xor(uint32_t value) {
 
 __device__ static inline uint32_t uniform(uint32_t value) { return value; }
 
+template <typename T>
+__device__ static inline T *per_thread(T *pointer) {
+    return pointer;
+}
+
+// Pointers to global memory say so, also where they were kept in shared memory.
+#define GPU_GLOBAL __attribute__((address_space(1)))
+
+typedef uint32_t words_t __attribute__((ext_vector_type(4)));
+
+__device__ static inline words_t load_words(const void *pointer) {
+    return *(const GPU_GLOBAL words_t *)pointer;
+}
+
 __device__ static inline uint32_t count_up(uint32_t *counter) {
     return (uint32_t)__nvvm_atom_add_gen_i((int *)counter, 1);
 }

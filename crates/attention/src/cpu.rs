@@ -1,9 +1,11 @@
 //! The reference body, on slices of host memory whose lengths the callers have proven.
 
 use std::array;
+use std::ops::Range;
 
 use device_mem::{Float, exp_nonpositive};
 use half::{bf16, f16};
+use kernels_rope::{KvBlocks, KvLayout};
 use rayon::prelude::*;
 
 use crate::AttentionShape;
@@ -20,33 +22,85 @@ const QUERY_ROWS: usize = 64;
 
 type Lanes = [f32; LANES];
 
-/// Keys and values `[kv_heads, capacity, head_dim]` of one layer.
+/// Keys and values `[blocks, kv_heads, capacity, head_dim]` of one layer.
 pub(crate) enum HostKv<'a> {
     F32((&'a [f32], &'a [f32])),
     F16((&'a [f16], &'a [f16])),
     BF16((&'a [bf16], &'a [bf16])),
 }
 
-/// The sizes of one layer of a cache.
+/// The sizes of one layer of a cache, and of one of its sequences.
 #[derive(Clone, Copy)]
-pub(crate) struct Extent {
+pub(crate) struct Extent<'a> {
     kv_heads: usize,
     group: usize,
     head_dim: usize,
-    capacity: usize,
-    /// Committed tokens.
+    /// Tokens of a block.
+    block_size: usize,
+    blocks: KvBlocks<'a>,
+    sequence: u32,
+    /// Tokens before those of the pass.
     len: usize,
+    /// Tokens that every token sees.
+    prefix: usize,
 }
 
-impl Extent {
-    pub(crate) fn new(shape: AttentionShape, capacity: u32, len: u32) -> Extent {
+impl<'a> Extent<'a> {
+    pub(crate) fn new(
+        shape: AttentionShape,
+        layout: KvLayout,
+        blocks: KvBlocks<'a>,
+        sequence: u32,
+        len: u32,
+        prefix: u32,
+    ) -> Extent<'a> {
         Extent {
             kv_heads: shape.kv_heads() as usize,
             group: shape.group() as usize,
             head_dim: shape.head_dim() as usize,
-            capacity: capacity as usize,
+            block_size: layout.capacity as usize,
+            blocks,
+            sequence,
             len: len as usize,
+            prefix: prefix as usize,
         }
+    }
+
+    /// Tokens that a token of the pass sees: those up to itself, and those of the prefix.
+    fn visible(&self, token: usize) -> usize {
+        (self.len + token + 1).max(self.prefix)
+    }
+
+    /// The rows of some tokens of a head, widened into `scratch` where they are not f32 in one piece.
+    fn widened<'b, T: Float>(
+        &self,
+        elements: &'b [T],
+        head: usize,
+        tokens: Range<usize>,
+        scratch: &'b mut [f32],
+    ) -> &'b [f32] {
+        let len = tokens.len() * self.head_dim;
+        let (start, room) = self.row(head, tokens.start);
+        if tokens.len() <= room {
+            return T::widened(&elements[start..start + len], scratch);
+        }
+        for (token, row) in tokens.zip(scratch.chunks_exact_mut(self.head_dim)) {
+            let (start, _) = self.row(head, token);
+            for (wide, value) in row.iter_mut().zip(&elements[start..]) {
+                *wide = value.to_f32();
+            }
+        }
+        &scratch[..len]
+    }
+
+    /// Where the row of a token of a head begins, and how many rows from it on lie in one piece.
+    fn row(&self, head: usize, token: usize) -> (usize, usize) {
+        // The cache's tokens are counted by a u32.
+        let token = u32::try_from(token).unwrap_or(u32::MAX);
+        let (block, place) = self.blocks.place(self.sequence, token);
+        let (block, place) = (block as usize, place as usize);
+        let rows_before = (block * self.kv_heads + head) * self.block_size + place;
+        (rows_before * self.head_dim, self.block_size - place)
     }
 
     /// Elements of the query heads of one token that share a key and value head.
@@ -58,15 +112,10 @@ impl Extent {
     fn token_len(&self) -> usize {
         self.kv_heads * self.group_len()
     }
-
-    /// Elements of K, or of V, of one head.
-    fn head_len(&self) -> usize {
-        self.capacity * self.head_dim
-    }
 }
 
 /// Attends `q` `[tokens, q_heads, head_dim]` over the cache; `out` has the same shape.
-pub(crate) fn attend_host(q: &[f32], cache: HostKv<'_>, extent: &Extent, out: &mut [f32]) {
+pub(crate) fn attend_host(q: &[f32], cache: HostKv<'_>, extent: &Extent<'_>, out: &mut [f32]) {
     match cache {
         HostKv::F32(cache) => attend(q, cache, extent, out),
         HostKv::F16(cache) => attend(q, cache, extent, out),
@@ -74,10 +123,9 @@ pub(crate) fn attend_host(q: &[f32], cache: HostKv<'_>, extent: &Extent, out: &m
     }
 }
 
-fn attend<T: Float>(q: &[f32], (keys, values): (&[T], &[T]), extent: &Extent, out: &mut [f32]) {
+fn attend<T: Float>(q: &[f32], (keys, values): (&[T], &[T]), extent: &Extent<'_>, out: &mut [f32]) {
     tasks(out, extent).into_par_iter().for_each(|mut task| {
-        let head = task.kv_head * extent.head_len()..(task.kv_head + 1) * extent.head_len();
-        task.attend(q, (&keys[head.clone()], &values[head]), extent);
+        task.attend(q, (keys, values), extent);
     });
 }
 
@@ -89,7 +137,7 @@ struct Task<'a> {
     out: Vec<&'a mut [f32]>,
 }
 
-fn tasks<'a>(out: &'a mut [f32], extent: &Extent) -> Vec<Task<'a>> {
+fn tasks<'a>(out: &'a mut [f32], extent: &Extent<'_>) -> Vec<Task<'a>> {
     let block_tokens = (QUERY_ROWS / extent.group).max(1);
     let mut tasks = Vec::new();
     for (block, out) in out.chunks_mut(block_tokens * extent.token_len()).enumerate() {
@@ -108,22 +156,22 @@ fn tasks<'a>(out: &'a mut [f32], extent: &Extent) -> Vec<Task<'a>> {
 }
 
 impl Task<'_> {
-    /// `keys` and `values` are `[capacity, head_dim]`.
-    fn attend<T: Float>(&mut self, q: &[f32], (keys, values): (&[T], &[T]), extent: &Extent) {
-        let &Extent { group, head_dim, len, .. } = extent;
+    /// `keys` and `values` are those of the whole cache.
+    fn attend<T: Float>(&mut self, q: &[f32], (keys, values): (&[T], &[T]), extent: &Extent<'_>) {
+        let &Extent { group, head_dim, .. } = extent;
         let scale = inverse_root(head_dim);
-        let first_visible = len + self.first_token + 1;
-        let end = len + self.first_token + self.out.len();
+        let end = extent.visible(self.first_token + self.out.len() - 1);
         let mut rows = vec![Softmax::EMPTY; self.out.len() * group];
         let (mut key_scratch, mut value_scratch) =
             (vec![0.0; KEY_BLOCK * head_dim], vec![0.0; KEY_BLOCK * head_dim]);
         self.out.iter_mut().for_each(|out| out.fill(0.0));
         for start in (0..end).step_by(KEY_BLOCK) {
-            let block = start * head_dim..end.min(start + KEY_BLOCK) * head_dim;
-            let keys = T::widened(&keys[block.clone()], &mut key_scratch);
-            let values = T::widened(&values[block], &mut value_scratch);
+            let tokens = start..end.min(start + KEY_BLOCK);
+            let keys = extent.widened(keys, self.kv_head, tokens.clone(), &mut key_scratch);
+            let values = extent.widened(values, self.kv_head, tokens, &mut value_scratch);
             for (token, out) in self.out.iter_mut().enumerate() {
-                let visible = (first_visible + token).saturating_sub(start).min(KEY_BLOCK);
+                let visible = extent.visible(self.first_token + token);
+                let visible = visible.saturating_sub(start).min(KEY_BLOCK);
                 if visible == 0 {
                     continue;
                 }
@@ -149,6 +197,47 @@ impl Task<'_> {
 #[expect(clippy::cast_precision_loss, reason = "head_dim comes from a u32")]
 pub(crate) fn inverse_root(head_dim: usize) -> f32 {
     (1.0 / (head_dim as f64).sqrt()) as f32
+}
+
+/// Lanes of a sum of squares.
+const NORM_LANES: usize = 256;
+
+/// Norms each row `[head_dim]` in place: `(x * scale) * weight`, `scale = 1 / sqrt(mean(x^2) + eps)` in f64 and rounded once.
+/// Formula and order are those of `kernels/include/rms_norm.h`; squares of f32 are exact in f64.
+#[expect(clippy::cast_possible_truncation, reason = "the one rounding to f32")]
+#[expect(clippy::cast_precision_loss, reason = "head_dim comes from a u32")]
+pub(crate) fn norm_heads(rows: &mut [f32], weight: &[f32], eps: f32) {
+    for row in rows.chunks_exact_mut(weight.len()) {
+        let mut lanes = [0.0_f64; NORM_LANES];
+        for chunk in row.chunks(NORM_LANES) {
+            for (lane, &value) in lanes.iter_mut().zip(chunk) {
+                *lane += f64::from(value) * f64::from(value);
+            }
+        }
+        let mut half = NORM_LANES / 2;
+        while half > 0 {
+            for lane in 0..half {
+                lanes[lane] += lanes[lane + half];
+            }
+            half /= 2;
+        }
+        let mean = lanes[0] * (1.0 / weight.len() as f64);
+        let scale = newton_inverse_root(mean + f64::from(eps)) as f32;
+        for (value, weight) in row.iter_mut().zip(weight) {
+            *value = *value * scale * weight;
+        }
+    }
+}
+
+/// `1 / sqrt(value)` within 3 units of `2^-53` of itself for a normal value: an estimate from the exponent and four steps of
+/// Newton's method, each operation rounded once. 0 for infinity, NaN for NaN.
+fn newton_inverse_root(value: f64) -> f64 {
+    let mut root = f64::from_bits(0x5fe6_eb50_c7b5_37a9_u64.wrapping_sub(value.to_bits() >> 1));
+    let half = 0.5 * value;
+    for _ in 0..4 {
+        root *= 1.5 - half * root * root;
+    }
+    if value > 0.0 && value < f64::INFINITY { root } else { 1.0 / value.sqrt() }
 }
 
 /// `scores[j] = scale * (q . keys[j])`. Products are added to their lane in ascending order, the lanes in halves.

@@ -92,6 +92,51 @@ pub enum AttentionError {
         /// Elements that were found.
         found: usize,
     },
+    /// An operand has not one element for each thing that it is of.
+    #[error(
+        "{operand} must have {expected} elements, but has {found}; check it against the cache and the table"
+    )]
+    Length {
+        /// The operand's name.
+        operand: &'static str,
+        /// Elements that it must have.
+        expected: usize,
+        /// Elements that were found.
+        found: usize,
+    },
+    /// Tokens of the prefix are not there.
+    #[error(
+        "a prefix of {prefix} tokens was asked of a pass that ends at token {end}; pass the whole prefix at once"
+    )]
+    Prefix {
+        /// Tokens of the prefix.
+        prefix: u32,
+        /// Tokens of the cache and the pass.
+        end: u32,
+    },
+    /// The step is not for the sequences of the cache.
+    #[error("a step of {found} sequences was asked of a cache of {expected}; give every sequence one token")]
+    Sequences {
+        /// Sequences of the cache.
+        expected: u32,
+        /// Sequences of the step.
+        found: u32,
+    },
+    /// The cache has no blocks to give.
+    #[error("blocks were given to a sequence of a contiguous cache; make it with KvCache::paged")]
+    NotPaged,
+    /// A sequence would lose the blocks of its tokens.
+    #[error(
+        "sequence {sequence} has {len} tokens in its first {blocks} blocks, which must stay the first; truncate it before"
+    )]
+    BlocksInUse {
+        /// The sequence.
+        sequence: u32,
+        /// Its tokens.
+        len: u32,
+        /// The blocks that they are in.
+        blocks: usize,
+    },
     /// The operands have another shape than the cache.
     #[error("the operands are {operands}, but the cache was made for {cache}; make the cache for this model")]
     ShapeMismatch {

@@ -7,17 +7,20 @@ use device_mem::{
     View, ViewMut,
 };
 use hsaco::KernelPointer;
+use kernels_rope::{KvBlocks, RopeTable};
 
-use crate::kernels::{ATTENTION, AttentionArgs};
-use crate::kv_cache::{LayerCacheMut, Storage};
+use crate::decode::{HeadNorm, NewTokens};
+use crate::kernels::{ATTENTION, AttentionArgs, DECODE_ATTENTION, DecodeAttentionArgs};
+use crate::kv_cache::Storage;
+use crate::layer::{LayerCacheMut, with_storage};
 use crate::{AttentionError, AttentionShape, KvDType, MAX_HIP_HEAD_DIM, cpu};
 
 /// Threads of a block.
 const BLOCK: u32 = 256;
 /// Rows that a block of the kernel takes.
 const ROWS: u32 = 16;
-/// Keys that a block of the kernel takes at once.
-const CHUNK: u32 = 256;
+/// Keys of a span.
+const SPAN: u32 = 1024;
 /// Rows of the cache begin at multiples of this many elements, 16 bytes of the smallest type.
 const ROW_ALIGNMENT: u32 = 8;
 
@@ -26,9 +29,12 @@ const ROW_ALIGNMENT: u32 = 8;
 pub(crate) struct HipAttention {
     attend: Kernel<AttentionArgs>,
     attend_split: Kernel<AttentionArgs>,
-    /// See [`AttentionArgs`]; for the rows of one token and all chunks of the cache.
+    decode: Kernel<DecodeAttentionArgs>,
+    /// See [`AttentionArgs`]; for the rows of one token of each sequence and all spans of the cache.
     partials: DeviceBuffer<f32>,
     counters: DeviceBuffer<u32>,
+    /// Spans that a sequence has room for.
+    spans: u32,
 }
 
 /// Elements from one token of a cache to the next.
@@ -41,37 +47,41 @@ fn tiles(rows: u64) -> u64 {
     rows.div_ceil(u64::from(ROWS))
 }
 
-/// Elements that the chunks of one token need.
+/// Elements that the spans of one token of each sequence leave for each other.
 pub(crate) struct Sums {
     partials: usize,
     counters: usize,
 }
 
 impl Sums {
-    fn of(shape: AttentionShape, capacity: u32) -> Result<Sums, MemError> {
+    fn of(shape: AttentionShape, sequences: u32, capacity: u32) -> Result<Sums, MemError> {
+        let spans = capacity.div_ceil(SPAN);
+        // A single span leaves nothing.
+        let kept_spans = if spans > 1 { u64::from(spans) } else { 0 };
         let token_tiles = u64::from(shape.kv_heads()) * tiles(shape.group().into());
-        // A single chunk is never split.
-        let chunks = if capacity > CHUNK { u64::from(capacity.div_ceil(CHUNK)) } else { 0 };
         let row = u64::from(ROWS) * u64::from(2 + row_len(shape.head_dim()));
         let too_large = || MemError::TooLarge { elements: usize::MAX, dtype: DType::F32 };
-        let partials = token_tiles.checked_mul(row).and_then(|row| row.checked_mul(chunks));
+        let all_tiles = token_tiles.checked_mul(sequences.into()).ok_or_else(too_large)?;
+        let partials = all_tiles.checked_mul(row).and_then(|row| row.checked_mul(kept_spans));
         let partials = partials.and_then(|len| usize::try_from(len).ok()).ok_or_else(too_large)?;
-        let counters = if chunks == 0 { 0 } else { usize::try_from(token_tiles).map_err(|_| too_large())? };
+        let counters =
+            if kept_spans == 0 { 0 } else { usize::try_from(all_tiles).map_err(|_| too_large())? };
         Ok(Sums { partials, counters })
     }
 
-    /// Bytes for a cache of this capacity.
-    pub(crate) fn bytes(shape: AttentionShape, capacity: u32) -> Result<usize, MemError> {
-        let Sums { partials, counters } = Sums::of(shape, capacity)?;
+    /// Bytes for a cache of this many sequences, each of this capacity.
+    pub(crate) fn bytes(shape: AttentionShape, sequences: u32, capacity: u32) -> Result<usize, MemError> {
+        let Sums { partials, counters } = Sums::of(shape, sequences, capacity)?;
         Ok(partials.saturating_add(counters).saturating_mul(size_of::<f32>()))
     }
 }
 
 impl HipAttention {
-    /// Loads the images for this card, and allocates what one token's chunks leave for each other.
+    /// Loads the images for this card, and allocates what one token's spans leave for each other.
     pub(crate) fn new(
         device: &Arc<HipDevice>,
         shape: AttentionShape,
+        sequences: u32,
         capacity: u32,
         dtype: KvDType,
     ) -> Result<HipAttention, AttentionError> {
@@ -79,75 +89,216 @@ impl HipAttention {
         if found > MAX_HIP_HEAD_DIM {
             return Err(AttentionError::HeadDim { found, most: MAX_HIP_HEAD_DIM });
         }
-        let [attend, attend_split] = match dtype {
-            KvDType::F32 => ["attend_f32", "attend_split_f32"],
-            KvDType::F16 => ["attend_f16", "attend_split_f16"],
-            KvDType::BF16 => ["attend_bf16", "attend_split_bf16"],
+        let [attend, attend_split, decode] = match dtype {
+            KvDType::F32 => ["attend_f32", "attend_split_f32", "decode_attention_f32"],
+            KvDType::F16 => ["attend_f16", "attend_split_f16", "decode_attention_f16"],
+            KvDType::BF16 => ["attend_bf16", "attend_split_bf16", "decode_attention_bf16"],
         };
-        let Sums { partials, counters } = Sums::of(shape, capacity)?;
+        let Sums { partials, counters } = Sums::of(shape, sequences, capacity)?;
         let on = Device::Hip(device.clone());
         Ok(HipAttention {
             attend: Kernel::load(device, &ATTENTION, attend)?,
             attend_split: Kernel::load(device, &ATTENTION, attend_split)?,
+            decode: Kernel::load(device, &DECODE_ATTENTION, decode)?,
             partials: DeviceBuffer::zeroed(&on, partials)?,
             counters: DeviceBuffer::zeroed(&on, counters)?,
+            spans: capacity.div_ceil(SPAN),
         })
     }
 }
 
-/// Attends `q` `[tokens, q_heads, head_dim]` over the layer, in one launch. Passes of few rows over several chunks take a
-/// block for each chunk, so that a decoded token fills a card; the bits are the same.
+/// How many tokens are before those of a pass.
+#[derive(Clone, Copy)]
+pub(crate) enum Before<'a> {
+    /// As many, in the layer's sequence.
+    Tokens(u32),
+    /// As many as the device says for each sequence `[sequences]`, each of which has one token in the pass.
+    OnDevice(View<'a, u32>),
+}
+
+/// Attends `q` `[tokens, q_heads, head_dim]` over the layer, in one launch. Passes of few rows take a block for each span of
+/// keys, so that a decoded token is spread over a card; the bits are the same.
 pub(crate) fn attend_device(
     q: View<'_, f32>,
     tokens: u32,
+    before: Before<'_>,
+    prefix: u32,
     cache: &mut LayerCacheMut<'_>,
     out: ViewMut<'_, f32>,
 ) -> Result<(), AttentionError> {
     let (q, mut out) = (on_device(q)?, on_device_mut(out)?);
-    if tokens == 0 {
+    if q.len() == 0 {
         return Ok(());
     }
-    let (shape, layout, len) = (cache.shape(), cache.layout(), cache.len());
-    let (keys, values) = match cache.storage() {
-        Storage::F32(storage) => addresses(&storage.keys, &storage.values)?,
-        Storage::F16(storage) => addresses(&storage.keys, &storage.values)?,
-        Storage::BF16(storage) => addresses(&storage.keys, &storage.values)?,
+    let kv = CacheArgs::of(cache)?;
+    let shape = cache.shape();
+    let HipAttention { attend, attend_split, partials, counters, spans, .. } =
+        cache.hip.as_deref_mut().ok_or_else(foreign)?;
+    let (sequence, sequences, tokens, len, lengths, most_spans) = match before {
+        // The cache has room for the tokens, so their end is a u32.
+        Before::Tokens(len) => {
+            (cache.sequence, 1, tokens, len, KernelPointer::default(), (len + tokens).div_ceil(SPAN))
+        }
+        Before::OnDevice(lengths) => (0, tokens, 1, 0, on_device(lengths)?.pointer(), *spans),
     };
-    let HipAttention { attend, attend_split, partials, counters } = cache.hip().ok_or_else(foreign)?;
-    // The cache has room for the tokens, so their end is a u32.
-    let chunks = (len + tokens).div_ceil(CHUNK);
     let pass_tiles = tiles(u64::from(tokens) * u64::from(shape.group()));
-    let split = chunks > 1 && pass_tiles <= tiles(shape.group().into());
-    let (kernel, chunks) = if split { (attend_split, chunks) } else { (attend, 0) };
-    let head_blocks = pass_tiles.saturating_mul(chunks.max(1).into());
-    let blocks = u32::try_from(head_blocks.saturating_mul(shape.kv_heads().into()));
+    let split = most_spans > 1 && pass_tiles <= tiles(shape.group().into());
+    let (kernel, spans) = if split { (attend_split, most_spans) } else { (attend, 0) };
     let args = AttentionArgs {
         q: q.pointer(),
-        keys,
-        values,
+        keys: kv.keys,
+        values: kv.values,
         out: out.pointer(),
         partials: on_device_mut(partials.as_view_mut()?)?.pointer(),
         counters: on_device_mut(counters.as_view_mut()?)?.pointer(),
-        cache_head_stride: u64::from(layout.capacity) * u64::from(layout.row_len),
-        cache_row_len: layout.row_len,
+        block_table: kv.block_table,
+        lengths,
+        cache_block_stride: kv.block_stride,
+        cache_head_stride: kv.head_stride,
+        cache_row_len: kv.row_len,
+        block_shift: kv.block_shift,
+        table_len: kv.table_len,
+        capacity: kv.capacity,
         scale: cpu::inverse_root(shape.head_dim() as usize),
+        sequence,
         tokens,
         kv_heads: shape.kv_heads(),
         group: shape.group(),
         head_dim: shape.head_dim(),
         len,
-        chunks,
+        prefix,
+        spans,
     };
-    // A launch refuses 2^24 blocks of 256 threads and more, so that rows can be counted by the kernel.
-    let grid = Grid { blocks: [blocks.unwrap_or(u32::MAX), 1, 1], threads: [BLOCK, 1, 1] };
-    // SAFETY: the kernel reads q and writes out [..tokens * q_heads * head_dim], which `attend` proved, and reads rows
-    // ..len + tokens of keys and values [kv_heads, capacity, row_len] in the symbol's type, which `KvCache` allocated in
-    // that type, with zeros behind each head; `expect_appended` proved the rows to be there. The grid has a block for each
-    // tile and, if split, chunk. `partials` and `counters` are made for the tiles of one token and the chunks of the whole
-    // cache, and no more are split; counters are 0 between launches. All of it is borrowed, what is written mutably, is on
-    // the kernel's device, and is freed by hipFree, which waits for the stream.
-    unsafe { kernel.launch(grid, &args) }?;
+    // SAFETY: the kernel reads q and writes out [..sequences * tokens * q_heads * head_dim], which `attend` or `attend_next`
+    // proved, and `lengths` [sequences]. It reads rows of keys and values [blocks, kv_heads, capacity, row_len] in the
+    // symbol's type, which `KvCache` allocated in that type, with zeros behind each head: those of tokens before len + tokens
+    // and, by `attend`, before `prefix`, which is not above that. Where that is beyond the room of a sequence, it reads none;
+    // the table's blocks are proven by `BlockTable`. The grid has a block for each tile and, if split, span. `partials` and
+    // `counters` are made for the tiles of one token of each sequence and the spans of the whole cache, and no more are split;
+    // counters are 0 between launches. All of it is borrowed, what is written mutably, is on the kernel's device, and is freed
+    // by hipFree, which waits for the stream.
+    unsafe {
+        kernel
+            .launch(grid([pass_tiles, shape.kv_heads().into(), sequences.into(), spans.max(1).into()]), &args)
+    }?;
     Ok(())
+}
+
+/// Rotates, appends and attends a token of each sequence, in one launch.
+pub(crate) fn decode_attention_device(
+    tokens: &NewTokens<'_>,
+    norm: Option<&HeadNorm<'_>>,
+    table: &RopeTable,
+    positions: View<'_, u32>,
+    lengths: View<'_, u32>,
+    cache: &mut LayerCacheMut<'_>,
+    out: ViewMut<'_, f32>,
+) -> Result<(), AttentionError> {
+    let mut out = on_device_mut(out)?;
+    if tokens.sequences == 0 {
+        return Ok(());
+    }
+    let kv = CacheArgs::of(cache)?;
+    let shape = cache.shape();
+    let HipAttention { decode, partials, counters, spans, .. } =
+        cache.hip.as_deref_mut().ok_or_else(foreign)?;
+    let weight = |weight: Option<View<'_, f32>>| {
+        weight.map_or(Ok(KernelPointer::default()), |weight| on_device(weight).map(|view| view.pointer()))
+    };
+    let spans = (*spans).max(1);
+    let axes = u32::try_from(table.spec().axes().count()).unwrap_or(u32::MAX);
+    let args = DecodeAttentionArgs {
+        q: on_device(tokens.q)?.pointer(),
+        k: on_device(tokens.k)?.pointer(),
+        v: on_device(tokens.v)?.pointer(),
+        keys: kv.keys,
+        values: kv.values,
+        out: out.pointer(),
+        partials: on_device_mut(partials.as_view_mut()?)?.pointer(),
+        counters: on_device_mut(counters.as_view_mut()?)?.pointer(),
+        block_table: kv.block_table,
+        lengths: on_device(lengths)?.pointer(),
+        positions: on_device(positions)?.pointer(),
+        cos: on_device(table.cos())?.pointer(),
+        sin: on_device(table.sin())?.pointer(),
+        pair_axis: on_device(table.pair_axis())?.pointer(),
+        q_norm: weight(norm.map(|norm| norm.q_weight))?,
+        k_norm: weight(norm.map(|norm| norm.k_weight))?,
+        block_shift: kv.block_shift,
+        capacity: kv.capacity,
+        stride: tokens.stride,
+        scale: cpu::inverse_root(shape.head_dim() as usize),
+        eps: norm.map_or(0.0, |norm| norm.eps),
+        sequences: tokens.sequences,
+        kv_heads: shape.kv_heads(),
+        group: shape.group(),
+        head_dim: shape.head_dim(),
+        rotary_dim: table.spec().rotary_dim(),
+        pair_span: table.spec().pair_span(),
+        axes,
+        table_length: table.length(),
+        spans,
+    };
+    let head_tiles = tiles(shape.group().into());
+    // SAFETY: the kernel reads heads [head_dim] of q, k and v, which `NewTokens` proved for each sequence, `positions`
+    // [axes, sequences] and `lengths` [sequences], of which `decode_attention` proved the numbers, weights [head_dim], likewise,
+    // and rows of cos, sin and pair_axis, which `RopeTable` allocated: it compares each position with the table's length. It
+    // writes out [..sequences * q_heads * head_dim]. Of the cache it reads rows before the length of a sequence and writes the
+    // row at it, after it has compared that with the sequence's room. Everything else is as in `attend_device`; the cache is
+    // borrowed mutably by `LayerCacheMut`, so that nothing else reads or writes it.
+    unsafe {
+        decode
+            .launch(grid([head_tiles, shape.kv_heads().into(), tokens.sequences.into(), spans.into()]), &args)
+    }?;
+    Ok(())
+}
+
+/// As many blocks as the product says. A launch refuses 2^24 blocks of 256 threads and more, so that a kernel can count rows.
+fn grid(factors: [u64; 4]) -> Grid {
+    let blocks = factors.into_iter().fold(1_u64, u64::saturating_mul);
+    Grid { blocks: [u32::try_from(blocks).unwrap_or(u32::MAX), 1, 1], threads: [BLOCK, 1, 1] }
+}
+
+/// Where a layer lies.
+struct CacheArgs {
+    keys: KernelPointer,
+    values: KernelPointer,
+    block_table: KernelPointer,
+    block_stride: u64,
+    head_stride: u64,
+    row_len: u32,
+    block_shift: u32,
+    table_len: u32,
+    capacity: u32,
+}
+
+impl CacheArgs {
+    fn of(cache: &LayerCacheMut<'_>) -> Result<CacheArgs, MemError> {
+        let (keys, values) = with_storage!(cache.storage(), kv => addresses(&kv.keys, &kv.values)?);
+        let layout = cache.layout;
+        // Two 32-bit factors cannot overflow 64 bits, and `KvCache` proved that blocks are addressable.
+        let head_stride = u64::from(layout.capacity) * u64::from(layout.row_len);
+        let block_stride = head_stride.saturating_mul(layout.kv_heads.into());
+        let (block_table, block_shift, table_len, capacity) = match cache.blocks {
+            KvBlocks::PerSequence(_) => (KernelPointer::default(), 0, 0, layout.capacity),
+            KvBlocks::Table(table) => {
+                let shift = table.block_size().trailing_zeros();
+                (on_device(table.as_view())?.pointer(), shift, table.max_blocks(), table.capacity())
+            }
+        };
+        let row_len = layout.row_len;
+        Ok(CacheArgs {
+            keys,
+            values,
+            block_table,
+            block_stride,
+            head_stride,
+            row_len,
+            block_shift,
+            table_len,
+            capacity,
+        })
+    }
 }
 
 fn addresses<T: Float>(

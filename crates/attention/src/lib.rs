@@ -80,20 +80,25 @@
 #![deny(unsafe_code)]
 
 mod cpu;
+mod cpu_decode;
+mod decode;
 mod error;
 #[expect(unsafe_code, reason = "launches, each with its proof")]
 mod hip;
 pub mod kernels;
 mod kv_cache;
+mod layer;
 mod shape;
 
 use device_mem::{RanOn, View, ViewMut};
 use kernels_rope::{HeadsMut, Positions, RopeTable};
 
-use crate::kv_cache::expect_heads;
+use crate::layer::expect_heads;
 
+pub use decode::{HeadNorm, NewTokens, attend_next, decode_attention};
 pub use error::AttentionError;
-pub use kv_cache::{KvCache, KvDType, LayerCacheMut, ParseKvDTypeError};
+pub use kv_cache::{KvCache, KvDType, ParseKvDTypeError};
+pub use layer::LayerCacheMut;
 pub use shape::AttentionShape;
 
 /// The widest heads that [`attend`] takes on a HIP device, in elements.
@@ -141,6 +146,21 @@ pub fn self_attention(
     qkv: Qkv<'_>,
     table: &RopeTable,
     at: &Positions,
+    cache: LayerCacheMut<'_>,
+    out: ViewMut<'_, f32>,
+) -> Result<RanOn, AttentionError> {
+    self_attention_with_prefix(qkv, table, at, 0, cache, out)
+}
+
+/// [`self_attention`] with a prefix that is seen as a whole: [`attend_with_prefix`].
+///
+/// # Errors
+/// As [`self_attention`], and [`AttentionError::Prefix`], likewise before anything is written.
+pub fn self_attention_with_prefix(
+    qkv: Qkv<'_>,
+    table: &RopeTable,
+    at: &Positions,
+    prefix: u32,
     mut cache: LayerCacheMut<'_>,
     out: ViewMut<'_, f32>,
 ) -> Result<RanOn, AttentionError> {
@@ -153,14 +173,18 @@ pub fn self_attention(
     }
     expect_heads("out", tokens, shape.q_heads(), shape.head_dim(), out.len())?;
     cache.expect_room(tokens)?;
+    let end = cache.len().saturating_add(tokens);
+    if prefix > end {
+        return Err(AttentionError::Prefix { prefix, end });
+    }
 
     let q_heads = HeadsMut::new(q.reborrow(), tokens, shape.q_heads(), shape.head_dim())?;
     let k_heads = HeadsMut::new(k.reborrow(), tokens, shape.kv_heads(), shape.head_dim())?;
     cache.append_rotated(table, q_heads, k_heads, v, at)?;
-    attend(q.as_view(), tokens, &mut cache, out)
+    attend_with_prefix(q.as_view(), tokens, prefix, &mut cache, out)
 }
 
-/// Attends the rotated queries `q` `[tokens, q_heads, head_dim]` over the committed tokens of the layer and the
+/// Attends the rotated queries `q` `[tokens, q_heads, head_dim]` over the committed tokens of the sequence and the
 /// `tokens` that were appended to it; `out` is `[tokens, q_heads * head_dim]`.
 ///
 /// A score of NaN or `+inf` makes the query's output NaN, as the formula does.
@@ -174,17 +198,42 @@ pub fn attend(
     cache: &mut LayerCacheMut<'_>,
     out: ViewMut<'_, f32>,
 ) -> Result<RanOn, AttentionError> {
+    attend_with_prefix(q, tokens, 0, cache, out)
+}
+
+/// [`attend`], where the first `prefix` tokens of the sequence are seen by all others and by each other, as in the prefix
+/// language model of the original GLM (Du et al.): the token at position `p` sees the tokens before `max(p + 1, prefix)`. A
+/// prefix of 0 or 1 is causal attention.
+///
+/// # Errors
+/// As [`attend`], and [`AttentionError::Prefix`] when the prefix ends behind the tokens of the pass.
+pub fn attend_with_prefix(
+    q: View<'_, f32>,
+    tokens: u32,
+    prefix: u32,
+    cache: &mut LayerCacheMut<'_>,
+    out: ViewMut<'_, f32>,
+) -> Result<RanOn, AttentionError> {
     let shape = cache.shape();
     cache.device().expect_same(&q.device())?;
     cache.device().expect_same(&out.device())?;
     expect_heads("q", tokens, shape.q_heads(), shape.head_dim(), q.len())?;
     expect_heads("out", tokens, shape.q_heads(), shape.head_dim(), out.len())?;
     cache.expect_appended(tokens)?;
+    let len = cache.len();
+    // What was appended had room.
+    let end = len.saturating_add(tokens);
+    if prefix > end {
+        return Err(AttentionError::Prefix { prefix, end });
+    }
     match (q, cache.host(), out) {
         (View::Host(q), Some(kv), ViewMut::Host(out)) => {
-            cpu::attend_host(q, kv, &cache.extent(), out);
+            cpu::attend_host(q, kv, &cache.extent(cache.sequence, len, prefix), out);
             Ok(RanOn::Cpu)
         }
-        (q, _, out) => hip::attend_device(q, tokens, cache, out).map(|()| RanOn::Hip),
+        (q, _, out) => {
+            let before = hip::Before::Tokens(len);
+            hip::attend_device(q, tokens, before, prefix, cache, out).map(|()| RanOn::Hip)
+        }
     }
 }

@@ -1,5 +1,5 @@
 use anyhow::Result;
-use attention::kernels::ATTENTION;
+use attention::kernels::{ATTENTION, DECODE_ATTENTION};
 use device_mem::DeviceChoice;
 use device_mem::doctor::{Check, DoctorEnv, Status, examine};
 use hsaco::ImageSet;
@@ -22,7 +22,7 @@ pub(crate) const IMAGES: [(&str, &[&ImageSet]); 3] = [
         "kernels-nn",
         &[&EMBEDDING, &RMS_NORM, &ADD_RMS_NORM, &SWIGLU, &ADD, &LINEAR, &LINEAR_TILED, &ARGMAX, &SAMPLE],
     ),
-    ("attention", &[&ATTENTION]),
+    ("attention", &[&ATTENTION, &DECODE_ATTENTION]),
 ];
 
 /// Prints what was found; the exit code is 0 whatever that is, since a machine without a card is no failure.

@@ -3,7 +3,7 @@
 use device_mem::{Float, View, ViewMut};
 use rayon::prelude::*;
 
-use crate::{AppendKv, KvLayout, Layout};
+use crate::{AppendAt, AppendKv, KvLayout, Layout};
 
 /// A table and the positions to rotate by, in host memory.
 #[derive(Clone, Copy)]
@@ -52,29 +52,38 @@ pub(crate) fn apply_position_embeddings_host<T: Float>(
 /// Appends keys of `k_layout` and their values to a cache. All of it is proven to fit, and to be in host memory.
 pub(crate) fn append_kv_host<T: Float, C: Float>((k, k_layout): (&[T], &Layout), append: AppendKv<'_, T, C>) {
     let v_layout = append.v_layout(k_layout.tokens);
-    let AppendKv { v, keys, values, layout, first } = append;
+    let AppendKv { v, keys, values, layout, blocks, at } = append;
+    let places = Vec::from_iter((0..k_layout.tokens).map(|token| match at {
+        AppendAt::Sequence { sequence, first } => blocks.place(sequence, first.saturating_add(token)),
+        AppendAt::Next(View::Host(lengths)) => blocks.place(token, lengths[token as usize]),
+        AppendAt::Next(View::Hip(_)) => (u32::MAX, 0),
+    }));
     if let (View::Host(v), ViewMut::Host(keys), ViewMut::Host(values)) = (v, keys, values) {
-        append_rows((k, k_layout), (keys, &layout), first);
-        append_rows((v, &v_layout), (values, &layout), first);
+        append_rows((k, k_layout), (keys, &layout), &places);
+        append_rows((v, &v_layout), (values, &layout), &places);
     }
 }
 
+/// Writes row `token` of each head to the block and place that `places` has for the token.
 fn append_rows<T: Float, C: Float>(
     (rows, layout): (&[T], &Layout),
     (cache, cache_layout): (&mut [C], &KvLayout),
-    first: u32,
+    places: &[(u32, u32)],
 ) {
     if layout.is_empty() {
         return;
     }
-    let (head_dim, row_len) = (cache_layout.head_dim as usize, cache_layout.row_len as usize);
     let index = |count: u32, stride: u64| usize::try_from(u64::from(count) * stride).unwrap_or(usize::MAX);
-    for (head, cache) in (0..layout.heads).zip(cache.chunks_mut(cache_layout.capacity as usize * row_len)) {
-        let targets = cache.chunks_mut(row_len).skip(first as usize);
-        for (token, target) in (0..layout.tokens).zip(targets) {
+    let row_len = u64::from(cache_layout.row_len);
+    for (token, &(block, place)) in (0..layout.tokens).zip(places) {
+        for head in 0..layout.heads {
+            let rows_before = u64::from(block) * u64::from(layout.heads) + u64::from(head);
+            let rows_before = rows_before * u64::from(cache_layout.capacity) + u64::from(place);
+            let to = usize::try_from(rows_before * row_len).unwrap_or(usize::MAX);
+            let target = cache.get_mut(to..).unwrap_or_default();
             let from = index(token, layout.token_stride) + index(head, layout.head_stride);
             let row = rows.get(from..).unwrap_or_default();
-            for (stored, value) in target.iter_mut().zip(row).take(head_dim) {
+            for (stored, value) in target.iter_mut().zip(row).take(cache_layout.head_dim as usize) {
                 *stored = C::from_f32(value.to_f32());
             }
         }

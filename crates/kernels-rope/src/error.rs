@@ -220,15 +220,17 @@ pub enum RopeError {
     },
     /// A layer of a cache does not hold what its layout says.
     #[error(
-        "{operand} of the cache hold {found} elements, which are not [kv_heads {}, capacity {}, row_len {}] with rows of \
-         at least head_dim {}; check the layout",
+        "{operand} of the cache hold {found} elements, which are not [blocks {blocks}, kv_heads {}, capacity {}, \
+         row_len {}] with rows of at least head_dim {}; check the layout",
         layout.kv_heads, layout.capacity, layout.row_len, layout.head_dim
     )]
     CacheLength {
         /// `keys` or `values`.
         operand: &'static str,
-        /// The layout.
+        /// The layout of a block.
         layout: KvLayout,
+        /// Blocks.
+        blocks: u32,
         /// Elements that were found.
         found: usize,
     },
@@ -254,6 +256,73 @@ pub enum RopeError {
         tokens: u32,
         /// Tokens that the cache has room for.
         capacity: u32,
+    },
+    /// The cache has no such sequence.
+    #[error("sequence {sequence} was asked of a cache of {sequences} sequences; make the cache for more")]
+    Sequence {
+        /// The sequence.
+        sequence: u32,
+        /// Sequences of the cache.
+        sequences: u32,
+    },
+    /// The lengths are not one for each token, or the tokens not one for each sequence.
+    #[error(
+        "a step of {sequences} sequences got {tokens} tokens and {found} lengths; give one of each for every sequence"
+    )]
+    Lengths {
+        /// Sequences of the cache.
+        sequences: u32,
+        /// Tokens.
+        tokens: u32,
+        /// Lengths.
+        found: usize,
+    },
+    /// Blocks of a size that no table can have, or of another than the table has.
+    #[error(
+        "blocks of {block_size} tokens do not suit a block table; take a power of two, the same for table and cache"
+    )]
+    BlockSize {
+        /// Tokens of a block.
+        block_size: u32,
+    },
+    /// A block table of more tokens or entries than can be counted.
+    #[error(
+        "a table for {sequences} sequences of {max_blocks} blocks of {block_size} tokens is beyond what can be counted; \
+         allow a sequence fewer blocks"
+    )]
+    TableSpan {
+        /// Sequences.
+        sequences: u32,
+        /// Blocks that a sequence may have.
+        max_blocks: u32,
+        /// Tokens of a block.
+        block_size: u32,
+    },
+    /// More blocks than the table has entries for.
+    #[error("a sequence was given {found} blocks, but may have {most}; make the table for more")]
+    BlockCount {
+        /// Blocks that were given.
+        found: usize,
+        /// The most that a sequence may have.
+        most: u32,
+    },
+    /// The cache has no such block.
+    #[error("block {block} at index {index} is not among the cache's {blocks}; blocks are counted from 0")]
+    Block {
+        /// The block.
+        block: u32,
+        /// Its index among those given.
+        index: usize,
+        /// Blocks of the cache.
+        blocks: u32,
+    },
+    /// The block is in use.
+    #[error("block {block} at index {index} is in use already; a block belongs to one place of one sequence")]
+    BlockTaken {
+        /// The block.
+        block: u32,
+        /// Its index among those given.
+        index: usize,
     },
     /// There is no kernel for a data type.
     #[error("no kernel rotates {found}; use f32, f16 or bf16")]

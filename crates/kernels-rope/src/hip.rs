@@ -6,7 +6,7 @@ use device_mem::{DType, Float, Grid, HipDevice, HipView, HipViewMut, Kernel, Mem
 use hsaco::KernelPointer;
 
 use crate::kernels::{APPEND_KV, AppendKvArgs, POSITION_EMBEDDINGS, PositionEmbeddingsArgs, ROPE, RopeArgs};
-use crate::{AppendKv, HeadsMut, Layout, Positions, RopeError, RopeTable};
+use crate::{AppendAt, AppendKv, HeadsMut, KvBlocks, Layout, Positions, RopeError, RopeTable};
 
 /// Threads of a block; the most that the kernels are declared for.
 const BLOCK: u32 = 256;
@@ -156,23 +156,44 @@ struct DeviceAppend {
     v: KernelPointer,
     keys: KernelPointer,
     values: KernelPointer,
+    block_table: KernelPointer,
+    lengths: KernelPointer,
+    block_stride: u64,
     head_stride: u64,
     row_len: u32,
+    block_shift: u32,
+    table_len: u32,
+    capacity: u32,
+    sequence: u32,
     first: u32,
 }
 
 impl DeviceAppend {
     fn new<T: Float, C: Float>(append: AppendKv<'_, T, C>) -> Result<DeviceAppend, RopeError> {
-        let AppendKv { v, keys, values, layout, first } = append;
-        Ok(DeviceAppend {
+        let AppendKv { v, keys, values, layout, blocks, at } = append;
+        // Two 32-bit factors cannot overflow 64 bits, and `to_blocks` proved that blocks are addressable.
+        let head_stride = u64::from(layout.capacity) * u64::from(layout.row_len);
+        let block_stride = head_stride.saturating_mul(layout.kv_heads.into());
+        let mut args = DeviceAppend {
             v: device_view(v)?.pointer(),
             keys: device_data(keys)?.pointer(),
             values: device_data(values)?.pointer(),
-            // Two 32-bit factors cannot overflow 64 bits.
-            head_stride: u64::from(layout.capacity) * u64::from(layout.row_len),
+            block_stride,
+            head_stride,
             row_len: layout.row_len,
-            first,
-        })
+            capacity: layout.capacity,
+            ..DeviceAppend::default()
+        };
+        if let KvBlocks::Table(table) = blocks {
+            args.block_table = device_view(table.as_view())?.pointer();
+            args.block_shift = table.block_size().trailing_zeros();
+            (args.table_len, args.capacity) = (table.max_blocks(), table.capacity());
+        }
+        match at {
+            AppendAt::Sequence { sequence, first } => (args.sequence, args.first) = (sequence, first),
+            AppendAt::Next(lengths) => args.lengths = device_view(lengths)?.pointer(),
+        }
+        Ok(args)
     }
 }
 
@@ -244,6 +265,8 @@ fn position_embeddings_gpu_kernel<T: Float>(
         v: append.v,
         keys: append.keys,
         values: append.values,
+        block_table: append.block_table,
+        lengths: append.lengths,
         cos: rotation.cos,
         sin: rotation.sin,
         positions: rotation.positions,
@@ -252,8 +275,13 @@ fn position_embeddings_gpu_kernel<T: Float>(
         q_head_stride: q_layout.head_stride,
         k_token_stride: k_layout.token_stride,
         k_head_stride: k_layout.head_stride,
+        cache_block_stride: append.block_stride,
         cache_head_stride: append.head_stride,
         cache_row_len: append.row_len,
+        block_shift: append.block_shift,
+        table_len: append.table_len,
+        capacity: append.capacity,
+        sequence: append.sequence,
         first_row: append.first,
         tokens: rotation.tokens,
         q_heads: q_layout.heads,
@@ -263,10 +291,11 @@ fn position_embeddings_gpu_kernel<T: Float>(
         pair_span: rotation.pair_span,
     };
     // SAFETY: as in `rope_gpu_kernel`, for q and for k. With a cache, the kernel reads v[..tokens * kv_heads * head_dim]
-    // and writes rows first_row..first_row + tokens of keys and values [kv_heads, capacity, row_len], all of which
-    // `AppendKv` proved to be there; C is the symbol's second type. q, k, keys and values are distinct since all are
+    // and writes rows of keys and values [blocks, kv_heads, capacity, row_len]: of blocks that `BlockTable` or
+    // `KvBlocks::count` bounds, and of tokens below the capacity, which the kernel checks where it reads `lengths`, of which
+    // `check` proved one for each token. C is the symbol's second type. q, k, keys and values are distinct since all are
     // borrowed for writing.
-    unsafe { kernel.launch(grid(rotation.tokens), &args) }?;
+    unsafe { kernel.launch(block_per_token(rotation.tokens), &args) }?;
     Ok(())
 }
 
@@ -294,19 +323,30 @@ pub(crate) fn append_kv_device<C: Float>(
         v: append.v,
         keys: append.keys,
         values: append.values,
+        block_table: append.block_table,
+        lengths: append.lengths,
+        cache_block_stride: append.block_stride,
         cache_head_stride: append.head_stride,
         cache_row_len: append.row_len,
+        block_shift: append.block_shift,
+        table_len: append.table_len,
+        capacity: append.capacity,
+        sequence: append.sequence,
         first_row: append.first,
         tokens,
         kv_heads: layout.kv_heads,
         head_dim: layout.head_dim,
     };
-    // SAFETY: the kernel reads k and v [..tokens * kv_heads * head_dim] and writes rows first_row..first_row + tokens of
-    // keys and values [kv_heads, capacity, row_len] in the symbol's type, which `append_kv` and `AppendKv` proved; keys and
-    // values are distinct, both being borrowed for writing. All of it is on the kernel's device, and is freed by hipFree,
-    // which waits for the stream.
-    unsafe { kernel.launch(grid(tokens), &args) }?;
+    // SAFETY: the kernel reads k and v [..tokens * kv_heads * head_dim], which `append_kv` proved, and writes rows of the
+    // cache in the symbol's type as in `position_embeddings_gpu_kernel`; keys and values are distinct, both being borrowed for
+    // writing. All of it is on the kernel's device, and is freed by hipFree, which waits for the stream.
+    unsafe { kernel.launch(block_per_token(tokens), &args) }?;
     Ok(())
+}
+
+/// A block per token.
+fn block_per_token(tokens: u32) -> Grid {
+    Grid { blocks: [tokens, 1, 1], threads: [BLOCK, 1, 1] }
 }
 
 /// A block per token, up to the most that is useful.

@@ -64,10 +64,16 @@ hsaco::kernel! {
         k: KernelPointer,
         /// Values `[tokens, kv_heads, head_dim]` without gaps, or null without a cache.
         v: KernelPointer,
-        /// The cache's keys `[kv_heads, capacity, cache_row_len]`, or null.
+        /// The cache's keys `[blocks, kv_heads, tokens of a block, cache_row_len]`, or null.
         keys: KernelPointer,
-        /// The cache's values `[kv_heads, capacity, cache_row_len]`, or null.
+        /// The cache's values, as its keys, or null.
         values: KernelPointer,
+        /// Blocks of the cache `[sequences, table_len]` u32, `u32::MAX` for none; null for a contiguous cache, in which a
+        /// sequence has the block of its own number.
+        block_table: KernelPointer,
+        /// Tokens of each sequence `[sequences]` u32, where token `t` is the next one of sequence `t`; null where all tokens
+        /// are of `sequence`, from `first_row` on.
+        lengths: KernelPointer,
         /// `[length, rotary_dim / 2]` f32.
         cos: KernelPointer,
         /// `[length, rotary_dim / 2]` f32.
@@ -84,11 +90,21 @@ hsaco::kernel! {
         k_token_stride: u64,
         /// From one key head of a token to its next.
         k_head_stride: u64,
-        /// From one head of the cache to its next.
+        /// From one block of the cache to its next.
+        cache_block_stride: u64,
+        /// From one head of a block to its next.
         cache_head_stride: u64,
-        /// From one token of the cache to its next; at least `head_dim`.
+        /// From one token of a head to its next; at least `head_dim`.
         cache_row_len: u32,
-        /// The token of the cache that the first token becomes.
+        /// With a table, blocks hold `2^block_shift` tokens.
+        block_shift: u32,
+        /// Blocks of a sequence in the table.
+        table_len: u32,
+        /// Tokens that a sequence has room for; those beyond are not appended.
+        capacity: u32,
+        /// The sequence of the tokens.
+        sequence: u32,
+        /// The token of the sequence that the first token becomes.
         first_row: u32,
         /// Tokens.
         tokens: u32,
@@ -114,15 +130,31 @@ hsaco::kernel! {
         k: KernelPointer,
         /// Values `[tokens, kv_heads, head_dim]`.
         v: KernelPointer,
-        /// The cache's keys `[kv_heads, capacity, cache_row_len]`.
+        /// The cache's keys `[blocks, kv_heads, tokens of a block, cache_row_len]`.
         keys: KernelPointer,
-        /// The cache's values `[kv_heads, capacity, cache_row_len]`.
+        /// The cache's values, as its keys.
         values: KernelPointer,
-        /// From one head of the cache to its next.
+        /// Blocks of the cache `[sequences, table_len]` u32, `u32::MAX` for none; null for a contiguous cache, in which a
+        /// sequence has the block of its own number.
+        block_table: KernelPointer,
+        /// Tokens of each sequence `[sequences]` u32, where token `t` is the next one of sequence `t`; null where all tokens
+        /// are of `sequence`, from `first_row` on.
+        lengths: KernelPointer,
+        /// From one block of the cache to its next.
+        cache_block_stride: u64,
+        /// From one head of a block to its next.
         cache_head_stride: u64,
-        /// From one token of the cache to its next; at least `head_dim`.
+        /// From one token of a head to its next; at least `head_dim`.
         cache_row_len: u32,
-        /// The token of the cache that the first token becomes.
+        /// With a table, blocks hold `2^block_shift` tokens.
+        block_shift: u32,
+        /// Blocks of a sequence in the table.
+        table_len: u32,
+        /// Tokens that a sequence has room for; those beyond are not appended.
+        capacity: u32,
+        /// The sequence of the tokens.
+        sequence: u32,
+        /// The token of the sequence that the first token becomes.
         first_row: u32,
         /// Tokens.
         tokens: u32,

@@ -15,7 +15,9 @@
 //! - [`apply_rope`] rotates one tensor, [`apply_position_embeddings`] rotates queries and keys, in place, where they
 //!   live. The result says where that was.
 //! - [`apply_position_embeddings_append`] also appends the rotated keys and the values to a layer of a cache,
-//!   [`AppendKv`]; [`append_kv`] appends keys as they are.
+//!   [`AppendKv`]; [`append_kv`] appends keys as they are. A cache may hold several sequences, and be paged: a
+//!   [`BlockTable`] then says which of its blocks are whose. [`AppendAt::Next`] appends a token to each sequence, at lengths
+//!   that are read on the device.
 //!
 //! What this crate does not do: it moves no activations between devices, it does not fall back from one to the other,
 //! it projects and attends nothing, and the cache is its caller's. An error leaves every operand as it was.
@@ -59,6 +61,7 @@
 #![deny(unsafe_code)]
 
 mod append;
+mod block_table;
 mod cpu;
 mod error;
 mod heads;
@@ -74,7 +77,8 @@ use device_mem::{Float, RanOn, View, ViewMut};
 
 use crate::cpu::HostRotation;
 
-pub use append::{AppendKv, KvLayout, append_kv};
+pub use append::{AppendAt, AppendKv, KvBlocks, KvLayout, append_kv};
+pub use block_table::BlockTable;
 pub use error::RopeError;
 pub use heads::{HeadsMut, Layout};
 pub use hip::apply_position_embeddings_device;

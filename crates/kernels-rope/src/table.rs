@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use device_mem::{Device, DeviceBuffer, MemError};
+use device_mem::{Device, DeviceBuffer, MemError, View};
 use rayon::prelude::*;
 
 use crate::hip::RopeKernels;
@@ -66,6 +66,21 @@ impl RopeTable {
     /// Where the table lives.
     pub fn device(&self) -> &Device {
         &self.device
+    }
+
+    /// cos `[length, rotary_dim / 2]`, where the table lives.
+    pub fn cos(&self) -> View<'_, f32> {
+        self.cos.as_view()
+    }
+
+    /// sin `[length, rotary_dim / 2]`, where the table lives.
+    pub fn sin(&self) -> View<'_, f32> {
+        self.sin.as_view()
+    }
+
+    /// The position axis of each pair `[rotary_dim / 2]`, where the table lives.
+    pub fn pair_axis(&self) -> View<'_, u32> {
+        self.pair_axis.as_view()
     }
 
     /// cos, `[length, rotary_dim / 2]`, for tests and dumps; on HIP this is one download.

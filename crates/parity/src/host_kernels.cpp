@@ -4,6 +4,7 @@
 #include "append_kv.hip"
 
 #include "attention.hip"
+#include "decode_attention.hip"
 
 #include "add.hip"
 #include "add_rms_norm.hip"
@@ -42,6 +43,9 @@ const Entry ENTRIES[] = {
     ENTRY_WITH_BARRIERS(attend_split_f32),
     ENTRY_WITH_BARRIERS(attend_split_f16),
     ENTRY_WITH_BARRIERS(attend_split_bf16),
+    ENTRY_WITH_BARRIERS(decode_attention_f32),
+    ENTRY_WITH_BARRIERS(decode_attention_f16),
+    ENTRY_WITH_BARRIERS(decode_attention_bf16),
     ENTRY(embed_f32),
     ENTRY(embed_f16),
     ENTRY(embed_bf16),

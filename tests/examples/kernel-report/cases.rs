@@ -1,7 +1,7 @@
 //! Each kernel at the shapes of GLM-4-9B, once.
 
 use anyhow::Result;
-use attention::{AttentionShape, KvCache, KvDType, attend};
+use attention::{AttentionShape, KvCache, KvDType, NewTokens, attend, decode_attention};
 use device_mem::{Device, DeviceBuffer, Element};
 use half::bf16;
 use kernels_nn::{
@@ -57,7 +57,14 @@ pub(crate) fn cases() -> Vec<Case> {
         ("down", INTERMEDIATE, HIDDEN),
     ];
     let products = decoded.into_iter().map(|(name, inner, outer)| product(name, 1, inner, outer));
-    let rest = [product("out", 16, HIDDEN, HIDDEN), attention(1, 4095), attention(128, 0), greedy(), drawn()];
+    let rest = [
+        product("out", 16, HIDDEN, HIDDEN),
+        attention(1, 4095),
+        decode(4095),
+        attention(128, 0),
+        greedy(),
+        drawn(),
+    ];
     per_token.chain(more).chain(products).chain(rest).collect()
 }
 
@@ -220,6 +227,45 @@ fn attention(tokens: usize, before: usize) -> Case {
             let (q, mut out) = (filled(device, q)?, filled(device, q)?);
             Ok(Box::new(move || {
                 Ok(attend(q.as_view(), tokens, &mut cache.layer(0)?, out.as_view_mut()?).map(drop)?)
+            }))
+        }),
+    }
+}
+
+/// A token that is rotated, appended and attended in one launch.
+fn decode(before: usize) -> Case {
+    let (q, kv) = (Q_HEADS * HEAD_DIM, KV_HEADS * HEAD_DIM);
+    Case {
+        shape: format!(
+            "rotate, append and attend q [1, {Q_HEADS}, {HEAD_DIM}] to {} of bf16, {KV_HEADS} KV heads",
+            before + 1
+        ),
+        least_bytes: (2 * q + 2 * kv + ROTARY_DIM + 2) * F32 + 2 * (before + 1) * kv * BF16,
+        elements: ("query, key and element", (before + 1) * q),
+        budget: DECODING_ATTENTION_BUDGET,
+        prepare: Box::new(move |device| {
+            let (table, shape) = (rope_table(device)?, AttentionShape::new(32, 2, 128)?);
+            let length = u32::try_from(before)?;
+            let mut cache = KvCache::new(device, 1, shape, length + 1, KvDType::BF16)?;
+            let (old_k, old_v) = (filled(device, before * kv)?, filled(device, before * kv)?);
+            cache.layer(0)?.append(old_k.as_view(), old_v.as_view(), length)?;
+            cache.commit(length)?;
+            let (positions, lengths) = (upload(device, vec![77_u32])?, upload(device, vec![length])?);
+            let (rows, k, v) = (filled(device, q)?, filled(device, kv)?, filled(device, kv)?);
+            let mut out = filled(device, q)?;
+            Ok(Box::new(move || {
+                let tokens = NewTokens::new(rows.as_view(), k.as_view(), v.as_view(), 1, shape)?;
+                let (at, lengths) = (positions.as_view(), lengths.as_view());
+                decode_attention(
+                    tokens,
+                    None,
+                    &table,
+                    at,
+                    lengths,
+                    &mut cache.layer(0)?,
+                    out.as_view_mut()?,
+                )?;
+                Ok(())
             }))
         }),
     }

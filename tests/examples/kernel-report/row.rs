@@ -1,7 +1,7 @@
 //! What one launch cost.
 
 use anyhow::{Context, Result, bail};
-use attention::kernels::ATTENTION;
+use attention::kernels::{ATTENTION, DECODE_ATTENTION};
 use device_mem::Device;
 use hip_emu::{KernelDescriptor, Occupancy};
 use hsaco::{CodeObject, ImageSet, KernelInfo};
@@ -16,7 +16,7 @@ use crate::cases::Case;
 /// The card that is emulated.
 pub(crate) const ARCH: &str = "gfx1100";
 
-const IMAGES: [&ImageSet; 13] = [
+const IMAGES: [&ImageSet; 14] = [
     &ROPE,
     &POSITION_EMBEDDINGS,
     &APPEND_KV,
@@ -30,6 +30,7 @@ const IMAGES: [&ImageSet; 13] = [
     &ARGMAX,
     &SAMPLE,
     &ATTENTION,
+    &DECODE_ATTENTION,
 ];
 
 /// One launch. The counts are exact and the same every time; greater is worse but for `occupancy`.

@@ -40,18 +40,18 @@ fn types_read_and_print() {
 fn all_memory_is_taken_when_a_cache_is_made() {
     for device in gpus() {
         let before = device.transfers();
-        let mut cache = KvCache::new(&device, 3, shape(4, 2, 60), 600, KvDType::F16).unwrap();
+        let mut cache = KvCache::new(&device, 3, shape(4, 2, 60), 1100, KvDType::F16).unwrap();
         // Rows of 60 elements are 64 wide.
-        assert_eq!(cache.bytes(), 2 * 3 * 600 * 2 * 64 * 2);
-        // Three chunks of the one tile of each head: 16 rows of 64 and 2, and a counter of each tile.
-        let sums = 4 * (2 * 3 * 16 * 66 + 2);
-        let counted = KvCache::bytes_of(&device, 3, shape(4, 2, 60), 600, KvDType::F16).unwrap();
+        assert_eq!(cache.bytes(), 2 * 3 * 1100 * 2 * 64 * 2);
+        // Two spans of the one tile of each head: 16 rows of 64 and 2, and a counter of each tile.
+        let sums = 4 * (2 * 2 * 16 * 66 + 2);
+        let counted = KvCache::bytes_of(&device, 3, shape(4, 2, 60), 1100, KvDType::F16).unwrap();
         assert_eq!(counted, cache.bytes() + sums);
         let made = device.transfers();
         assert_eq!(
             made.allocations - before.allocations,
             2 * 3 + 2,
-            "K and V of each layer, and two for chunks"
+            "K and V of each layer, and two for spans"
         );
         assert_eq!((made.uploads, made.downloads), (before.uploads, before.downloads));
         let pass = Pass::new(1, shape(4, 2, 60), 300, 1.0);
@@ -60,9 +60,9 @@ fn all_memory_is_taken_when_a_cache_is_made() {
         }
         cache.commit(300).unwrap();
         drop(cache);
-        let short = KvCache::new(&device, 1, shape(4, 2, 60), 256, KvDType::F16).unwrap();
+        let short = KvCache::new(&device, 1, shape(4, 2, 60), 1024, KvDType::F16).unwrap();
         assert_eq!(device.transfers().drop_errors, 0);
-        assert_eq!(short.capacity(), 256);
+        assert_eq!(short.capacity(), 1024);
     }
 }
 

@@ -1,8 +1,9 @@
 //! What the tests share: devices, seeded passes, calls, and attention in f64 with its derived bounds.
 
-use attention::{AttentionError, AttentionShape, KvCache, KvDType, attend};
+use attention::{AttentionError, AttentionShape, KvCache, KvDType, attend_with_prefix};
 use device_mem::{Device, DeviceBuffer, Element, Float, RanOn};
 use half::{bf16, f16};
+use kernels_rope::BlockTable;
 use parity::uniform;
 
 pub(crate) const KV_TYPES: [KvDType; 3] = [KvDType::F32, KvDType::F16, KvDType::BF16];
@@ -52,6 +53,8 @@ pub(crate) fn cache(device: &Device, shape: AttentionShape, capacity: u32, dtype
 pub(crate) struct Pass {
     pub(crate) shape: AttentionShape,
     pub(crate) tokens: u32,
+    /// Tokens of the sequence that all see.
+    pub(crate) prefix: u32,
     pub(crate) q: Vec<f32>,
     pub(crate) k: Vec<f32>,
     pub(crate) v: Vec<f32>,
@@ -64,7 +67,7 @@ impl Pass {
         let len = |row: u32| (tokens * row) as usize;
         let q = uniform::<f32>(seed, len(q_len)).iter().map(|value| value * q_scale).collect();
         let (k, v) = (uniform(seed + 1, len(kv_len)), uniform(seed + 2, len(kv_len)));
-        Pass { shape, tokens, q, k, v }
+        Pass { shape, tokens, prefix: 0, q, k, v }
     }
 
     /// The tokens of a range alone.
@@ -80,25 +83,35 @@ impl Pass {
 
     /// Appends, attends and commits, on the cache's device.
     pub(crate) fn run(&self, cache: &mut KvCache) -> Vec<f32> {
+        self.run_sequence(cache, 0)
+    }
+
+    /// The same for a sequence of the cache.
+    pub(crate) fn run_sequence(&self, cache: &mut KvCache, sequence: u32) -> Vec<f32> {
         let device = cache.device().clone();
         let (q, k, v) = (on(&device, &self.q), on(&device, &self.k), on(&device, &self.v));
         let mut out = on(&device, &vec![f32::NAN; self.q.len()]);
-        let mut layer = cache.layer(0).unwrap();
+        let mut layer = cache.layer_of(0, sequence).unwrap();
         let launches = u64::from(self.tokens > 0);
         counted(&device, launches, || layer.append(k.as_view(), v.as_view(), self.tokens));
         counted(&device, launches, || {
-            attend(q.as_view(), self.tokens, &mut layer, out.as_view_mut().unwrap())
+            attend_with_prefix(q.as_view(), self.tokens, self.prefix, &mut layer, out.as_view_mut().unwrap())
         });
-        cache.commit(self.tokens).unwrap();
+        cache.commit_sequence(sequence, self.tokens).unwrap();
         out.to_host_vec().unwrap()
     }
 
     /// Appends and commits, and attends to nothing.
     pub(crate) fn append_only(&self, cache: &mut KvCache) {
+        self.append_to(cache, 0);
+    }
+
+    /// The same to a sequence of the cache.
+    pub(crate) fn append_to(&self, cache: &mut KvCache, sequence: u32) {
         let device = cache.device().clone();
         let (k, v) = (on(&device, &self.k), on(&device, &self.v));
-        cache.layer(0).unwrap().append(k.as_view(), v.as_view(), self.tokens).unwrap();
-        cache.commit(self.tokens).unwrap();
+        cache.layer_of(0, sequence).unwrap().append(k.as_view(), v.as_view(), self.tokens).unwrap();
+        cache.commit_sequence(sequence, self.tokens).unwrap();
     }
 
     /// What the whole pass attends to in an empty cache of `dtype`.
@@ -142,7 +155,8 @@ impl Pass {
         let q = &self.q[row(token, self.shape.q_heads(), head)..][..head_dim];
         let scale = 1.0 / (head_dim as f64).sqrt();
         let (mut scores, mut probable, mut worst) = (Vec::new(), 0.0_f64, 0.0_f64);
-        for key in 0..=token {
+        let visible = (token + 1).max(self.prefix);
+        for key in 0..visible {
             let key = &k[row(key, kv_heads, kv_head)..][..head_dim];
             let products = || q.iter().zip(key).map(|(&q, k)| f64::from(q) * k);
             let score = scale * products().sum::<f64>();
@@ -161,7 +175,7 @@ impl Pass {
         let probable = 2.0 * probable + (6.0 * keys.sqrt() + 8.0) * U + 2.0 * U * spread;
         let worst = order.worst_case(worst, spread, keys);
         for index in 0..head_dim {
-            let values = (0..=token).map(|key| v[row(key, kv_heads, kv_head) + index]);
+            let values = (0..visible).map(|key| v[row(key, kv_heads, kv_head) + index]);
             let (mut mean, mut magnitude) = (0.0, 0.0);
             for (weight, value) in weights.iter().zip(values) {
                 mean += weight / sum * value;
@@ -211,9 +225,9 @@ impl Order {
                 (blocks, 1.0 + keys + 6.0 + blocks)
             }
             // Within a chunk of 256 the numerator has as many sums as keys, the denominator 16 in a lane and 4 of lanes;
-            // both have a product and a sum per chunk.
+            // both have a product and a sum per chunk, and one per span of 1024 behind the first.
             Order::Hip => {
-                let chunks = (keys / 256.0).ceil();
+                let chunks = (keys / 256.0).ceil() + (keys / 1024.0).ceil() - 1.0;
                 (chunks, keys.min(256.0) + 16.0 + 4.0 + 2.0 * (1.0 + chunks))
             }
         };
@@ -241,6 +255,29 @@ fn rounded(values: &[f32], dtype: KvDType) -> Vec<f64> {
         KvDType::F16 => through::<f16>(values),
         KvDType::BF16 => through::<bf16>(values),
     }
+}
+
+/// A cache of one sequence in blocks that lie in no order.
+pub(crate) fn paged(
+    device: &Device,
+    shape: AttentionShape,
+    capacity: u32,
+    block_size: u32,
+    dtype: KvDType,
+) -> KvCache {
+    let needed = capacity.div_ceil(block_size);
+    let blocks = needed + 3;
+    let table = BlockTable::new(device, blocks, block_size, 1, needed).unwrap();
+    let mut cache = KvCache::paged(device, 1, shape, table, dtype).unwrap();
+    cache.assign(0, &shuffled(blocks)[..needed as usize]).unwrap();
+    cache
+}
+
+/// The numbers below `count` in another order.
+pub(crate) fn shuffled(count: u32) -> Vec<u32> {
+    let mut numbers = Vec::from_iter(0..count);
+    numbers.sort_by_key(|number| number.wrapping_mul(2_654_435_761).rotate_left(11));
+    numbers
 }
 
 pub(crate) fn in_pool<R: Send>(threads: usize, run: impl FnOnce() -> R + Send) -> R {

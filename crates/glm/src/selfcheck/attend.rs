@@ -1,19 +1,87 @@
 //! The kernels of `attention`.
 
-use attention::{AttentionShape, KvCache, KvDType, attend};
+use anyhow::Result;
+use attention::{AttentionShape, KvCache, KvDType, NewTokens, attend, decode_attention};
+use device_mem::{Device, DeviceBuffer};
 use half::{bf16, f16};
+use kernels_rope::{HeadsMut, Pairing, Positions, apply_rope};
 
 use super::case::{Bound, Case, Truth, bits, uniform, unwritten, upload};
+use super::rotary::{HEAD_DIM, table};
 
 const Q_HEADS: u32 = 8;
 const KV_HEADS: u32 = 2;
-const HEAD_DIM: u32 = 128;
+/// Of the token that is decoded.
+const POSITION: u32 = 1234;
 /// Committed before: the next key is in another chunk of 256 than the first.
 const CONTEXT: u32 = 300;
 
-pub(crate) fn cases() -> Vec<Case> {
+pub(crate) fn cases() -> Result<Vec<Case>> {
     let types = [KvDType::F32, KvDType::F16, KvDType::BF16];
-    types.into_iter().flat_map(|dtype| [attended(dtype, 1), attended(dtype, 33)]).collect()
+    let attended = types.into_iter().flat_map(|dtype| [attended(dtype, 1), attended(dtype, 33)]);
+    attended.map(Ok).chain(types.map(decoded)).collect()
+}
+
+/// A token that is rotated, appended and attended in one launch. What it is compared with is rotated on the CPU, whose bits
+/// the launch has.
+fn decoded(dtype: KvDType) -> Result<Case> {
+    let (q_row, kv_row) = ((Q_HEADS * HEAD_DIM) as usize, (KV_HEADS * HEAD_DIM) as usize);
+    let before = CONTEXT as usize * kv_row;
+    let (q, k, v) = (uniform(33, q_row), uniform(34, before + kv_row), uniform(35, before + kv_row));
+    let (old_k, new_k) = k.split_at(before);
+    let (rotated_q, rotated_k) = (rotated(Q_HEADS, &q)?, rotated(KV_HEADS, new_k)?);
+    let bounds = bounds(dtype, &rotated_q, &[old_k, &rotated_k].concat(), &v);
+    Ok(Case {
+        kernel: format!("decode_attention, cache {}", dtype.dtype()),
+        operands: format!("q [1, {Q_HEADS}, {HEAD_DIM}], {KV_HEADS} KV heads, {CONTEXT} tokens before"),
+        run: Box::new(move |device| {
+            let (mut cache, k, v) = filled_cache(device, dtype, 1, &k, &v)?;
+            let (q, mut out) = (upload(device, &q)?, unwritten(device, q_row)?);
+            let shape = cache.shape();
+            let new = before..before + kv_row;
+            let tokens = NewTokens::new(q.as_view(), k.view(new.clone())?, v.view(new)?, 1, shape)?;
+            let table = table(device, Pairing::Interleaved)?;
+            let (positions, lengths) = (upload(device, &[POSITION])?, upload(device, &[CONTEXT])?);
+            let (positions, lengths) = (positions.as_view(), lengths.as_view());
+            decode_attention(
+                tokens,
+                None,
+                &table,
+                positions,
+                lengths,
+                &mut cache.layer(0)?,
+                out.as_view_mut()?,
+            )?;
+            bits(&out)
+        }),
+        truth: Truth::Bounds(bounds),
+    })
+}
+
+/// One token's heads, rotated on the CPU.
+fn rotated(heads: u32, x: &[f32]) -> Result<Vec<f32>> {
+    let table = table(&Device::Cpu, Pairing::Interleaved)?;
+    let mut x = upload(&Device::Cpu, x)?;
+    let at = Positions::new(&table, &[POSITION])?;
+    apply_rope(&table, HeadsMut::new(x.as_view_mut()?, 1, heads, HEAD_DIM)?, &at)?;
+    Ok(x.to_host_vec()?)
+}
+
+/// A cache that the first tokens of `k` and `v` are committed to, with room for `tokens` more, and `k` and `v` themselves.
+fn filled_cache(
+    device: &Device,
+    dtype: KvDType,
+    tokens: u32,
+    k: &[f32],
+    v: &[f32],
+) -> Result<(KvCache, DeviceBuffer<f32>, DeviceBuffer<f32>)> {
+    let shape = AttentionShape::new(Q_HEADS, KV_HEADS, HEAD_DIM)?;
+    let mut cache = KvCache::new(device, 1, shape, CONTEXT + tokens, dtype)?;
+    let (k, v) = (upload(device, k)?, upload(device, v)?);
+    let before = 0..(CONTEXT * KV_HEADS * HEAD_DIM) as usize;
+    cache.layer(0)?.append(k.view(before.clone())?, v.view(before)?, CONTEXT)?;
+    cache.commit(CONTEXT)?;
+    Ok((cache, k, v))
 }
 
 /// `tokens` that see what is committed and each other.
@@ -30,12 +98,8 @@ fn attended(dtype: KvDType, tokens: u32) -> Case {
             "q [{tokens}, {Q_HEADS}, {HEAD_DIM}], {KV_HEADS} KV heads, {CONTEXT} tokens before"
         ),
         run: Box::new(move |device| {
-            let shape = AttentionShape::new(Q_HEADS, KV_HEADS, HEAD_DIM)?;
-            let mut cache = KvCache::new(device, 1, shape, CONTEXT + tokens, dtype)?;
-            let (k, v) = (upload(device, &k)?, upload(device, &v)?);
+            let (mut cache, k, v) = filled_cache(device, dtype, tokens, &k, &v)?;
             let split = (CONTEXT * KV_HEADS * HEAD_DIM) as usize;
-            cache.layer(0)?.append(k.view(0..split)?, v.view(0..split)?, CONTEXT)?;
-            cache.commit(CONTEXT)?;
             let mut layer = cache.layer(0)?;
             layer.append(k.view(split..k.len())?, v.view(split..v.len())?, tokens)?;
             let (q, mut out) = (upload(device, &q)?, unwritten(device, q.len())?);

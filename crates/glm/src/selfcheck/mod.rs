@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::args::SelfcheckArgs;
 use crate::device::Asked;
 use crate::run;
-use case::{Found, Outcome};
+use case::{Case, Found, Outcome};
 
 pub(crate) use remember::before_first_use;
 
@@ -41,15 +41,17 @@ pub(crate) fn execute(args: &SelfcheckArgs) -> Result<()> {
     failures(&outcomes).map_or(Ok(()), |failed| Err(failed.into()))
 }
 
+fn cases() -> Result<Vec<Case>> {
+    Ok([rotary::cases(), layers::cases(), attend::cases()?].into_iter().flatten().collect())
+}
+
 /// Runs every case.
 fn outcomes(device: &Device) -> Result<Vec<Outcome>> {
-    let cases = [rotary::cases(), layers::cases(), attend::cases()].into_iter().flatten();
-    cases
-        .map(|case| {
-            let kernel = case.kernel.clone();
-            case.outcome(device).with_context(|| format!("{kernel} cannot run on {device}"))
-        })
-        .collect()
+    let check = |case: Case| {
+        let kernel = case.kernel.clone();
+        case.outcome(device).with_context(|| format!("{kernel} cannot run on {device}"))
+    };
+    cases()?.into_iter().map(check).collect()
 }
 
 fn failures(outcomes: &[Outcome]) -> Option<WrongKernels> {
@@ -132,7 +134,7 @@ mod tests {
 
     #[test]
     fn every_embedded_kernel_has_a_case() {
-        let cases = Vec::from_iter([rotary::cases(), layers::cases(), attend::cases()].into_iter().flatten());
+        let cases = cases().unwrap();
         for set in IMAGES.iter().flat_map(|(_, sets)| *sets) {
             let family = set.decl.family;
             let checked = cases.iter().any(|case| case.kernel.split([' ', ',']).next() == Some(family));

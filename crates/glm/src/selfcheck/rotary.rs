@@ -13,7 +13,7 @@ use super::case::{Case, Truth, bits, uniform, upload, upload_as};
 const TOKENS: u32 = 3;
 const Q_HEADS: u32 = 4;
 const KV_HEADS: u32 = 2;
-const HEAD_DIM: u32 = 128;
+pub(super) const HEAD_DIM: u32 = 128;
 const CAPACITY: u32 = 8;
 const FIRST: u32 = 2;
 const TABLE: u32 = 4096;
@@ -88,7 +88,7 @@ fn appended<C: Float>() -> Case {
 }
 
 /// Half of each head is rotated.
-fn table(device: &Device, pairing: Pairing) -> Result<RopeTable> {
+pub(super) fn table(device: &Device, pairing: Pairing) -> Result<RopeTable> {
     let spec = RopeSpec::new(RopeConfig {
         head_dim: HEAD_DIM,
         rotary_dim: HEAD_DIM / 2,
