@@ -8,10 +8,12 @@
 //! (Vaswani et al.; heads grouped as in Ainslie et al.) Token `t` of a pass sees the `len` tokens of the cache and the
 //! tokens of the pass up to itself, so a prefill, a prefill in pieces and a decode step are one operation.
 //!
-//! - [`AttentionShape`] are the checked head counts, [`KvCache`] the keys and values of one sequence in
-//!   [`KvDType`], with a length that advances only by [`KvCache::commit`].
+//! - [`AttentionShape`] are the checked head counts, [`KvCache`] the keys and values of one sequence or several in
+//!   [`KvDType`], contiguous or in the blocks of a table, with lengths that advance only by [`KvCache::commit`].
 //! - [`self_attention`] rotates q and k in place, appends k and v to a layer of the cache and attends. [`attend`] is
-//!   its last step alone. The result says where it ran.
+//!   its last step alone. [`attend_with_prefix`] lets all tokens see a prefix. The result says where it ran.
+//! - [`decode_attention`] takes a token of each sequence through all of that, and the norm of heads where there is one, in
+//!   one launch that reads positions and lengths on the device: it can be recorded once and replayed.
 //! - Scores, softmax and sums are f32; K and V are rounded once, to the cache's type. Every sum has one order that depends
 //!   on a token's place in the cache alone: neither the number of threads nor the cutting into passes changes a bit, and
 //!   nothing of a later token reaches an earlier one. Memory beyond the cache does not grow with its length.
@@ -20,19 +22,19 @@
 //!
 //! [`self_attention`] is two launches into the device's stream: the rotation, which appends too, and the attention; see
 //! `apply_position_embeddings_device` of `kernels-rope` for the first and [`kernels`] for the second. Neither uploads,
-//! downloads, allocates or waits for anything. What they append is the CPU's, bit for bit. [`attend`] has an order of sums
-//! for CPUs and one for cards:
+//! downloads, allocates or waits for anything. What they append is the CPU's, bit for bit. [`decode_attention`] is one launch
+//! of the same bits. Attention has an order of sums for CPUs and one for cards:
 //!
 //! - On the CPU products and sums are rounded once each. Element `i` of a dot product goes to lane `i % 8`; keys are taken
 //!   in blocks of 32, each rescaling what came before.
-//! - On a HIP device products are added with one rounding. Elements are taken in slabs of 32, keys in chunks of 256; a
-//!   long pass over the cache is shared out by chunks, and no bit depends on it.
+//! - On a HIP device products are added with one rounding. Elements are taken in slabs of 32, keys in chunks of 256 and spans
+//!   of 1024; a long pass over the cache is shared out by spans, and no bit depends on it, nor on blocks of a table.
 //!
 //! An output differs from exact arithmetic by at most a share of `sum p |v|`, to first order `2 eps + (n + c) u`: `eps` is
 //! the largest error of a score, `n` the keys that are added one after another (on a HIP device at most 256), and `c` counts
 //! softmax, rescaling and division. `tests/suite/common.rs` derives it.
 //!
-//! What this crate does not do: it projects nothing, masks nothing but the future, holds one sequence per cache, moves
+//! What this crate does not do: it projects nothing, masks nothing but the future, shares no block between sequences, moves
 //! nothing between devices and never falls back from one to another.
 //!
 //! # Example

@@ -9,8 +9,8 @@ use common::{glm4, table};
 use device_mem::{Device, DeviceBuffer, Float, MemError, RanOn};
 use half::{bf16, f16};
 use kernels_rope::{
-    AppendKv, HeadsMut, KvLayout, Layout, Pairing, Positions, RopeConfig, RopeError, RopeTable, append_kv,
-    apply_position_embeddings, apply_position_embeddings_append,
+    AppendAt, AppendKv, BlockTable, HeadsMut, KvBlocks, KvLayout, Layout, Pairing, Positions, RopeConfig,
+    RopeError, RopeTable, append_kv, apply_position_embeddings, apply_position_embeddings_append,
 };
 use parity::uniform_with_special;
 use proptest::prelude::*;
@@ -323,4 +323,59 @@ fn strided_keys_are_appended_from_where_they_lie() {
         assert_eq!(cpu, run(&device), "{device}");
     }
     assert_ne!(cpu[2], bits(&[UNTOUCHED; 80]));
+}
+
+/// Rotates a token of each of two sequences behind `lengths` of a paged cache; its keys and values.
+fn next_of_each(device: &Device, lengths: &[u32]) -> Result<[Vec<f32>; 2], RopeError> {
+    let layout = KvLayout { kv_heads: 2, capacity: 4, head_dim: 8, row_len: 8 };
+    let mut blocks = BlockTable::new(device, 7, 4, 2, 3)?;
+    blocks.assign(0, &[6, 2])?;
+    blocks.assign(1, &[0, 5, 3])?;
+    let table = table(config(8, 4, Pairing::Interleaved), 16, device);
+    let at = Positions::new(&table, &[9, 1])?;
+    let data = uniform_with_special::<f32>(6, 2 * 3 * 8);
+    let (mut q, mut k, v) = (on(device, &data), on(device, &data[..32]), on(device, &data[8..40]));
+    let [mut keys, mut values] = [(); 2].map(|()| on(device, &[UNTOUCHED; 7 * 64]));
+    let lengths = DeviceBuffer::from_host_vec(device, lengths.to_vec())?;
+    let append = AppendKv::to_blocks(
+        v.as_view(),
+        keys.as_view_mut()?,
+        values.as_view_mut()?,
+        layout,
+        KvBlocks::Table(&blocks),
+        AppendAt::Next(lengths.as_view()),
+    )?;
+    let q = HeadsMut::new(q.as_view_mut()?, 2, 3, 8)?;
+    apply_position_embeddings_append(&table, q, HeadsMut::new(k.as_view_mut()?, 2, 2, 8)?, append, &at)?;
+    Ok([keys.to_host_vec()?, values.to_host_vec()?])
+}
+
+#[test]
+fn the_next_token_of_each_sequence_goes_to_its_block() {
+    let rows = |block: usize, place: usize| [0, 1].map(|head| ((block * 2 + head) * 4 + place) * 8);
+    let cpu = next_of_each(&Device::Cpu, &[5, 8]).unwrap();
+    for cache in &cpu {
+        let written = [rows(2, 1), rows(3, 0)].concat();
+        for (at, row) in (0..).step_by(8).zip(cache.chunks(8)) {
+            assert_eq!(bits(row) != bits(&[UNTOUCHED; 8]), written.contains(&at), "row at {at}");
+        }
+    }
+    let error = next_of_each(&Device::Cpu, &[8, 8]).unwrap_err();
+    assert!(matches!(error, RopeError::CacheFull { first: 8, tokens: 1, capacity: 8 }), "{error}");
+    for device in parity::devices().unwrap() {
+        assert_eq!(
+            cpu.each_ref().map(|cache| bits(cache)),
+            next_of_each(&device, &[5, 8]).unwrap().map(|cache| bits(&cache))
+        );
+        // What only the device reads is checked there: a sequence without a block for the token gets nothing.
+        for full in [8, 12, u32::MAX] {
+            for (cache, expected) in next_of_each(&device, &[full, 8]).unwrap().iter().zip(&cpu) {
+                let mut expected = expected.clone();
+                rows(2, 1).iter().for_each(|&at| expected[at..at + 8].fill(UNTOUCHED));
+                assert_eq!(bits(&expected), bits(cache), "{full} on {device}");
+            }
+        }
+        let error = next_of_each(&device, &[5]).unwrap_err();
+        assert!(matches!(error, RopeError::Lengths { sequences: 2, tokens: 2, found: 1 }), "{error}");
+    }
 }
