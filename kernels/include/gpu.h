@@ -13,6 +13,8 @@
 //   add_shared(sum, value)   adds to a number of the block's shared memory, whoever else adds to it, and gives what it
 //                            was.
 //   uniform(value)           a value that is the same in all threads of the block, said to the compiler.
+//   anew(offset)             an offset of which the compiler forgets what it knows: what is computed from it in a loop is
+//                            computed in each turn, and takes no registers between them.
 //   count_up(counter)        adds 1 to a counter that several blocks share, and gives what it was.
 //   publish(), observe()     a thread's writes before publish() are seen by whoever learns of it, through a counter, and
 //                            then calls observe().
@@ -41,6 +43,12 @@
 template <typename T>
 __device__ static inline T add_shared(T *sum, T value) {
     return __atomic_fetch_add(sum, value, __ATOMIC_RELAXED);
+}
+
+__device__ static inline uint64_t uniform(uint64_t value) {
+    const uint32_t low = uniform((uint32_t)value);
+    const uint32_t high = uniform((uint32_t)(value >> 32));
+    return ((uint64_t)high << 32) | low;
 }
 
 template <uint32_t MASK>

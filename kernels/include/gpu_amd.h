@@ -51,6 +51,11 @@ __device__ static inline uint32_t uniform(uint32_t value) {
     return (uint32_t)__builtin_amdgcn_readfirstlane((int)value);
 }
 
+__device__ static inline uint32_t anew(uint32_t offset) {
+    asm volatile("" : "+v"(offset));
+    return offset;
+}
+
 __device__ static inline uint32_t count_up(uint32_t *counter) {
     return __hip_atomic_fetch_add(counter, 1u, __ATOMIC_ACQ_REL, __HIP_MEMORY_SCOPE_AGENT);
 }

@@ -55,6 +55,8 @@ uint32_t lane_xor(uint32_t value) {
 
 inline uint32_t uniform(uint32_t value) { return value; }
 
+inline uint32_t anew(uint32_t offset) { return offset; }
+
 // Blocks run one after another, so there is nothing to order.
 inline uint32_t count_up(uint32_t *counter) { return (*counter)++; }
 

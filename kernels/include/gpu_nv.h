@@ -35,6 +35,11 @@ __device__ static inline uint32_t lane_xor(uint32_t value) {
 
 __device__ static inline uint32_t uniform(uint32_t value) { return value; }
 
+__device__ static inline uint32_t anew(uint32_t offset) {
+    asm volatile("" : "+r"(offset));
+    return offset;
+}
+
 __device__ static inline uint32_t count_up(uint32_t *counter) {
     return (uint32_t)__nvvm_atom_add_gen_i((int *)counter, 1);
 }

@@ -2,11 +2,21 @@
 
 use hsaco::{CodeObject, ImageSet, Origin};
 use kernels_nn::kernels::{
-    ADD, ADD_RMS_NORM, ARGMAX, EMBEDDING, LINEAR, LINEAR_TILED, RMS_NORM, SAMPLE, SWIGLU,
+    ADD, ADD_RMS_NORM, ARGMAX, EMBEDDING, LINEAR, LINEAR_TILED, NORM_LINEAR, RMS_NORM, SAMPLE, SWIGLU,
 };
 
-const SETS: [&ImageSet; 9] =
-    [&EMBEDDING, &RMS_NORM, &ADD_RMS_NORM, &SWIGLU, &ADD, &LINEAR, &LINEAR_TILED, &ARGMAX, &SAMPLE];
+const SETS: [&ImageSet; 10] = [
+    &EMBEDDING,
+    &RMS_NORM,
+    &ADD_RMS_NORM,
+    &SWIGLU,
+    &ADD,
+    &LINEAR,
+    &LINEAR_TILED,
+    &NORM_LINEAR,
+    &ARGMAX,
+    &SAMPLE,
+];
 const CARDS: [&str; 8] =
     ["gfx90a", "gfx942", "gfx1030", "gfx1100", "gfx1101", "gfx1151", "gfx1200", "gfx1201"];
 const FAMILIES: [&str; 6] = [

@@ -11,6 +11,7 @@
 #include "embedding.hip"
 #include "linear.hip"
 #include "linear_tiled.hip"
+#include "norm_linear.hip"
 #include "rms_norm.hip"
 #include "sample.hip"
 #include "swiglu.hip"
@@ -66,6 +67,24 @@ const Entry ENTRIES[] = {
     ENTRY_WITH_BARRIERS(linear_f32_tiled),
     ENTRY_WITH_BARRIERS(linear_f16_tiled),
     ENTRY_WITH_BARRIERS(linear_bf16_tiled),
+    ENTRY_WITH_BARRIERS(norm_linear_f32_any),
+    ENTRY_WITH_BARRIERS(norm_linear_f32_1),
+    ENTRY_WITH_BARRIERS(norm_linear_f32_4),
+    ENTRY_WITH_BARRIERS(norm_linear_f16_any),
+    ENTRY_WITH_BARRIERS(norm_linear_f16_1),
+    ENTRY_WITH_BARRIERS(norm_linear_f16_4),
+    ENTRY_WITH_BARRIERS(norm_linear_bf16_any),
+    ENTRY_WITH_BARRIERS(norm_linear_bf16_1),
+    ENTRY_WITH_BARRIERS(norm_linear_bf16_4),
+    ENTRY_WITH_BARRIERS(norm_swiglu_f32_any),
+    ENTRY_WITH_BARRIERS(norm_swiglu_f32_1),
+    ENTRY_WITH_BARRIERS(norm_swiglu_f32_4),
+    ENTRY_WITH_BARRIERS(norm_swiglu_f16_any),
+    ENTRY_WITH_BARRIERS(norm_swiglu_f16_1),
+    ENTRY_WITH_BARRIERS(norm_swiglu_f16_4),
+    ENTRY_WITH_BARRIERS(norm_swiglu_bf16_any),
+    ENTRY_WITH_BARRIERS(norm_swiglu_bf16_1),
+    ENTRY_WITH_BARRIERS(norm_swiglu_bf16_4),
 };
 #undef ENTRY
 #undef ENTRY_WITH_BARRIERS
