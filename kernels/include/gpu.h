@@ -13,6 +13,8 @@
 //   add_shared(sum, value)   adds to a number of the block's shared memory, whoever else adds to it, and gives what it
 //                            was.
 //   uniform(value)           a value that is the same in all threads of the block, said to the compiler.
+//   global_pointer<T>(bits)  a pointer to global memory from its bits, such as a block keeps in its shared memory: from there
+//                            the compiler would not know what it points to.
 //   anew(offset)             an offset of which the compiler forgets what it knows: what is computed from it in a loop is
 //                            computed in each turn, and takes no registers between them.
 //   count_up(counter)        adds 1 to a counter that several blocks share, and gives what it was.

@@ -51,6 +51,11 @@ __device__ static inline uint32_t uniform(uint32_t value) {
     return (uint32_t)__builtin_amdgcn_readfirstlane((int)value);
 }
 
+template <typename T>
+__device__ static inline T *global_pointer(uint64_t bits) {
+    return (T *)(__attribute__((address_space(1))) T *)bits;
+}
+
 __device__ static inline uint32_t anew(uint32_t offset) {
     asm volatile("" : "+v"(offset));
     return offset;

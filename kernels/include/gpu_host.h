@@ -55,6 +55,11 @@ uint32_t lane_xor(uint32_t value) {
 
 inline uint32_t uniform(uint32_t value) { return value; }
 
+template <typename T>
+T *global_pointer(uint64_t bits) {
+    return (T *)bits;
+}
+
 inline uint32_t anew(uint32_t offset) { return offset; }
 
 // Blocks run one after another, so there is nothing to order.

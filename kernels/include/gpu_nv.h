@@ -35,6 +35,11 @@ __device__ static inline uint32_t lane_xor(uint32_t value) {
 
 __device__ static inline uint32_t uniform(uint32_t value) { return value; }
 
+template <typename T>
+__device__ static inline T *global_pointer(uint64_t bits) {
+    return (T *)bits;
+}
+
 __device__ static inline uint32_t anew(uint32_t offset) {
     asm volatile("" : "+r"(offset));
     return offset;

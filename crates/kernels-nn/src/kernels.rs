@@ -182,16 +182,14 @@ hsaco::kernel! {
 
 hsaco::kernel! {
     /// Arguments of `kernels/norm_linear.hip`, which norms few rows and multiplies them with up to three matrices. Of
-    /// `norm_swiglu` symbols a matrix holds `out_features` gates, then as many rows that they gate. The number that ends a
-    /// symbol is how many tokens share a pass over the weights; everything that is read but biases then starts aligned to 16
-    /// bytes, rows are a multiple of 8 elements wide, and no layer has less than 16 of them. A block has exactly 256 threads.
+    /// `norm_swiglu` symbols a matrix holds `out_features` gates, then as many rows that they gate. Where a symbol does not
+    /// end in `any`, everything that is read but biases starts aligned to 16 bytes, rows are a multiple of 8 elements wide,
+    /// and no matrix has less than 16 of them. A block has exactly 256 threads, and there is one along x for each token.
     pub struct NormLinearArgs: "norm_linear" => [
-        norm_linear_f32_any, norm_linear_f32_1, norm_linear_f32_4,
-        norm_linear_f16_any, norm_linear_f16_1, norm_linear_f16_4,
-        norm_linear_bf16_any, norm_linear_bf16_1, norm_linear_bf16_4,
-        norm_swiglu_f32_any, norm_swiglu_f32_1, norm_swiglu_f32_4,
-        norm_swiglu_f16_any, norm_swiglu_f16_1, norm_swiglu_f16_4,
-        norm_swiglu_bf16_any, norm_swiglu_bf16_1, norm_swiglu_bf16_4,
+        norm_linear_f32_any, norm_linear_f32, norm_linear_f16_any, norm_linear_f16,
+        norm_linear_bf16_any, norm_linear_bf16,
+        norm_swiglu_f32_any, norm_swiglu_f32, norm_swiglu_f16_any, norm_swiglu_f16,
+        norm_swiglu_bf16_any, norm_swiglu_bf16,
     ], variable "NORM_LINEAR_HSACO", max_block 256 {
         /// `[tokens, in_features]`.
         x: KernelPointer,
@@ -227,12 +225,10 @@ hsaco::kernel! {
         out_3: KernelPointer,
         /// Width of a row of `out_3`; 0 where there is no third layer.
         out_features_3: u64,
-        /// Tokens; at least 1.
-        tokens: u64,
-        /// Width of a row of `x`; at least 1, and less than `2^26`.
-        in_features: u32,
         /// `1 / in_features`, rounded once.
         inverse_width: f64,
+        /// Width of a row of `x`; at least 1, and less than `2^26`.
+        in_features: u32,
         /// Added to the branch's mean square.
         branch_eps: f32,
         /// Added to the mean square.

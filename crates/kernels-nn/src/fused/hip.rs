@@ -8,12 +8,13 @@ use crate::hip::{BLOCK, CHUNK, blocks, is_aligned, matrix, on_device, on_device_
 use crate::kernels::{NORM_LINEAR, NormLinearArgs};
 use crate::{Linear, NnError, RmsNorm, Weight, cpu};
 
-/// Blocks norm their rows for themselves, so there are no more than it takes to fill a large card.
-const MAX_BLOCKS: usize = 1024;
+/// Blocks of a token. Each norms the token's row for itself, which is as many instructions as multiplying 20 rows of 4096
+/// elements, so that few blocks with several tiles each cost less than many with one.
+const MAX_BLOCKS: usize = 144;
 
-/// Tokens and rows of a matrix that a block takes at once, by the end of the symbol: `any`, for rows of any width that start
-/// anywhere; `1` and `4`, for rows of whole chunks that start aligned, of layers that have at least a tile of them.
-const TILES: [(usize, usize); 3] = [(1, 4), (1, 16), (4, 8)];
+/// Rows of a matrix that a block takes at once, by the symbol: those that end in `any` are for rows of any width that start
+/// anywhere, the others for rows of whole chunks that start aligned, of layers that have at least a tile of them.
+const TILE_ROWS: [usize; 2] = [4, 16];
 
 /// A layer's product as the kernel takes it; all zeros for none.
 #[derive(Clone, Copy)]
@@ -46,13 +47,13 @@ pub(super) fn norm_linear_device<const LAYERS: usize>(
     layers: [(&Linear, ViewMut<'_, f32>); LAYERS],
 ) -> Result<(), NnError> {
     let mut products = [Product::NONE; MOST_LAYERS];
-    let mut symbols = [""; 3];
+    let mut symbols = [""; 2];
     for (product, (layer, out)) in products.iter_mut().zip(layers) {
         *product = Product::new(layer, out, layer.out_features)?;
         symbols = match layer.weight {
-            Weight::F32(_) => ["norm_linear_f32_any", "norm_linear_f32_1", "norm_linear_f32_4"],
-            Weight::F16(_) => ["norm_linear_f16_any", "norm_linear_f16_1", "norm_linear_f16_4"],
-            Weight::BF16(_) => ["norm_linear_bf16_any", "norm_linear_bf16_1", "norm_linear_bf16_4"],
+            Weight::F32(_) => ["norm_linear_f32_any", "norm_linear_f32"],
+            Weight::F16(_) => ["norm_linear_f16_any", "norm_linear_f16"],
+            Weight::BF16(_) => ["norm_linear_bf16_any", "norm_linear_bf16"],
         };
     }
     launch(rows, norm, products, 1, symbols)
@@ -67,9 +68,9 @@ pub(super) fn norm_swiglu_device(
 ) -> Result<(), NnError> {
     let product = Product::new(gate_up, out, gate_up.out_features / 2)?;
     let symbols = match gate_up.weight {
-        Weight::F32(_) => ["norm_swiglu_f32_any", "norm_swiglu_f32_1", "norm_swiglu_f32_4"],
-        Weight::F16(_) => ["norm_swiglu_f16_any", "norm_swiglu_f16_1", "norm_swiglu_f16_4"],
-        Weight::BF16(_) => ["norm_swiglu_bf16_any", "norm_swiglu_bf16_1", "norm_swiglu_bf16_4"],
+        Weight::F32(_) => ["norm_swiglu_f32_any", "norm_swiglu_f32"],
+        Weight::F16(_) => ["norm_swiglu_f16_any", "norm_swiglu_f16"],
+        Weight::BF16(_) => ["norm_swiglu_bf16_any", "norm_swiglu_bf16"],
     };
     launch(rows, norm, [product, Product::NONE, Product::NONE], 2, symbols)
 }
@@ -80,7 +81,7 @@ fn launch(
     norm: &RmsNorm,
     products: [Product; MOST_LAYERS],
     rows_of_column: usize,
-    symbols: [&'static str; 3],
+    symbols: [&'static str; 2],
 ) -> Result<(), NnError> {
     let width = norm.hidden();
     let x = on_device(rows.x)?;
@@ -97,15 +98,13 @@ fn launch(
     let read = [x.pointer(), branch, branch_weight, norm_weight];
     let aligned = read.into_iter().chain(products.iter().map(|product| product.weight)).all(is_aligned);
     let present = products.iter().filter(|product| product.columns != 0);
-    let columns_of = |form: usize| TILES[form].1 / rows_of_column;
-    let wide = if tokens == 1 { 1 } else { 2 };
-    let is_wide = width.is_multiple_of(CHUNK)
-        && aligned
-        && present.clone().all(|product| product.columns >= columns_of(wide));
-    let form = if is_wide { wide } else { 0 };
-    let tiles: usize = present.map(|product| product.columns.div_ceil(columns_of(form))).sum();
-    let passes = tokens.div_ceil(TILES[form].0);
-    let kernel = Kernel::<NormLinearArgs>::load(x.device(), &NORM_LINEAR, symbols[form])?;
+    let [any_columns, columns] = TILE_ROWS.map(|rows| rows / rows_of_column);
+    let wide =
+        width.is_multiple_of(CHUNK) && aligned && present.clone().all(|product| product.columns >= columns);
+    let [any_symbol, symbol] = symbols;
+    let (symbol, columns) = if wide { (symbol, columns) } else { (any_symbol, any_columns) };
+    let tiles = present.map(|product| product.columns.div_ceil(columns)).sum();
+    let kernel = Kernel::<NormLinearArgs>::load(x.device(), &NORM_LINEAR, symbol)?;
     let [first, second, third] = products;
     let args = NormLinearArgs {
         x: x.pointer(),
@@ -125,9 +124,8 @@ fn launch(
         bias_3: third.bias,
         out_3: third.out,
         out_features_3: third.columns as u64,
-        tokens: tokens as u64,
-        in_features: u32::try_from(width).map_err(|_| NnError::RowTooWide { width, most: MOST_WIDTH })?,
         inverse_width: cpu::inverse_width(width),
+        in_features: u32::try_from(width).map_err(|_| NnError::RowTooWide { width, most: MOST_WIDTH })?,
         branch_eps: branch_norm.map_or(0.0, |norm| norm.eps),
         eps: norm.eps,
     };
@@ -136,11 +134,11 @@ fn launch(
     // product whose columns are not 0 it reads weight[..rows_of_column * columns * width] in the symbol's type, which the
     // callers' check of types makes that of all, and bias[..rows_of_column * columns], if not null, both proven by
     // `Linear::new`, and writes out[..tokens * columns], proven in `super`. Outputs are distinct and none is an input, all
-    // being borrowed for writing. tokens is not 0, there is a block along x for each pass of them, width is below 2^26, and
-    // the symbol is for any rows unless they are whole chunks and aligned, and no layer has less than a tile. All of it is
-    // borrowed, on the norm's device, and is freed by hipFree, which waits for the stream.
+    // being borrowed for writing. There is a block along x for each token, width is below 2^26, and the symbol is for any rows
+    // unless they are whole chunks and aligned, and no layer has less than a tile. All of it is borrowed, on the norm's
+    // device, and is freed by hipFree, which waits for the stream.
     unsafe {
-        kernel.launch(Grid { blocks: [blocks(passes), turns(tiles), 1], threads: [BLOCK, 1, 1] }, &args)
+        kernel.launch(Grid { blocks: [blocks(tokens), turns(tiles), 1], threads: [BLOCK, 1, 1] }, &args)
     }?;
     Ok(())
 }

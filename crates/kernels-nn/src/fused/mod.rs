@@ -79,7 +79,8 @@ fn expect_width(vector: &'static str, expected: usize, norm: &RmsNorm) -> Result
 /// that of [`linear`](crate::linear) on the CPU. On a HIP device it has the order of a layer with less than 16384
 /// `out_features`, whatever their number and that of tokens: `m = 8 ceil(hidden / 2048) + 9` in its bound.
 ///
-/// It is for few tokens: every block of the launch norms the rows that it multiplies for itself, and one has 4 at most.
+/// It is for few tokens, best for one: every block of the launch norms the row of one token for itself, and reads its rows of
+/// the weights for that token alone.
 ///
 /// # Errors
 /// [`NnError::Ragged`], [`NnError::OperandLength`], [`NnError::VectorLength`] when a norm's width is not the layers',

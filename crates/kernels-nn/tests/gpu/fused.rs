@@ -52,14 +52,14 @@ impl<T: Float> Case<T> {
         out_features: [usize; 3],
         wrap: fn(DeviceBuffer<T>) -> Weight,
     ) -> Case<T> {
-        let seeds = [11_u64, 12, 13];
+        let layers = [(11, out_features[0]), (12, out_features[1]), (13, out_features[2])];
         Case {
             rows,
             x: uniform(1, tokens * hidden),
             branch: uniform(2, tokens * hidden),
             hidden,
-            weights: seeds.map(|seed| uniform(seed, out_features[(seed - 11) as usize] * hidden)),
-            biases: seeds.map(|seed| uniform(seed + 10, out_features[(seed - 11) as usize])),
+            weights: layers.map(|(seed, rows)| uniform(seed, rows * hidden)),
+            biases: layers.map(|(seed, rows)| uniform(seed + 10, rows)),
             wrap,
         }
     }
@@ -199,8 +199,8 @@ impl<T: Float> Case<T> {
     }
 }
 
-/// Tokens of a pass (1, 4), against which `linear` has the same order below 16; elements of a chunk (8), of a block (2048), and
-/// those of a row that are kept (4096 for one token, 1536 for more).
+/// Around elements of a chunk (8), of a block (256 and 2048), and those of a row that are kept (4096), for tokens that `linear`
+/// sums in the same order, which are below 16.
 const SHAPES: [(usize, usize); 18] = [
     (1, 1),
     (2, 7),
@@ -222,7 +222,7 @@ const SHAPES: [(usize, usize); 18] = [
     (1, 4099),
 ];
 
-/// Around tiles of rows (4, 8, 16) and of gates (2, 4, 8), for layers of which some have less than a tile.
+/// Around tiles of rows (4, 16) and of gates (2, 8), for layers of which some have less than a tile.
 const OUT_FEATURES: [[usize; 3]; 6] =
     [[2, 1, 3], [16, 16, 16], [18, 17, 31], [34, 8, 4], [30, 33, 20], [8, 64, 9]];
 
