@@ -20,7 +20,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("glm", &["model-glm", "hip-emu"]),
     ("parity", &["device-mem", "hip-emu"]),
     ("workspace-tests", &["model-glm", "parity"]),
-    ("xtask", &["hsaco", "device-mem", "kernels-rope", "kernels-nn", "attention"]),
+    ("xtask", &["hsaco", "device-mem", "kernels-rope", "kernels-nn", "attention", "hip-emu"]),
 ];
 
 /// Crates that only tests may use.

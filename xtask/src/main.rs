@@ -30,6 +30,8 @@ enum Verb {
     Doctor(verbs::doctor::Options),
     /// Compile kernels/*.hip for every architecture, check each object, write images and manifest
     BuildKernels(verbs::build_kernels::Options),
+    /// Count what each kernel costs on an emulated card, write kernels/REPORT.md, or compare with it
+    KernelReport(verbs::kernel_report::Options),
     /// Regenerate hip-ffi's bindings from HIP's headers (needs libclang)
     #[command(disable_help_flag = true)]
     Bindgen {
@@ -66,6 +68,7 @@ fn execute(verb: Verb) -> Result<()> {
         Verb::Setup => verbs::setup::execute(),
         Verb::Doctor(options) => verbs::doctor::execute(&options),
         Verb::BuildKernels(options) => verbs::build_kernels::execute(&options),
+        Verb::KernelReport(options) => verbs::kernel_report::execute(&options),
         Verb::Bindgen { args } => bindgen(&args),
         Verb::Test { args } => verbs::test::execute(&args),
         Verb::Lint => verbs::lint::execute(),

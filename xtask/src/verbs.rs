@@ -5,6 +5,7 @@ pub(crate) mod bindgen;
 pub(crate) mod build_kernels;
 pub(crate) mod ci;
 pub(crate) mod doctor;
+pub(crate) mod kernel_report;
 pub(crate) mod lint;
 pub(crate) mod setup;
 pub(crate) mod test;

@@ -34,6 +34,7 @@ pub(crate) fn execute() -> Result<()> {
         ("bindgen --check", || run(&mut cargo(&["xtask", "bindgen", "--install", "--check"]))),
         ("test", || verbs::test::execute(&[])),
         ("build-kernels --check", verbs::build_kernels::check_all),
+        ("kernel-report --check", verbs::kernel_report::check),
         ("a HIP library without a card", hip_library_without_a_card),
         ("docs", docs),
         ("examples", examples),
