@@ -8,11 +8,8 @@
 //
 // A block of 256 threads is 8 groups of 32 lanes. A group takes ROWS rows of W, TOKENS rows of x after the other, and one of
 // `slices` (1 or 8) parts of their elements. Blocks take rows in turn.
-#include "include/gpu.h"
+#include "include/gemv.h"
 
-constexpr uint32_t LANES = 32;
-constexpr uint32_t GROUPS = 8;
-constexpr uint32_t CHUNK = 8;
 constexpr uint32_t ROWS = 4;
 
 struct Matrices {
@@ -23,19 +20,6 @@ struct Matrices {
     uint64_t in_features;
     uint64_t out_features;
 };
-
-// CHUNK elements from `from` on, widened. A WIDE chunk is whole and aligned to 16 bytes; of any other chunk only `left`
-// elements are there, and zeros follow them.
-template <bool WIDE, typename T>
-__device__ static inline void load_chunk(const T *from, uint64_t left, float (&to)[CHUNK]) {
-    if (WIDE) {
-        T raw[CHUNK];
-        __builtin_memcpy(raw, __builtin_assume_aligned(from, 16), sizeof raw);
-        for (uint32_t i = 0; i < CHUNK; ++i) to[i] = widen(raw[i]);
-    } else {
-        for (uint32_t i = 0; i < CHUNK; ++i) to[i] = i < left ? widen(from[i]) : 0.0f;
-    }
-}
 
 // Adds the products of this lane's chunks to sums[row * TOKENS + token]. Rows and tokens beyond the last are the last.
 template <bool WIDE, uint32_t TOKENS, uint32_t ALL_LANES, typename T>
@@ -63,26 +47,6 @@ __device__ static inline void add_products(const Matrices &m, const T *weight, u
     }
 }
 
-// Adds each of COUNT values over the lanes of a group, in halves. While several are left, a lane keeps one half of them
-// and hands the other to its partner: lane l ends with the sums of values[at] onwards, max(1, COUNT / 32) of them, in front.
-template <uint32_t COUNT, uint32_t DISTANCE = LANES / 2, uint32_t SIZE>
-__device__ static inline uint32_t add_lanes(float (&values)[SIZE], uint32_t lane) {
-    uint32_t at = 0;
-    constexpr uint32_t KEPT = COUNT > 1 ? COUNT / 2 : 1;
-    if (COUNT > 1) {
-        const bool upper = lane & DISTANCE;
-        for (uint32_t i = 0; i < KEPT; ++i) {
-            const float handed = upper ? values[i] : values[i + KEPT];
-            values[i] = (upper ? values[i + KEPT] : values[i]) + lane_xor<DISTANCE>(handed);
-        }
-        at = upper ? KEPT : 0;
-    } else {
-        values[0] += lane_xor<DISTANCE>(values[0]);
-    }
-    if constexpr (DISTANCE > 1) at += add_lanes<KEPT, DISTANCE / 2>(values, lane);
-    return at;
-}
-
 // Writes the block's tile of out from the groups' sums.
 template <uint32_t TOKENS, uint32_t SLICES>
 __device__ static inline void write_tile(const Matrices &m, const float (&sums)[GROUPS][ROWS * TOKENS],
@@ -94,10 +58,7 @@ __device__ static inline void write_tile(const Matrices &m, const float (&sums)[
         if (row >= m.out_features || token >= m.tokens) continue;
         const uint32_t at = i % ROWS * TOKENS + i / TILE_ROWS;
         float sum = sums[i % TILE_ROWS / ROWS * SLICES][at];
-        if (SLICES == GROUPS) {
-            sum = ((sums[0][at] + sums[4][at]) + (sums[2][at] + sums[6][at])) +
-                  ((sums[1][at] + sums[5][at]) + (sums[3][at] + sums[7][at]));
-        }
+        if (SLICES == GROUPS) sum = add_groups(sums, at);
         m.out[token * m.out_features + row] = m.bias ? sum + m.bias[row] : sum;
     }
 }

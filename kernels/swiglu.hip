@@ -1,13 +1,6 @@
 // out = silu(gate) * up for rows [gate; up] of gate_up [tokens, 2 * ff] (Shazeer). Blocks take tokens along y and columns
 // along x in turn.
-#include "include/exp.h"
-
-// x / (1 + e^-x), with the exponential taken of -|x|, so that it never overflows.
-__device__ static inline float silu(float x) {
-    const float e = exp_nonpositive(x < 0.0f ? x : -x);
-    const float numerator = x < 0.0f ? x * e : x;
-    return numerator / (1.0f + e);
-}
+#include "include/silu.h"
 
 extern "C" __global__ void __launch_bounds__(256)
     swiglu_f32(const float *gate_up, float *out, uint64_t tokens, uint64_t ff) {

@@ -18,6 +18,10 @@
 //   load_words(pointer)      16 bytes of global memory, whose address is a multiple of 16, at once.
 //   GPU_GLOBAL               what is pointed to is in global memory; for pointers that are kept in shared memory, of which
 //                            the compiler could not see it.
+//   global_pointer<T>(bits)  a pointer to global memory from its bits, such as a block keeps in its shared memory: from there
+//                            the compiler would not know what it points to.
+//   anew(offset)             an offset of which the compiler forgets what it knows: what is computed from it in a loop is
+//                            computed in each turn, and takes no registers between them.
 //   count_up(counter)        adds 1 to a counter that several blocks share, and gives what it was.
 //   publish(), observe()     a thread's writes before publish() are seen by whoever learns of it, through a counter, and
 //                            then calls observe().
@@ -46,6 +50,12 @@
 template <typename T>
 __device__ static inline T add_shared(T *sum, T value) {
     return __atomic_fetch_add(sum, value, __ATOMIC_RELAXED);
+}
+
+__device__ static inline uint64_t uniform(uint64_t value) {
+    const uint32_t low = uniform((uint32_t)value);
+    const uint32_t high = uniform((uint32_t)(value >> 32));
+    return ((uint64_t)high << 32) | low;
 }
 
 template <uint32_t MASK>

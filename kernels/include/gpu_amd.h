@@ -67,6 +67,16 @@ __device__ static inline words_t load_words(const void *pointer) {
     return *(const GPU_GLOBAL words_t *)pointer;
 }
 
+template <typename T>
+__device__ static inline T *global_pointer(uint64_t bits) {
+    return (T *)(__attribute__((address_space(1))) T *)bits;
+}
+
+__device__ static inline uint32_t anew(uint32_t offset) {
+    asm volatile("" : "+v"(offset));
+    return offset;
+}
+
 __device__ static inline uint32_t count_up(uint32_t *counter) {
     return __hip_atomic_fetch_add(counter, 1u, __ATOMIC_ACQ_REL, __HIP_MEMORY_SCOPE_AGENT);
 }

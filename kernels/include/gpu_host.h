@@ -72,6 +72,13 @@ inline words_t load_words(const void *pointer) {
     return words;
 }
 
+template <typename T>
+T *global_pointer(uint64_t bits) {
+    return (T *)bits;
+}
+
+inline uint32_t anew(uint32_t offset) { return offset; }
+
 // Blocks run one after another, so there is nothing to order.
 inline uint32_t count_up(uint32_t *counter) { return (*counter)++; }
 

@@ -49,6 +49,16 @@ __device__ static inline words_t load_words(const void *pointer) {
     return *(const GPU_GLOBAL words_t *)pointer;
 }
 
+template <typename T>
+__device__ static inline T *global_pointer(uint64_t bits) {
+    return (T *)bits;
+}
+
+__device__ static inline uint32_t anew(uint32_t offset) {
+    asm volatile("" : "+r"(offset));
+    return offset;
+}
+
 __device__ static inline uint32_t count_up(uint32_t *counter) {
     return (uint32_t)__nvvm_atom_add_gen_i((int *)counter, 1);
 }

@@ -4,7 +4,7 @@ use device_mem::DeviceChoice;
 use device_mem::doctor::{Check, DoctorEnv, Status, examine};
 use hsaco::ImageSet;
 use kernels_nn::kernels::{
-    ADD, ADD_RMS_NORM, ARGMAX, EMBEDDING, LINEAR, LINEAR_TILED, RMS_NORM, SAMPLE, SWIGLU,
+    ADD, ADD_RMS_NORM, ARGMAX, EMBEDDING, LINEAR, LINEAR_TILED, NORM_LINEAR, RMS_NORM, SAMPLE, SWIGLU,
 };
 use kernels_rope::kernels::{APPEND_KV, POSITION_EMBEDDINGS, ROPE};
 use model_glm::Message;
@@ -20,7 +20,18 @@ pub(crate) const IMAGES: [(&str, &[&ImageSet]); 3] = [
     ("kernels-rope", &[&ROPE, &POSITION_EMBEDDINGS, &APPEND_KV]),
     (
         "kernels-nn",
-        &[&EMBEDDING, &RMS_NORM, &ADD_RMS_NORM, &SWIGLU, &ADD, &LINEAR, &LINEAR_TILED, &ARGMAX, &SAMPLE],
+        &[
+            &EMBEDDING,
+            &RMS_NORM,
+            &ADD_RMS_NORM,
+            &SWIGLU,
+            &ADD,
+            &LINEAR,
+            &LINEAR_TILED,
+            &NORM_LINEAR,
+            &ARGMAX,
+            &SAMPLE,
+        ],
     ),
     ("attention", &[&ATTENTION, &DECODE_ATTENTION]),
 ];

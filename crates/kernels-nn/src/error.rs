@@ -83,6 +83,42 @@ pub enum NnError {
         /// The type that was found.
         found: DType,
     },
+    /// The layers of one launch hold different types.
+    #[error(
+        "layers of one launch must have weights of one type, but have {expected} and {found}; call linear for each"
+    )]
+    WeightsDiffer {
+        /// The first layer's type.
+        expected: DType,
+        /// The other type that was found.
+        found: DType,
+    },
+    /// A layer does not give a row that is gated for each gate.
+    #[error(
+        "gate_up must map to as many gates as rows that they gate, but has {out_features} rows; check intermediate_size"
+    )]
+    GateUp {
+        /// Rows of the weight.
+        out_features: usize,
+    },
+    /// More tokens than an operation for few of them takes.
+    #[error("{tokens} tokens are more than the {most} of an operation for few; call rms_norm and linear")]
+    TooManyTokens {
+        /// Tokens that were given.
+        tokens: usize,
+        /// The most that can be used.
+        most: usize,
+    },
+    /// Rows are wider than an operation's kernel counts.
+    #[error(
+        "rows of {width} elements are wider than the {most} of a fused operation; call rms_norm and linear"
+    )]
+    RowTooWide {
+        /// Elements of a row.
+        width: usize,
+        /// The most that can be used.
+        most: usize,
+    },
     /// The sampling temperature cannot be used.
     #[error("temperature must be finite and at least 0 (0 is greedy), but is {found}")]
     Temperature {

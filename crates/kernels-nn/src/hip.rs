@@ -15,7 +15,7 @@ use crate::sampling::Rule;
 use crate::{Embedding, Linear, NnError, RmsNorm, Weight, cpu};
 
 /// Threads of a block of every kernel that does not choose tokens.
-const BLOCK: u32 = 256;
+pub(crate) const BLOCK: u32 = 256;
 /// Threads of a block that chooses a token, one block being all that reads a row of logits.
 const LOGIT_BLOCK: u32 = 1024;
 /// Blocks take their work in turn, so a grid needs no more along x, and its threads stay below 2^32.
@@ -26,7 +26,7 @@ const MAX_BLOCKS_Y: u32 = 65_535;
 /// Rows of the weight that one group of 32 threads takes in `kernels/linear.hip`.
 const ROWS: usize = 4;
 /// Elements that a lane takes at once.
-const CHUNK: usize = 8;
+pub(crate) const CHUNK: usize = 8;
 /// Groups of a block, and the parts that a row is summed in where rows are few.
 const GROUPS: usize = 8;
 /// Fewer rows than this leave a large card idle, so the groups of a block share them.
@@ -160,7 +160,7 @@ fn linear_symbol(weight: &Weight, wide_tokens: usize) -> &'static str {
 }
 
 /// Whether rows of whole chunks that start here may be read 16 bytes at a time.
-fn is_aligned(pointer: KernelPointer) -> bool {
+pub(crate) fn is_aligned(pointer: KernelPointer) -> bool {
     pointer.0.is_multiple_of(16)
 }
 
@@ -330,7 +330,7 @@ pub(crate) fn sample_device(
 }
 
 /// Blocks for `work` pieces, which they take in turn.
-fn blocks(work: usize) -> u32 {
+pub(crate) fn blocks(work: usize) -> u32 {
     u32::try_from(work).map_or(MAX_BLOCKS, |work| work.min(MAX_BLOCKS))
 }
 
@@ -345,7 +345,7 @@ fn rows_and_columns(rows: usize, columns: usize) -> Grid {
     Grid { blocks: [across, blocks(rows).min(MAX_BLOCKS_Y), 1], threads: [BLOCK, 1, 1] }
 }
 
-fn matrix(weight: &Weight) -> Result<KernelPointer, MemError> {
+pub(crate) fn matrix(weight: &Weight) -> Result<KernelPointer, MemError> {
     match weight {
         Weight::F32(buffer) => Ok(on_device(buffer.as_view())?.pointer()),
         Weight::F16(buffer) => Ok(on_device(buffer.as_view())?.pointer()),
@@ -354,21 +354,21 @@ fn matrix(weight: &Weight) -> Result<KernelPointer, MemError> {
 }
 
 /// The address of a vector, or null.
-fn optional(vector: Option<&DeviceBuffer<f32>>) -> Result<KernelPointer, MemError> {
+pub(crate) fn optional(vector: Option<&DeviceBuffer<f32>>) -> Result<KernelPointer, MemError> {
     match vector {
         Some(vector) => Ok(on_device(vector.as_view())?.pointer()),
         None => Ok(KernelPointer(0)),
     }
 }
 
-fn on_device<T: Element>(view: View<'_, T>) -> Result<HipView<'_, T>, MemError> {
+pub(crate) fn on_device<T: Element>(view: View<'_, T>) -> Result<HipView<'_, T>, MemError> {
     match view {
         View::Hip(view) => Ok(view),
         View::Host(_) => Err(foreign()),
     }
 }
 
-fn on_device_mut<T: Element>(view: ViewMut<'_, T>) -> Result<HipViewMut<'_, T>, MemError> {
+pub(crate) fn on_device_mut<T: Element>(view: ViewMut<'_, T>) -> Result<HipViewMut<'_, T>, MemError> {
     match view {
         ViewMut::Hip(view) => Ok(view),
         ViewMut::Host(_) => Err(foreign()),

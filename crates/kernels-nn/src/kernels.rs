@@ -26,6 +26,9 @@ pub static LINEAR: ImageSet = images_of::<LinearArgs>();
 /// Images of `kernels/linear_tiled.hip`.
 pub static LINEAR_TILED: ImageSet = images_of::<LinearTiledArgs>();
 
+/// Images of `kernels/norm_linear.hip`.
+pub static NORM_LINEAR: ImageSet = images_of::<NormLinearArgs>();
+
 /// Images of `kernels/argmax.hip`.
 pub static ARGMAX: ImageSet = images_of::<ArgmaxArgs>();
 
@@ -174,6 +177,62 @@ hsaco::kernel! {
         in_features: u64,
         /// Width of a row of `out`; at least 1.
         out_features: u64,
+    }
+}
+
+hsaco::kernel! {
+    /// Arguments of `kernels/norm_linear.hip`, which norms few rows and multiplies them with up to three matrices. Of
+    /// `norm_swiglu` symbols a matrix holds `out_features` gates, then as many rows that they gate. Where a symbol does not
+    /// end in `any`, everything that is read but biases starts aligned to 16 bytes, rows are a multiple of 8 elements wide,
+    /// and no matrix has less than 16 of them. A block has exactly 256 threads, and there is one along x for each token.
+    pub struct NormLinearArgs: "norm_linear" => [
+        norm_linear_f32_any, norm_linear_f32, norm_linear_f16_any, norm_linear_f16,
+        norm_linear_bf16_any, norm_linear_bf16,
+        norm_swiglu_f32_any, norm_swiglu_f32, norm_swiglu_f16_any, norm_swiglu_f16,
+        norm_swiglu_bf16_any, norm_swiglu_bf16,
+    ], variable "NORM_LINEAR_HSACO", max_block 256 {
+        /// `[tokens, in_features]`.
+        x: KernelPointer,
+        /// `[tokens, in_features]`, added to `x` first, or null.
+        branch: KernelPointer,
+        /// `[in_features]` f32, which norms the branch before, or null.
+        branch_weight: KernelPointer,
+        /// `[tokens, in_features]`: where `x + branch` goes, or null.
+        sum: KernelPointer,
+        /// `[in_features]` f32.
+        norm_weight: KernelPointer,
+        /// `[out_features_1, in_features]`, of the symbol's data type.
+        weight_1: KernelPointer,
+        /// f32, for each row of the weight, or null.
+        bias_1: KernelPointer,
+        /// `[tokens, out_features_1]`.
+        out_1: KernelPointer,
+        /// Width of a row of `out_1`.
+        out_features_1: u64,
+        /// As `weight_1`.
+        weight_2: KernelPointer,
+        /// As `bias_1`.
+        bias_2: KernelPointer,
+        /// `[tokens, out_features_2]`.
+        out_2: KernelPointer,
+        /// Width of a row of `out_2`; 0 where there is no second layer.
+        out_features_2: u64,
+        /// As `weight_1`.
+        weight_3: KernelPointer,
+        /// As `bias_1`.
+        bias_3: KernelPointer,
+        /// `[tokens, out_features_3]`.
+        out_3: KernelPointer,
+        /// Width of a row of `out_3`; 0 where there is no third layer.
+        out_features_3: u64,
+        /// `1 / in_features`, rounded once.
+        inverse_width: f64,
+        /// Width of a row of `x`; at least 1, and less than `2^26`.
+        in_features: u32,
+        /// Added to the branch's mean square.
+        branch_eps: f32,
+        /// Added to the mean square.
+        eps: f32,
     }
 }
 

@@ -106,7 +106,7 @@ pub(crate) enum HostWeight<'a> {
     BF16(&'a [bf16]),
 }
 
-fn host_slice<T: Element>(buffer: &DeviceBuffer<T>) -> Option<&[T]> {
+pub(crate) fn host_slice<T: Element>(buffer: &DeviceBuffer<T>) -> Option<&[T]> {
     match buffer.as_view() {
         View::Host(values) => Some(values),
         View::Hip(_) => None,

@@ -6,6 +6,8 @@
 //! | [`linear`] | `out = x W^T + b` | [`Linear`], [`Weight`] |
 //! | [`rms_norm`], [`rms_norm_in_place`] | `out = x / sqrt(mean(x^2) + eps) * weight` (Zhang and Sennrich) | [`RmsNorm`] |
 //! | [`add_rms_norm`] | `x = x + branch`, then `out = norm(x)`, in one pass | [`RmsNorm`] |
+//! | [`norm_linear`] | `sum = x + branch`, then `out = norm(sum) W^T + b` for up to three layers | [`Residual`] |
+//! | [`norm_swiglu`] | `sum = x + branch`, then `out = silu(gate) * up`, `[gate; up] = norm(sum) W^T` | [`Residual`] |
 //! | [`swiglu`] | `out = silu(gate) * up`, `silu(a) = a / (1 + e^-a)` (Shazeer) | - |
 //! | [`add`] | `x = x + y` | - |
 //! | [`argmax`] | the index of each row's first maximum | - |
@@ -24,7 +26,7 @@
 //! # On a HIP device
 //!
 //! Every operation is one launch into the device's stream (see [`kernels`]); it uploads, downloads, allocates and waits
-//! for nothing. All but [`linear`] compute the same bits on every device: sums of squares are f64 in 256 lanes,
+//! for nothing. All that multiply no matrix compute the same bits on every device: sums of squares are f64 in 256 lanes,
 //! exponential and inverse root are written out operation by operation, divisions are IEEE's. [`linear`] has an order for
 //! CPUs and two for cards, each with its bound. A kernel cannot refuse what only the device knows: [`embed`],
 //! [`argmax`] and [`sample`] say what they give instead.
@@ -59,6 +61,7 @@
 
 mod cpu;
 mod error;
+mod fused;
 #[expect(unsafe_code, reason = "launches, each with its proof")]
 mod hip;
 pub mod kernels;
@@ -69,6 +72,7 @@ mod sampling;
 use device_mem::{DeviceBuffer, RanOn, View, ViewMut};
 
 pub use error::NnError;
+pub use fused::{Branch, Residual, norm_linear, norm_swiglu};
 pub use layers::{Embedding, Linear, RmsNorm, Weight};
 use sampling::Rule;
 pub use sampling::{Sampler, SamplerConfig};

@@ -1,7 +1,7 @@
 //! The embedded images: there for every architecture, and what the declarations say.
 
 use kernels_nn::kernels::{
-    ADD, ADD_RMS_NORM, ARGMAX, EMBEDDING, LINEAR, LINEAR_TILED, RMS_NORM, SAMPLE, SWIGLU,
+    ADD, ADD_RMS_NORM, ARGMAX, EMBEDDING, LINEAR, LINEAR_TILED, NORM_LINEAR, RMS_NORM, SAMPLE, SWIGLU,
 };
 
 #[test]
@@ -14,6 +14,7 @@ fn images_are_what_their_declarations_say() {
         &ADD,
         &LINEAR,
         &LINEAR_TILED,
+        &NORM_LINEAR,
         &ARGMAX,
         &SAMPLE,
     ]);

@@ -12,6 +12,7 @@
 #include "embedding.hip"
 #include "linear.hip"
 #include "linear_tiled.hip"
+#include "norm_linear.hip"
 #include "rms_norm.hip"
 #include "sample.hip"
 #include "swiglu.hip"
@@ -70,6 +71,18 @@ const Entry ENTRIES[] = {
     ENTRY_WITH_BARRIERS(linear_f32_tiled),
     ENTRY_WITH_BARRIERS(linear_f16_tiled),
     ENTRY_WITH_BARRIERS(linear_bf16_tiled),
+    ENTRY_WITH_BARRIERS(norm_linear_f32_any),
+    ENTRY_WITH_BARRIERS(norm_linear_f32),
+    ENTRY_WITH_BARRIERS(norm_linear_f16_any),
+    ENTRY_WITH_BARRIERS(norm_linear_f16),
+    ENTRY_WITH_BARRIERS(norm_linear_bf16_any),
+    ENTRY_WITH_BARRIERS(norm_linear_bf16),
+    ENTRY_WITH_BARRIERS(norm_swiglu_f32_any),
+    ENTRY_WITH_BARRIERS(norm_swiglu_f32),
+    ENTRY_WITH_BARRIERS(norm_swiglu_f16_any),
+    ENTRY_WITH_BARRIERS(norm_swiglu_f16),
+    ENTRY_WITH_BARRIERS(norm_swiglu_bf16_any),
+    ENTRY_WITH_BARRIERS(norm_swiglu_bf16),
 };
 #undef ENTRY
 #undef ENTRY_WITH_BARRIERS

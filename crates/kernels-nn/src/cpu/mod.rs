@@ -1,10 +1,12 @@
 //! The reference bodies, on slices of host memory whose lengths the callers have proven.
 
+mod fused;
 mod linear;
 mod norm;
 mod rows;
 mod sampling;
 
+pub(crate) use fused::{norm_linear_host, norm_swiglu_host};
 pub(crate) use linear::linear_host;
 pub(crate) use norm::{HostNorm, add_rms_norm_host, inverse_width, rms_norm_host, rms_norm_in_place_host};
 pub(crate) use rows::{add_host, embed_host, swiglu_host};

@@ -1,9 +1,9 @@
 //! What is refused before any launch, and what launches nothing.
 
-use device_mem::{Device, DeviceBuffer, MemError, RanOn};
+use device_mem::{DType, Device, DeviceBuffer, MemError, RanOn};
 use kernels_nn::{
-    Embedding, Linear, NnError, RmsNorm, SamplerConfig, Weight, add, add_rms_norm, argmax, embed, linear,
-    rms_norm, rms_norm_in_place, sample, swiglu,
+    Branch, Embedding, Linear, NnError, Residual, RmsNorm, SamplerConfig, Weight, add, add_rms_norm, argmax,
+    embed, linear, norm_linear, norm_swiglu, rms_norm, rms_norm_in_place, sample, swiglu,
 };
 
 use crate::common::{gpu, gpus, norm_on, on, unwritten};
@@ -38,6 +38,10 @@ impl Operands {
         }
     }
 
+    fn plain(&self) -> Residual<'_> {
+        Residual { x: self.x.as_view(), branch: None }
+    }
+
     /// What every operation says to operands of `self` and outputs of `other`.
     fn refusals(&self, other: &mut Operands) -> Vec<NnError> {
         let Operands { out, tokens, draws, x, norm, .. } = other;
@@ -48,6 +52,16 @@ impl Operands {
             rms_norm(self.x.as_view(), &self.norm, out.reborrow()),
             add_rms_norm(out.reborrow(), self.x.as_view(), None, &self.norm, x.as_view_mut().unwrap()),
             add_rms_norm(out.reborrow(), self.x.as_view(), Some(norm), &self.norm, x.as_view_mut().unwrap()),
+            norm_linear(self.plain(), &self.norm, [(&self.layer, out.reborrow())]),
+            norm_linear(
+                Residual {
+                    x: self.x.as_view(),
+                    branch: Some(Branch { rows: self.x.as_view(), norm: None, sum: out.reborrow() }),
+                },
+                &self.norm,
+                [(&self.layer, x.as_view_mut().unwrap())],
+            ),
+            norm_swiglu(self.plain(), &self.norm, &self.layer, out.reborrow()),
             swiglu(self.x.as_view(), 2, out.reborrow()),
             add(out.reborrow(), self.x.as_view()),
             argmax(self.x.as_view(), 4, tokens.as_view_mut().unwrap()),
@@ -64,7 +78,7 @@ fn wrong_lengths_are_refused_before_any_launch() {
         let before = device.transfers();
         let refusals = operands.refusals(&mut wrong);
         assert_eq!(device.transfers(), before);
-        assert_eq!(refusals.len(), 9);
+        assert_eq!(refusals.len(), 12);
         for refusal in refusals {
             assert!(
                 matches!(refusal, NnError::OperandLength { .. } | NnError::VectorLength { .. }),
@@ -121,12 +135,52 @@ fn no_tokens_launch_nothing() {
             rms_norm(y.as_view(), &norm, out.as_view_mut().unwrap()),
             rms_norm_in_place(x.as_view_mut().unwrap(), &norm),
             add_rms_norm(x.as_view_mut().unwrap(), y.as_view(), None, &norm, out.as_view_mut().unwrap()),
+            norm_linear(
+                Residual { x: y.as_view(), branch: None },
+                &norm,
+                [(&layer, out.as_view_mut().unwrap())],
+            ),
+            norm_swiglu(Residual { x: y.as_view(), branch: None }, &norm, &layer, out.as_view_mut().unwrap()),
             swiglu(y.as_view(), 2, out.as_view_mut().unwrap()),
             add(x.as_view_mut().unwrap(), y.as_view()),
             argmax(y.as_view(), 4, tokens.as_view_mut().unwrap()),
             sample(y.as_view(), 4, &WARM, draws.as_view_mut().unwrap(), tokens.as_view_mut().unwrap()),
         ];
-        assert_eq!(ran_on.map(Result::unwrap), [RanOn::Hip; 9]);
+        assert_eq!(ran_on.map(Result::unwrap), [RanOn::Hip; 11]);
         assert_eq!(device.transfers(), before);
     }
+}
+
+#[test]
+fn layers_that_do_not_fit_one_launch_are_refused() {
+    let device = gpu();
+    let Operands { layer, norm, x, mut out, .. } = Operands::new(&device, 2);
+    let rows = || Residual { x: x.as_view(), branch: None };
+    let ones = |len: usize| on(&device, &vec![1.0_f32; len]);
+    let before = device.transfers();
+
+    let other = Linear::new(Weight::F16(on(&device, &[half::f16::ONE; 4])), None, 1, 4).unwrap();
+    let (mut first, mut second) = (ones(8), ones(2));
+    let layers = [(&layer, first.as_view_mut().unwrap()), (&other, second.as_view_mut().unwrap())];
+    let error = norm_linear(rows(), &norm, layers).unwrap_err();
+    assert!(matches!(error, NnError::WeightsDiffer { expected: DType::F32, found: DType::F16 }), "{error}");
+
+    let odd = Linear::new(Weight::F32(ones(12)), None, 3, 4).unwrap();
+    let error = norm_swiglu(rows(), &norm, &odd, out.as_view_mut().unwrap()).unwrap_err();
+    assert!(matches!(error, NnError::GateUp { out_features: 3 }), "{error}");
+
+    let narrow = Linear::new(Weight::F32(ones(12)), None, 4, 3).unwrap();
+    let error = norm_linear(rows(), &norm, [(&narrow, out.as_view_mut().unwrap())]).unwrap_err();
+    assert!(matches!(error, NnError::VectorLength { vector: "norm", expected: 3, found: 4 }), "{error}");
+
+    let narrow = norm_on(&device, 1, 3, 0.0);
+    let mut sum = ones(8);
+    let branch = Branch { rows: x.as_view(), norm: Some(&narrow), sum: sum.as_view_mut().unwrap() };
+    let rows = Residual { x: x.as_view(), branch: Some(branch) };
+    let error = norm_swiglu(rows, &norm, &layer, out.as_view_mut().unwrap()).unwrap_err();
+    assert!(
+        matches!(error, NnError::VectorLength { vector: "branch_norm", expected: 4, found: 3 }),
+        "{error}"
+    );
+    assert_eq!(device.transfers().launches, before.launches);
 }

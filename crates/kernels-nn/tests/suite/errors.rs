@@ -4,8 +4,8 @@ use std::io::Write;
 
 use device_mem::{DType, Device, MappedFile, MemError};
 use kernels_nn::{
-    Embedding, Linear, NnError, RmsNorm, Sampler, SamplerConfig, Weight, add, embed, linear, rms_norm,
-    rms_norm_in_place, swiglu,
+    Embedding, Linear, NnError, Residual, RmsNorm, Sampler, SamplerConfig, Weight, add, embed, linear,
+    norm_linear, rms_norm, rms_norm_in_place, swiglu,
 };
 
 use crate::common::{cpu, weight, zeros};
@@ -141,4 +141,21 @@ fn sampling_refuses_settings_and_logits_that_give_no_distribution() {
         }
         assert_eq!(sampler.step(), 0);
     }
+}
+
+#[test]
+fn a_fused_operation_refuses_what_its_kernel_does_not_count() {
+    let error = |hidden: usize, tokens: usize| {
+        let norm = RmsNorm::new(zeros(hidden), 1e-5).unwrap();
+        let layer = Linear::new(f32_weight(hidden), None, 1, hidden).unwrap();
+        let (x, mut out) = (zeros(tokens * hidden), zeros(tokens));
+        let rows = Residual { x: x.as_view(), branch: None };
+        norm_linear(rows, &norm, [(&layer, out.as_view_mut().unwrap())]).unwrap_err()
+    };
+    let refused = error(1, (1 << 16) + 1);
+    assert!(matches!(refused, NnError::TooManyTokens { tokens: 65_537, most: 65_536 }), "{refused}");
+    says(&refused, &["65537", "linear"]);
+    let refused = error(1 << 26, 0);
+    assert!(matches!(refused, NnError::RowTooWide { width: 0x400_0000, most: 0x3ff_ffff }), "{refused}");
+    says(&refused, &["67108864", "linear"]);
 }

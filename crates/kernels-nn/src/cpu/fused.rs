@@ -1,0 +1,76 @@
+//! A norm and what it goes to, as the bodies of the operations that they are made of.
+
+use device_mem::{MemError, View, ViewMut};
+
+use super::{add_rms_norm_host, linear_host, rms_norm_host, swiglu_host};
+use crate::layers::host_slice;
+use crate::{Branch, Linear, NnError, Residual, RmsNorm};
+
+/// `out = norm(rows) W^T + b` for each layer.
+pub(crate) fn norm_linear_host<const LAYERS: usize>(
+    rows: Residual<'_>,
+    norm: &RmsNorm,
+    layers: [(&Linear, ViewMut<'_, f32>); LAYERS],
+) -> Result<(), NnError> {
+    let normed = normed(rows, norm)?;
+    for (layer, out) in layers {
+        multiply(&normed, layer, on_host_mut(out)?)?;
+    }
+    Ok(())
+}
+
+/// `out = silu(gate) * up` for `[gate; up] = norm(rows) W^T + b`.
+pub(crate) fn norm_swiglu_host(
+    rows: Residual<'_>,
+    norm: &RmsNorm,
+    gate_up: &Linear,
+    out: ViewMut<'_, f32>,
+) -> Result<(), NnError> {
+    let normed = normed(rows, norm)?;
+    let out = on_host_mut(out)?;
+    let mut products = vec![0.0; 2 * out.len()];
+    multiply(&normed, gate_up, &mut products)?;
+    swiglu_host(&products, gate_up.out_features / 2, out);
+    Ok(())
+}
+
+/// The normed rows; writes their sum with the branch where there is one.
+fn normed(rows: Residual<'_>, norm: &RmsNorm) -> Result<Vec<f32>, MemError> {
+    let x = on_host(rows.x)?;
+    let host_norm = norm.host().ok_or_else(foreign)?;
+    let mut normed = vec![0.0; x.len()];
+    match rows.branch {
+        Some(Branch { rows, norm: branch_norm, sum }) => {
+            let (branch, sum) = (on_host(rows)?, on_host_mut(sum)?);
+            sum.copy_from_slice(x);
+            add_rms_norm_host(sum, branch, branch_norm.and_then(RmsNorm::host), host_norm, &mut normed);
+        }
+        None => rms_norm_host(x, host_norm, &mut normed),
+    }
+    Ok(normed)
+}
+
+fn multiply(x: &[f32], layer: &Linear, out: &mut [f32]) -> Result<(), MemError> {
+    let weight = layer.weight.host().ok_or_else(foreign)?;
+    linear_host(x, weight, layer.bias.as_ref().and_then(host_slice), layer.in_features, out);
+    Ok(())
+}
+
+fn on_host(view: View<'_, f32>) -> Result<&[f32], MemError> {
+    match view {
+        View::Host(values) => Ok(values),
+        View::Hip(_) => Err(foreign()),
+    }
+}
+
+fn on_host_mut(view: ViewMut<'_, f32>) -> Result<&mut [f32], MemError> {
+    match view {
+        ViewMut::Host(values) => Ok(values),
+        ViewMut::Hip(_) => Err(foreign()),
+    }
+}
+
+/// The callers compared the devices, so this tells of an operand that they forgot.
+fn foreign() -> MemError {
+    MemError::ForeignDevice { left: "cpu".to_owned(), right: "hip".to_owned() }
+}
