@@ -51,7 +51,10 @@ struct Fresh {
     // The new token, or NO_TOKEN where the span ends before it.
     uint32_t token;
 
-    __device__ bool is(uint32_t other) const { return other == token; }
+    // Of `count` keys from `start` on, how many are not the new token, which is the last one.
+    __device__ uint32_t in_memory(uint32_t start, uint32_t count) const {
+        return start + count - 1 == token ? count - 1 : count;
+    }
     __device__ float query(uint32_t row, uint32_t element, uint32_t head_dim) const {
         return on_chip.rows[row * head_dim + element];
     }

@@ -201,7 +201,7 @@ template <typename T>
 struct NothingFresh {
     static constexpr bool QUERIES = false;
 
-    __device__ bool is(uint32_t) const { return false; }
+    __device__ uint32_t in_memory(uint32_t, uint32_t count) const { return count; }
     __device__ float query(uint32_t, uint32_t, uint32_t) const { return 0.0f; }
     __device__ Piece key_piece(uint32_t) const { return {}; }
     __device__ Piece value_piece(uint32_t) const { return {}; }

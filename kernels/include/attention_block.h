@@ -113,14 +113,16 @@ struct Block {
     // Loads elements of the `count` keys from `start` on and of the queries, from element `first` on.
     __device__ void load_keys(uint32_t start, uint32_t count, uint32_t first) {
         const uint32_t from = first + threadIdx.x % KEY_PIECES * PIECE<T>;
+        const uint32_t in_memory = fresh.in_memory(start, count);
         for (uint32_t i = 0; i < SCORE_KEYS; ++i) {
             keys[i] = {};
-            if (i * KEY_STEP >= count || from >= call.cache.row_len) continue;
-            const uint32_t key = at_most(threadIdx.x / KEY_PIECES + i * KEY_STEP, count - 1);
-            if (fresh.is(start + key)) {
-                keys[i] = fresh.key_piece(from / PIECE<T>);
-            } else {
-                keys[i] = load_piece(call.cache.keys + offset(key) + from);
+            if (i * KEY_STEP >= in_memory || from >= call.cache.row_len) continue;
+            const uint32_t key = at_most(threadIdx.x / KEY_PIECES + i * KEY_STEP, in_memory - 1);
+            keys[i] = load_piece(call.cache.keys + offset(key) + from);
+        }
+        if (in_memory < count && from < call.cache.row_len) {
+            for (uint32_t i = 0; i < SCORE_KEYS; ++i) {
+                if (threadIdx.x / KEY_PIECES + i * KEY_STEP == in_memory) keys[i] = fresh.key_piece(from / PIECE<T>);
             }
         }
         for (uint32_t i = 0; i < QUERY_LOADS<T>; ++i) {
@@ -229,14 +231,18 @@ struct Block {
 
     // Loads rows of values of the chunk from `start` on, from its key `at` on, of which `left` are there.
     __device__ void load_values(uint32_t start, uint32_t at, uint32_t left) {
+        const uint32_t in_memory = fresh.in_memory(start + at, left);
         for (uint32_t i = 0; i < VALUE_LOADS; ++i) {
-            if (i * THREADS >= left * value_pieces) continue;
+            if (in_memory < left) values[i] = {};
+            if (i * THREADS >= in_memory * value_pieces) continue;
             const uint32_t piece = threadIdx.x + i * THREADS;
-            const uint32_t key = at + at_most(piece / value_pieces, left - 1);
-            if (fresh.is(start + key)) {
-                values[i] = fresh.value_piece(piece % value_pieces);
-            } else {
-                values[i] = load_piece(call.cache.values + offset(key) + piece % value_pieces * PIECE<T>);
+            const uint32_t key = at + at_most(piece / value_pieces, in_memory - 1);
+            values[i] = load_piece(call.cache.values + offset(key) + piece % value_pieces * PIECE<T>);
+        }
+        if (in_memory < left) {
+            for (uint32_t i = 0; i < VALUE_LOADS; ++i) {
+                const uint32_t piece = threadIdx.x + i * THREADS;
+                if (piece / value_pieces == in_memory) values[i] = fresh.value_piece(piece % value_pieces);
             }
         }
     }
