@@ -98,6 +98,11 @@ impl HipDevice {
         self.lost.get().is_some()
     }
 
+    /// Whether a subscriber of `tracing` sees each launch. Those of a [`Graph`](crate::Graph) it would see only as one.
+    pub fn is_traced(&self) -> bool {
+        tracing::span_enabled!(tracing::Level::TRACE)
+    }
+
     /// What has been moved and launched since the device was opened.
     pub fn transfers(&self) -> Transfers {
         self.counters.read()

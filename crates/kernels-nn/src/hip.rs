@@ -265,14 +265,19 @@ pub(crate) fn swiglu_device(gate_up: View<'_, f32>, ff: usize, out: ViewMut<'_, 
 }
 
 /// `x += y`.
-pub(crate) fn add_device(x: ViewMut<'_, f32>, y: View<'_, f32>) -> Result<(), NnError> {
+/// `x += y`, by the kernel for their type. Both are of the same length.
+pub(crate) fn add_device<T: Element>(
+    x: ViewMut<'_, T>,
+    y: View<'_, T>,
+    symbol: &'static str,
+) -> Result<(), NnError> {
     let (mut x, y) = (on_device_mut(x)?, on_device(y)?);
     if y.len() == 0 {
         return Ok(());
     }
-    let kernel = Kernel::<AddArgs>::load(y.device(), &ADD, "add_f32")?;
+    let kernel = Kernel::<AddArgs>::load(y.device(), &ADD, symbol)?;
     let args = AddArgs { x: x.pointer(), y: y.pointer(), len: y.len() as u64 };
-    // SAFETY: the kernel reads y[..len] and reads and writes x[..len], which `add` proved to be as long; both are borrowed,
+    // SAFETY: the kernel reads y[..len] and reads and writes x[..len], which the caller proved to be as long; both are borrowed,
     // on the kernel's device, and are freed by hipFree, which waits for the stream.
     unsafe { kernel.launch(rows_and_columns(1, y.len()), &args) }?;
     Ok(())

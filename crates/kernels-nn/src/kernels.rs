@@ -120,8 +120,8 @@ hsaco::kernel! {
 }
 
 hsaco::kernel! {
-    /// Arguments of `kernels/add.hip`, which adds in place.
-    pub struct AddArgs: "add" => [add_f32], variable "ADD_HSACO", max_block 256 {
+    /// Arguments of `kernels/add.hip`, which adds in place. The elements are of the symbol's type.
+    pub struct AddArgs: "add" => [add_f32, add_u32], variable "ADD_HSACO", max_block 256 {
         /// `[len]`, read and written.
         x: KernelPointer,
         /// `[len]`.

@@ -10,6 +10,7 @@
 //! | [`norm_swiglu`] | `sum = x + branch`, then `out = silu(gate) * up`, `[gate; up] = norm(sum) W^T` | [`Residual`] |
 //! | [`swiglu`] | `out = silu(gate) * up`, `silu(a) = a / (1 + e^-a)` (Shazeer) | - |
 //! | [`add`] | `x = x + y` | - |
+//! | [`advance`] | `counts = counts + by`, of whole numbers | - |
 //! | [`argmax`] | the index of each row's first maximum | - |
 //! | [`sample`] | a draw from each row by temperature, top-k and top-p | [`SamplerConfig`] |
 //!
@@ -273,7 +274,26 @@ pub fn add(x: ViewMut<'_, f32>, y: View<'_, f32>) -> Result<RanOn, NnError> {
             cpu::add_host(x, y);
             Ok(RanOn::Cpu)
         }
-        (x, y) => hip::add_device(x, y).map(|()| RanOn::Hip),
+        (x, y) => hip::add_device(x, y, "add_f32").map(|()| RanOn::Hip),
+    }
+}
+
+/// `counts += by`, element by element, beyond `2^32` from 0 again: lengths and positions that go on where the launches that
+/// read them are.
+///
+/// # Errors
+/// [`NnError::VectorLength`], [`ForeignDevice`](device_mem::MemError::ForeignDevice), or what the device reports.
+pub fn advance(counts: ViewMut<'_, u32>, by: View<'_, u32>) -> Result<RanOn, NnError> {
+    counts.device().expect_same(&by.device())?;
+    if counts.len() != by.len() {
+        return Err(NnError::VectorLength { vector: "by", expected: counts.len(), found: by.len() });
+    }
+    match (counts, by) {
+        (ViewMut::Host(counts), View::Host(by)) => {
+            counts.iter_mut().zip(by).for_each(|(count, by)| *count = count.wrapping_add(*by));
+            Ok(RanOn::Cpu)
+        }
+        (counts, by) => hip::add_device(counts, by, "add_u32").map(|()| RanOn::Hip),
     }
 }
 

@@ -3,12 +3,14 @@ use device_mem::{Device, DeviceBuffer, ViewMut};
 use crate::{GlmConfig, GlmError};
 
 /// What a model computes in, allocated once: buffers for `tokens` tokens, of which each pass takes as many rows as it
-/// needs, and one row of logits. They stay buffers of their own, so that what leaves one meets no other.
+/// needs, one more row of the residual stream, and one row of logits. They stay buffers of their own, so that what leaves one meets no other.
 #[derive(Debug)]
 pub(crate) struct Arena {
     /// `[tokens]`
     pub(crate) ids: DeviceBuffer<u32>,
     pub(crate) activations: Activations,
+    /// `[hidden]`: the residual stream of a single token is summed into it and `activations.x` by turns.
+    pub(crate) spare: DeviceBuffer<f32>,
     /// `[vocab]`: what the next token is drawn from.
     pub(crate) logits: DeviceBuffer<f32>,
 }
@@ -72,6 +74,7 @@ impl Arena {
         Ok(Arena {
             ids: DeviceBuffer::zeroed(device, tokens)?,
             activations: Activations::new(config, device, tokens)?,
+            spare: DeviceBuffer::zeroed(device, config.hidden_size)?,
             logits: DeviceBuffer::zeroed(device, config.vocab_size)?,
         })
     }
@@ -81,7 +84,8 @@ impl Arena {
         let Widths { hidden, q, kv, intermediate } = Widths::of(config);
         let [hidden, q, kv, intermediate] = [hidden, q, kv, intermediate].map(|width| width as u64);
         let of_a_token = 1 + 3 * hidden + 2 * q + 2 * kv + 3 * intermediate;
-        let elements = of_a_token.saturating_mul(tokens as u64).saturating_add(config.vocab_size as u64);
+        let rows = hidden.saturating_add(config.vocab_size as u64);
+        let elements = of_a_token.saturating_mul(tokens as u64).saturating_add(rows);
         elements.saturating_mul(size_of::<f32>() as u64)
     }
 }

@@ -1,11 +1,12 @@
-use device_mem::{Device, DeviceBuffer, View};
+use device_mem::{Device, DeviceBuffer, View, ViewMut};
 use kernels_nn::{NO_TOKEN, NnError, Sampler, sample};
 
 use crate::GlmError;
 use crate::model::TokenId;
+use crate::step::Replay;
 
 /// Draws one sequence's tokens where its logits are. What changes from token to token is kept there: the token, which
-/// the next pass embeds, and the step of the random numbers.
+/// the next pass embeds, the sequence's length, and the step of the random numbers.
 #[derive(Debug)]
 pub(crate) struct Draw {
     sampler: Sampler,
@@ -13,19 +14,36 @@ pub(crate) struct Draw {
     state: DeviceBuffer<u32>,
     /// `[1]`
     token: DeviceBuffer<u32>,
+    /// `[1]`: tokens of the sequence that the cache holds.
+    pub(crate) length: DeviceBuffer<u32>,
+    /// `[1]`: what a step adds to the length.
+    one: DeviceBuffer<u32>,
+    pub(crate) replay: Replay,
 }
 
 impl Draw {
-    /// Draws the tokens that `sampler` would.
-    pub(crate) fn new(device: &Device, sampler: Sampler) -> Result<Draw, GlmError> {
-        let state = DeviceBuffer::from_host_vec(device, sampler.draw().to_vec())?;
-        Ok(Draw { sampler, state, token: DeviceBuffer::zeroed(device, 1)? })
+    /// Draws the tokens that `sampler` would, for a sequence of which the cache will hold `length` tokens.
+    pub(crate) fn new(device: &Device, sampler: Sampler, length: u32) -> Result<Draw, GlmError> {
+        let upload = |values: Vec<u32>| DeviceBuffer::from_host_vec(device, values);
+        Ok(Draw {
+            state: upload(sampler.draw().to_vec())?,
+            token: DeviceBuffer::zeroed(device, 1)?,
+            length: upload(vec![length])?,
+            one: upload(vec![1])?,
+            sampler,
+            replay: Replay::default(),
+        })
     }
 
-    /// Draws from `logits` `[vocab]`, and downloads the token; an error of what was launched before comes out here.
-    pub(crate) fn next(&mut self, logits: &DeviceBuffer<f32>) -> Result<TokenId, GlmError> {
+    /// Draws from `logits` `[vocab]`; [`token`](Draw::token) follows.
+    pub(crate) fn draw(&mut self, logits: &DeviceBuffer<f32>) -> Result<(), GlmError> {
         let (state, token) = (self.state.as_view_mut()?, self.token.as_view_mut()?);
         sample(logits.as_view(), logits.len(), self.sampler.config(), state, token)?;
+        Ok(())
+    }
+
+    /// Downloads the token that was drawn from `logits`; an error of what was launched before comes out here.
+    pub(crate) fn token(&mut self, logits: &DeviceBuffer<f32>) -> Result<TokenId, GlmError> {
         match *self.token.to_host_vec()? {
             [token] if token != NO_TOKEN => Ok(token),
             // The sampler refuses the same logits, and says why.
@@ -39,5 +57,15 @@ impl Draw {
     /// The token that was drawn last, `[1]`.
     pub(crate) fn last(&self) -> View<'_, u32> {
         self.token.as_view()
+    }
+
+    /// Tokens of the sequence that the cache holds, `[1]`.
+    pub(crate) fn length(&self) -> View<'_, u32> {
+        self.length.as_view()
+    }
+
+    /// The length, and what a step adds to it.
+    pub(crate) fn lengthen(&mut self) -> Result<(ViewMut<'_, u32>, View<'_, u32>), GlmError> {
+        Ok((self.length.as_view_mut()?, self.one.as_view()))
     }
 }

@@ -80,28 +80,11 @@ impl GlmModel {
         let mut token = None;
         self.run(&mut arena.ids, &mut arena.activations, &mut batch, |_, last| {
             linear(last, &self.output, arena.logits.as_view_mut()?)?;
-            token = Some(draw.next(&arena.logits)?);
+            draw.draw(&arena.logits)?;
+            token = Some(draw.token(&arena.logits)?);
             Ok(())
         })?;
         token.ok_or(GlmError::NoTokens)
-    }
-
-    /// Runs the token that was drawn last, and draws the one that follows it. Nothing is allocated, and nothing crosses the
-    /// bus but the token, to the host.
-    ///
-    /// Of what changes from step to step, the token and the step of the random numbers are in device memory. Arguments of
-    /// launches are still the address of the position, the cache's length (of the rotation, which appends there, and of the
-    /// attention), and with it the attention's grid: so a step is launched kernel by kernel, and is no
-    /// [`Graph`](device_mem::Graph).
-    pub(crate) fn decode(&self, cache: &mut KvCache, draw: &mut Draw) -> Result<TokenId, GlmError> {
-        let arena = &mut *self.arena();
-        let mut rows = arena.activations.rows(1)?;
-        let mut part = self.part(cache, 0, 1)?;
-        self.pass(draw.last(), &mut rows, std::slice::from_mut(&mut part), &mut Observed::nothing())?;
-        linear(rows.normed.as_view(), &self.output, arena.logits.as_view_mut()?)?;
-        let token = draw.next(&arena.logits)?;
-        part.commit()?;
-        Ok(token)
     }
 
     /// Fails where a batch cannot be run, before anything is.
@@ -206,7 +189,12 @@ impl GlmModel {
     }
 
     /// The positions of the next `tokens` of a sequence, checked against table and cache.
-    fn positions(&self, cache: &KvCache, position_offset: u32, tokens: usize) -> Result<Positions, GlmError> {
+    pub(crate) fn positions(
+        &self,
+        cache: &KvCache,
+        position_offset: u32,
+        tokens: usize,
+    ) -> Result<Positions, GlmError> {
         let (used, capacity) = (cache.len(), cache.capacity());
         if tokens == 0 {
             return Err(GlmError::NoTokens);

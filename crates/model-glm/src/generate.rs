@@ -64,7 +64,7 @@ pub enum Next {
 ///
 /// Tokens are drawn where the model is, and are those that the [`Sampler`] chooses from the same logits. On a HIP device
 /// one that was drawn stays there for the next pass: a step after the prompt's uploads nothing, allocates nothing, and
-/// waits once, to download the token.
+/// waits once, to download the token. From the second step on, a step is one graph, where the library has graphs.
 ///
 /// # Errors
 /// As [`GlmModel::forward`], and [`GlmError::Nn`] when logits cannot be sampled.
@@ -78,7 +78,8 @@ pub fn generate(
     let GenerateOptions { max_tokens, sampler, stop_ids } = options;
     let start = Instant::now();
     let mut tokens = Vec::new();
-    let mut draw = Draw::new(model.device(), sampler)?;
+    let length = u32::try_from(prompt.len()).unwrap_or(u32::MAX).saturating_add(cache.len());
+    let mut draw = Draw::new(model.device(), sampler, length)?;
     let mut next = model.prefill(cache, prompt, &mut draw)?;
     let prompt_time = start.elapsed();
     let start = Instant::now();

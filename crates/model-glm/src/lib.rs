@@ -81,6 +81,7 @@ mod names;
 mod observe;
 mod passes;
 mod rope_config;
+mod step;
 mod template;
 mod tokenizer;
 mod weights;

@@ -51,6 +51,7 @@ const Entry ENTRIES[] = {
     ENTRY(embed_f16),
     ENTRY(embed_bf16),
     ENTRY(add_f32),
+    ENTRY(add_u32),
     ENTRY(swiglu_f32),
     ENTRY_WITH_BARRIERS(rms_norm_f32),
     ENTRY_WITH_BARRIERS(add_rms_norm_f32),

@@ -5,8 +5,8 @@ use attention::{AttentionShape, KvCache, KvDType, NewTokens, attend, decode_atte
 use device_mem::{Device, DeviceBuffer, Element};
 use half::bf16;
 use kernels_nn::{
-    Embedding, Linear, RmsNorm, Sampler, SamplerConfig, Weight, add, add_rms_norm, argmax, embed, linear,
-    rms_norm, sample, swiglu,
+    Branch, Embedding, Linear, Residual, RmsNorm, Sampler, SamplerConfig, Weight, add, add_rms_norm, argmax,
+    embed, linear, norm_linear, norm_swiglu, rms_norm, sample, swiglu,
 };
 use kernels_rope::{
     AppendKv, Axes, HeadsMut, InvFreq, KvLayout, Pairing, Positions, RopeConfig, RopeSpec, RopeTable,
@@ -42,8 +42,6 @@ type Prepare = Box<dyn FnOnce(&Device) -> Result<Operation>>;
 type Operation = Box<dyn FnOnce() -> Result<()>>;
 
 const BUDGET: Option<f64> = Some(1.05);
-/// Of a chunk of 256 keys and values of bf16, the partial results of 16 heads are 1/16, written and read.
-const DECODING_ATTENTION_BUDGET: Option<f64> = Some(1.13);
 
 pub(crate) fn cases() -> Vec<Case> {
     let per_token =
@@ -65,7 +63,7 @@ pub(crate) fn cases() -> Vec<Case> {
         greedy(),
         drawn(),
     ];
-    per_token.chain(more).chain(products).chain(rest).collect()
+    per_token.chain(more).chain(products).chain(fused).chain(rest).collect()
 }
 
 fn rotation(tokens: usize) -> Case {
@@ -198,13 +196,92 @@ fn product(name: &str, tokens: usize, in_features: usize, out_features: usize) -
         elements: ("product", tokens * in_features * out_features),
         budget: if tokens == 1 { BUDGET } else { None },
         prepare: Box::new(move |device| {
-            let weight = Weight::BF16(DeviceBuffer::zeroed(device, in_features * out_features)?);
-            let layer = Linear::new(weight, None, out_features, in_features)?;
+            let layer = layer(device, in_features, out_features)?;
             let (x, mut out) =
                 (filled(device, tokens * in_features)?, filled(device, tokens * out_features)?);
             Ok(Box::new(move || Ok(linear(x.as_view(), &layer, out.as_view_mut()?).map(drop)?)))
         }),
     }
+}
+
+/// What a layer does before attention, of one token: residual, two norms, three products.
+fn norm_qkv() -> Case {
+    let kv = KV_HEADS * HEAD_DIM;
+    Case {
+        shape: format!("norm_linear qkv: both normed [1, {HIDDEN}] by bf16 [{HIDDEN} + 2 * {kv}, {HIDDEN}]"),
+        least_bytes: QKV * HIDDEN * BF16 + (5 * HIDDEN + QKV) * F32,
+        elements: ("product", QKV * HIDDEN),
+        budget: BUDGET,
+        prepare: Box::new(move |device| {
+            let (branch_norm, norm) = (norm_of(device)?, norm_of(device)?);
+            let (q, k, v) =
+                (layer(device, HIDDEN, HIDDEN)?, layer(device, HIDDEN, kv)?, layer(device, HIDDEN, kv)?);
+            let (x, rows, mut sum) =
+                (filled(device, HIDDEN)?, filled(device, HIDDEN)?, filled(device, HIDDEN)?);
+            let (mut q_out, mut k_out, mut v_out) =
+                (filled(device, HIDDEN)?, filled(device, kv)?, filled(device, kv)?);
+            Ok(Box::new(move || {
+                let branch =
+                    Branch { rows: rows.as_view(), norm: Some(&branch_norm), sum: sum.as_view_mut()? };
+                let residual = Residual { x: x.as_view(), branch: Some(branch) };
+                let outs =
+                    [(&q, q_out.as_view_mut()?), (&k, k_out.as_view_mut()?), (&v, v_out.as_view_mut()?)];
+                Ok(norm_linear(residual, &norm, outs).map(drop)?)
+            }))
+        }),
+    }
+}
+
+/// What a layer does between its products of attention and of the MLP's second half, of one token.
+fn norm_gate() -> Case {
+    Case {
+        shape: format!("norm_swiglu: both normed [1, {HIDDEN}] by bf16 [2 * {INTERMEDIATE}, {HIDDEN}]"),
+        least_bytes: 2 * INTERMEDIATE * HIDDEN * BF16 + (5 * HIDDEN + INTERMEDIATE) * F32,
+        elements: ("product", 2 * INTERMEDIATE * HIDDEN),
+        budget: BUDGET,
+        prepare: Box::new(move |device| {
+            let (branch_norm, norm) = (norm_of(device)?, norm_of(device)?);
+            let gate_up = layer(device, HIDDEN, 2 * INTERMEDIATE)?;
+            let (x, rows, mut sum) =
+                (filled(device, HIDDEN)?, filled(device, HIDDEN)?, filled(device, HIDDEN)?);
+            let mut out = filled(device, INTERMEDIATE)?;
+            Ok(Box::new(move || {
+                let branch =
+                    Branch { rows: rows.as_view(), norm: Some(&branch_norm), sum: sum.as_view_mut()? };
+                let residual = Residual { x: x.as_view(), branch: Some(branch) };
+                Ok(norm_swiglu(residual, &norm, &gate_up, out.as_view_mut()?).map(drop)?)
+            }))
+        }),
+    }
+}
+
+/// The last norms and the logits of one token, for a sixteenth of the vocabulary.
+fn norm_logits() -> Case {
+    const ROWS: usize = VOCAB / 16;
+    Case {
+        shape: format!("norm_linear logits: both normed [1, {HIDDEN}] by bf16 [{ROWS}, {HIDDEN}]"),
+        least_bytes: ROWS * HIDDEN * BF16 + (5 * HIDDEN + ROWS) * F32,
+        elements: ("product", ROWS * HIDDEN),
+        budget: BUDGET,
+        prepare: Box::new(move |device| {
+            let (branch_norm, norm) = (norm_of(device)?, norm_of(device)?);
+            let output = layer(device, HIDDEN, ROWS)?;
+            let (x, rows, mut sum) =
+                (filled(device, HIDDEN)?, filled(device, HIDDEN)?, filled(device, HIDDEN)?);
+            let mut out = filled(device, ROWS)?;
+            Ok(Box::new(move || {
+                let branch =
+                    Branch { rows: rows.as_view(), norm: Some(&branch_norm), sum: sum.as_view_mut()? };
+                let residual = Residual { x: x.as_view(), branch: Some(branch) };
+                Ok(norm_linear(residual, &norm, [(&output, out.as_view_mut()?)]).map(drop)?)
+            }))
+        }),
+    }
+}
+
+fn layer(device: &Device, in_features: usize, out_features: usize) -> Result<Linear> {
+    let weight = Weight::BF16(DeviceBuffer::zeroed(device, in_features * out_features)?);
+    Ok(Linear::new(weight, None, out_features, in_features)?)
 }
 
 fn attention(tokens: usize, before: usize) -> Case {
@@ -214,7 +291,7 @@ fn attention(tokens: usize, before: usize) -> Case {
         shape: format!("attend q [{tokens}, {Q_HEADS}, {HEAD_DIM}] to {keys} of bf16, {KV_HEADS} KV heads"),
         least_bytes: 2 * q * F32 + 2 * keys * KV_HEADS * HEAD_DIM * BF16,
         elements: ("query, key and element", pairs * Q_HEADS * HEAD_DIM),
-        budget: if tokens == 1 { DECODING_ATTENTION_BUDGET } else { None },
+        budget: if tokens == 1 { BUDGET } else { None },
         prepare: Box::new(move |device| {
             let shape = AttentionShape::new(32, 2, 128)?;
             let (before, tokens) = (u32::try_from(before)?, u32::try_from(tokens)?);
@@ -242,7 +319,7 @@ fn decode(before: usize) -> Case {
         ),
         least_bytes: (2 * q + 2 * kv + ROTARY_DIM + 2) * F32 + 2 * (before + 1) * kv * BF16,
         elements: ("query, key and element", (before + 1) * q),
-        budget: DECODING_ATTENTION_BUDGET,
+        budget: BUDGET,
         prepare: Box::new(move |device| {
             let (table, shape) = (rope_table(device)?, AttentionShape::new(32, 2, 128)?);
             let length = u32::try_from(before)?;

@@ -14,8 +14,8 @@ operation at the shapes of GLM-4-9B, executed by `hip-emu` from the committed gf
 card.
 
 - **moved**: bytes in the segments of 32 that the launch touched, as a share of the least that must be read and written once.
-  An endless cache would move this. The budget is 1.05 for rotation, norms, SwiGLU, sums and decoding products, 1.13 for decoding
-  attention, whose partial results count.
+  An endless cache would move this. The budget is 1.05 for rotation, norms, SwiGLU, sums, decoding products and decoding
+  attention.
 - **asked**: bytes that lanes asked for, as a share of the least. What is above 1 is read from a cache again.
 - **lane instructions**: instructions of waves, times 32, per element.
 - **transactions**: segments of 128 bytes per vector access of global memory. A wave that reads 4 bytes a lane needs 1, one that

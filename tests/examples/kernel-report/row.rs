@@ -6,7 +6,7 @@ use device_mem::Device;
 use hip_emu::{KernelDescriptor, Occupancy};
 use hsaco::{CodeObject, ImageSet, KernelInfo};
 use kernels_nn::kernels::{
-    ADD, ADD_RMS_NORM, ARGMAX, EMBEDDING, LINEAR, LINEAR_TILED, RMS_NORM, SAMPLE, SWIGLU,
+    ADD, ADD_RMS_NORM, ARGMAX, EMBEDDING, LINEAR, LINEAR_TILED, NORM_LINEAR, RMS_NORM, SAMPLE, SWIGLU,
 };
 use kernels_rope::kernels::{APPEND_KV, POSITION_EMBEDDINGS, ROPE};
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,7 @@ use crate::cases::Case;
 /// The card that is emulated.
 pub(crate) const ARCH: &str = "gfx1100";
 
-const IMAGES: [&ImageSet; 14] = [
+const IMAGES: [&ImageSet; 15] = [
     &ROPE,
     &POSITION_EMBEDDINGS,
     &APPEND_KV,
@@ -27,6 +27,7 @@ const IMAGES: [&ImageSet; 14] = [
     &ADD,
     &LINEAR,
     &LINEAR_TILED,
+    &NORM_LINEAR,
     &ARGMAX,
     &SAMPLE,
     &ATTENTION,

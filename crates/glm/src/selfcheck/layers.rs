@@ -4,8 +4,8 @@ use anyhow::Result;
 use device_mem::{DType, Device, DeviceBuffer};
 use half::{bf16, f16};
 use kernels_nn::{
-    Embedding, Linear, RmsNorm, Sampler, SamplerConfig, Weight, add, add_rms_norm, argmax, embed, linear,
-    rms_norm, rms_norm_in_place, sample, swiglu,
+    Branch, Embedding, Linear, Residual, RmsNorm, Sampler, SamplerConfig, Weight, add, add_rms_norm, advance,
+    argmax, embed, linear, norm_linear, norm_swiglu, rms_norm, rms_norm_in_place, sample, swiglu,
 };
 
 use super::case::{Bound, Case, Truth, bits, uniform, unwritten, upload, upload_as};
@@ -19,12 +19,15 @@ const VOCAB: usize = 1031;
 const TILED_FROM: usize = 16;
 const WEIGHTS: [DType; 3] = [DType::F32, DType::F16, DType::BF16];
 
-pub(crate) fn cases() -> Vec<Case> {
+pub(crate) fn cases() -> Result<Vec<Case>> {
     let embeddings = WEIGHTS.map(embedding);
     let decoded = WEIGHTS.map(|dtype| product(dtype, TOKENS));
     let tiled = WEIGHTS.map(|dtype| product(dtype, TILED_FROM + 1));
     let rows = [norm(), norm_in_place(), residual_norm(false), residual_norm(true), gated(), sum()];
-    embeddings.into_iter().chain(decoded).chain(tiled).chain(rows).chain([greedy(), drawn()]).collect()
+    let rest = [advanced(), greedy(), drawn()];
+    let fused = WEIGHTS.into_iter().map(fused).collect::<Result<Vec<_>>>()?;
+    let plain = embeddings.into_iter().chain(decoded).chain(tiled).chain(rows).chain(rest);
+    Ok(plain.chain(fused.into_iter().flatten()).collect())
 }
 
 fn on_cpu(kernel: String, operands: String, run: impl Fn(&Device) -> Result<Vec<u32>> + 'static) -> Case {
@@ -88,6 +91,76 @@ fn sum() -> Case {
         add(x.as_view_mut()?, y.as_view())?;
         bits(&x)
     })
+}
+
+fn advanced() -> Case {
+    on_cpu("add u32".into(), format!("[{TOKENS}]"), |device| {
+        let mut counts = upload(device, &[0, 41, u32::MAX])?;
+        let by = upload(device, &[1_u32; TOKENS])?;
+        advance(counts.as_view_mut()?, by.as_view())?;
+        Ok(counts.to_host_vec()?)
+    })
+}
+
+/// `norm_linear` and `norm_swiglu`: their sums are compared to the bound of [`linear`], of rows that are normed on the CPU,
+/// whose bits the launches have.
+fn fused(dtype: DType) -> Result<[Case; 2]> {
+    let (x, rows) = (uniform(27, TOKENS * HIDDEN), uniform(28, TOKENS * HIDDEN));
+    let (w, b) = (uniform(25, 2 * OUT_FEATURES * HIDDEN), uniform(26, 2 * OUT_FEATURES));
+    let normed = normed_on_cpu(&x, &rows)?;
+    let bounds = product_bounds(dtype, &normed, &w, &b);
+    let gated = gated_bounds(&bounds);
+    let launch = move |device: &Device, is_gated: bool| {
+        let gate_up = weight(device, dtype, &w)?;
+        let gate_up = Linear::new(gate_up, Some(upload(device, &b)?), 2 * OUT_FEATURES, HIDDEN)?;
+        let (norm, branch_norm) = (norm_of(device, 18)?, norm_of(device, 17)?);
+        let (x, rows, mut sum) = (upload(device, &x)?, upload(device, &rows)?, unwritten(device, x.len())?);
+        let branch = Branch { rows: rows.as_view(), norm: Some(&branch_norm), sum: sum.as_view_mut()? };
+        let residual = Residual { x: x.as_view(), branch: Some(branch) };
+        let mut out = unwritten(device, TOKENS * OUT_FEATURES * if is_gated { 1 } else { 2 })?;
+        if is_gated {
+            norm_swiglu(residual, &norm, &gate_up, out.as_view_mut()?)?;
+        } else {
+            norm_linear(residual, &norm, [(&gate_up, out.as_view_mut()?)])?;
+        }
+        bits(&out)
+    };
+    let case = |kernel: &str, is_gated: bool, bounds: Vec<Bound>| {
+        let launch = launch.clone();
+        Case {
+            kernel: format!("norm_linear {dtype}{kernel}"),
+            operands: format!("x [{TOKENS}, {HIDDEN}], W [2 * {OUT_FEATURES}, {HIDDEN}], b"),
+            run: Box::new(move |device| launch(device, is_gated)),
+            truth: Truth::Bounds(bounds),
+        }
+    };
+    Ok([case("", false, bounds), case(", SwiGLU", true, gated)])
+}
+
+fn normed_on_cpu(x: &[f32], rows: &[f32]) -> Result<Vec<f32>> {
+    let cpu = &Device::Cpu;
+    let (mut x, rows, mut out) = (upload(cpu, x)?, upload(cpu, rows)?, unwritten(cpu, x.len())?);
+    let (branch_norm, norm) = (norm_of(cpu, 17)?, norm_of(cpu, 18)?);
+    add_rms_norm(x.as_view_mut()?, rows.as_view(), Some(&branch_norm), &norm, out.as_view_mut()?)?;
+    Ok(out.to_host_vec()?)
+}
+
+/// SwiGLU of gates and ups that are within their bounds: the slope of silu is below 1.1 everywhere, its own error 7
+/// roundings ([`swiglu`]).
+fn gated_bounds(bounds: &[Bound]) -> Vec<Bound> {
+    let of = |(gate, up): (&Bound, &Bound)| {
+        let silu = gate.exact / (1.0 + (-gate.exact).exp());
+        let silu_error = 1.1 * gate.error;
+        let size = (silu.abs() + silu_error) * (up.exact.abs() + up.error);
+        let error = silu_error * (up.exact.abs() + up.error) + silu.abs() * up.error;
+        Bound { exact: silu * up.exact, error: error + 8.0 * 2.0_f64.powi(-24) * size }
+    };
+    let rows = bounds.chunks_exact(2 * OUT_FEATURES);
+    rows.flat_map(|row| {
+        let (gates, ups) = row.split_at(OUT_FEATURES);
+        gates.iter().zip(ups).map(of)
+    })
+    .collect()
 }
 
 fn greedy() -> Case {

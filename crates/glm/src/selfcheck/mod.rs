@@ -42,7 +42,7 @@ pub(crate) fn execute(args: &SelfcheckArgs) -> Result<()> {
 }
 
 fn cases() -> Result<Vec<Case>> {
-    Ok([rotary::cases(), layers::cases(), attend::cases()?].into_iter().flatten().collect())
+    Ok([rotary::cases(), layers::cases()?, attend::cases()?].into_iter().flatten().collect())
 }
 
 /// Runs every case.

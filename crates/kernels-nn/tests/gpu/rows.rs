@@ -1,10 +1,10 @@
-//! `embed`, `add`, `swiglu`, `rms_norm`, `add_rms_norm` and `argmax` equal the CPU bit for bit.
+//! `embed`, `add`, `advance`, `swiglu`, `rms_norm`, `add_rms_norm` and `argmax` equal the CPU bit for bit.
 
 use device_mem::{Device, DeviceBuffer, Float};
 use half::{bf16, f16};
 use kernels_nn::{
-    Embedding, NO_TOKEN, RmsNorm, Weight, add, add_rms_norm, argmax, embed, rms_norm, rms_norm_in_place,
-    swiglu,
+    Embedding, NO_TOKEN, RmsNorm, Weight, add, add_rms_norm, advance, argmax, embed, rms_norm,
+    rms_norm_in_place, swiglu,
 };
 use parity::{uniform, uniform_with_special};
 use proptest::prelude::*;
@@ -23,6 +23,24 @@ fn embedded<T: Float>(
     let (ids, mut out) = (on(device, ids), unwritten(device, ids.len() * hidden));
     counted(device, || embed(&embedding, ids.as_view(), out.as_view_mut().unwrap()));
     out.to_host_vec().unwrap()
+}
+
+#[test]
+fn counts_advance_and_wrap_in_one_launch() {
+    for len in [1, 31, 32, 257] {
+        let counts = Vec::from_iter((0..len).map(|index| u32::MAX - 3 + index));
+        let by = Vec::from_iter((0..len).map(|index| index * 5));
+        all_agree(&format!("{len} counts"), |device| {
+            let mut buffer = on(device, &counts);
+            let by = on(device, &by);
+            counted(device, || advance(buffer.as_view_mut().unwrap(), by.as_view()));
+            let found = buffer.to_host_vec().unwrap();
+            let expected =
+                counts.iter().zip(by.to_host_vec().unwrap()).map(|(&count, by)| count.wrapping_add(by));
+            assert_eq!(found, Vec::from_iter(expected));
+            Vec::from_iter(found.iter().map(|&count| f64::from(count)))
+        });
+    }
 }
 
 #[test]
