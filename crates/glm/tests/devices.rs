@@ -170,7 +170,7 @@ fn memory_is_counted_before_loading_and_what_does_not_fit_is_refused_with_the_nu
         &[
             "--device emu cannot run this model",
             "hip:0 (hip-emu gfx1100, gfx1100) has 17179",
-            "keys and values 26",
+            "keys and values 25",
         ],
     );
 

@@ -55,6 +55,7 @@ pub(crate) fn cases() -> Vec<Case> {
         ("down", INTERMEDIATE, HIDDEN),
     ];
     let products = decoded.into_iter().map(|(name, inner, outer)| product(name, 1, inner, outer));
+    let fused = [norm_qkv(), norm_gate(), norm_logits()];
     let rest = [
         product("out", 16, HIDDEN, HIDDEN),
         attention(1, 4095),

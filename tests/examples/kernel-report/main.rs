@@ -35,7 +35,8 @@ fn main() -> Result<()> {
     } else {
         write(&rows)?
     }
-    let over: Vec<String> = rows.iter().filter_map(Row::over_budget).collect();
+    let slower = page::fused(&rows).into_iter().filter_map(|fused| fused.slower());
+    let over: Vec<String> = rows.iter().filter_map(Row::over_budget).chain(slower).collect();
     if over.is_empty() { Ok(()) } else { bail!("over budget:\n  {}", over.join("\n  ")) }
 }
 

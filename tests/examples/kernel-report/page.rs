@@ -51,6 +51,21 @@ pub(crate) fn page(rows: &[Row]) -> String {
             row.element
         );
     }
+    page += "\n## Fused launches beside their parts\n\nOf one token. The parts are launches of their own above; a fused launch may execute at most 1 % more.\n\n\
+             | fused | parts | launches | instructions | of the parts | asked bytes | of the parts |\n|---|---|---|---|---|---|---|\n";
+    for Fused { whole, parts } in fused(rows) {
+        let sum = |of: fn(&Row) -> u64| parts.iter().map(|part| of(part)).sum::<u64>();
+        let kernels = Vec::from_iter(parts.iter().map(|part| format!("`{}`", part.kernel))).join(" + ");
+        page += &format!(
+            "| `{}` | {kernels} | {} | {} | {} | {} | {} |\n",
+            whole.kernel,
+            parts.len(),
+            whole.instructions,
+            sum(|part| part.instructions),
+            whole.asked_bytes,
+            sum(|part| part.asked_bytes)
+        );
+    }
     let names = CARDS.map(|(name, _)| format!("{name} |")).join(" ");
     page += &format!("\n## Predicted microseconds\n\n| operation | {names}\n|---|---|---|---|---|\n");
     for row in rows {
@@ -58,4 +73,33 @@ pub(crate) fn page(rows: &[Row]) -> String {
         page += &format!("| {} | {times}\n", row.shape);
     }
     page
+}
+
+/// A launch, and those that it does the work of.
+pub(crate) struct Fused<'a> {
+    pub(crate) whole: &'a Row,
+    pub(crate) parts: Vec<&'a Row>,
+}
+
+impl Fused<'_> {
+    /// That it executes more than its parts.
+    pub(crate) fn slower(&self) -> Option<String> {
+        let parts: u64 = self.parts.iter().map(|part| part.instructions).sum();
+        let found = self.whole.instructions;
+        let is_slower = found > parts + parts / 100;
+        is_slower.then(|| format!("{}: {found} instructions, its parts {parts}", self.whole.shape))
+    }
+}
+
+pub(crate) fn fused(rows: &[Row]) -> Vec<Fused<'_>> {
+    let of = |start: &str| rows.iter().find(|row| row.shape.starts_with(start));
+    let wholes: [(&str, &[&str]); 3] = [
+        ("norm_linear qkv", &["add_rms_norm, both normed [1,", "linear qkv"]),
+        ("norm_swiglu", &["add_rms_norm, both normed [1,", "linear gate_up", "swiglu [1,"]),
+        ("rotate, append and attend q [1,", &["rotate q, k [1,", "attend q [1,"]),
+    ];
+    let fused = wholes.into_iter().filter_map(|(whole, parts)| {
+        Some(Fused { whole: of(whole)?, parts: parts.iter().map(|part| of(part)).collect::<Option<_>>()? })
+    });
+    fused.collect()
 }

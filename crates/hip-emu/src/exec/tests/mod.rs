@@ -9,6 +9,7 @@ mod elements;
 mod lds;
 mod modes;
 mod rare;
+mod refusals;
 
 use std::{collections::HashMap, sync::OnceLock};
 
