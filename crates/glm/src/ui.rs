@@ -7,6 +7,9 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use model_glm::MemoryBudget;
 
+/// Bytes from which a model is large. Smaller ones load at once: there is nothing to tell.
+const WORTH_TELLING: usize = 256 << 20;
+
 /// How far loading is: a bar on a terminal, a line per quarter elsewhere.
 pub(crate) struct Loading {
     bar: Option<ProgressBar>,
@@ -33,8 +36,6 @@ impl Loading {
             }
             None => {
                 let quarters = loaded.saturating_mul(4).checked_div(total).unwrap_or(4);
-                // Small models load at once: nothing to tell.
-                const WORTH_TELLING: usize = 256 << 20;
                 if quarters > self.quarters && total >= WORTH_TELLING {
                     eprintln!("loading: {} of {}", bytes(loaded), bytes(total));
                 }
@@ -70,8 +71,18 @@ pub(crate) fn bytes(count: usize) -> String {
     format!("{value:.1} TiB")
 }
 
+/// Says what a model is going to take before it is loaded: unasked where that is much, else in the log.
+pub(crate) fn tell_memory(budget: &MemoryBudget, free: Option<u64>) {
+    let line = memory(budget, free);
+    if budget.total() >= WORTH_TELLING as u64 {
+        eprintln!("{line}");
+    } else {
+        tracing::info!("{line}");
+    }
+}
+
 /// What a model takes, and what its device has left where that is known.
-pub(crate) fn memory(budget: &MemoryBudget, free: Option<u64>) -> String {
+fn memory(budget: &MemoryBudget, free: Option<u64>) -> String {
     let size = |count: u64| bytes(usize::try_from(count).unwrap_or(usize::MAX));
     let MemoryBudget { weights, rope_table, caches, activations, .. } = *budget;
     let [total, weights, rope_table, caches, activations] =

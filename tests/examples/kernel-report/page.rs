@@ -1,6 +1,8 @@
 //! The rows as a page.
 
-use crate::row::{ARCH, Row};
+use hsaco::CodeObject;
+
+use crate::row::{ARCH, IMAGES, Row};
 
 /// Cards with their memory's bytes per second.
 const CARDS: [(&str, f64); 4] =
@@ -66,6 +68,7 @@ pub(crate) fn page(rows: &[Row]) -> String {
             sum(|part| part.asked_bytes)
         );
     }
+    page += &registers(rows);
     let names = CARDS.map(|(name, _)| format!("{name} |")).join(" ");
     page += &format!("\n## Predicted microseconds\n\n| operation | {names}\n|---|---|---|---|---|\n");
     for row in rows {
@@ -73,6 +76,33 @@ pub(crate) fn page(rows: &[Row]) -> String {
         page += &format!("| {} | {times}\n", row.shape);
     }
     page
+}
+
+/// Vector registers of each kernel above, as it is compiled for each architecture.
+fn registers(rows: &[Row]) -> String {
+    let mut kernels: Vec<&str> = rows.iter().map(|row| row.kernel.as_str()).collect();
+    kernels.sort_unstable();
+    kernels.dedup();
+    let archs = Vec::from_iter(IMAGES.iter().take(1).flat_map(|set| set.images).map(|image| image.arch));
+    let mut page = format!(
+        "\n## Vector registers by architecture\n\nAs the metadata of the images counts them; none has spills or scratch.\n\n| kernel | {} |\n|---{}|\n",
+        archs.join(" | "),
+        "|---".repeat(archs.len())
+    );
+    for kernel in kernels {
+        let count =
+            |arch: &&str| registers_of(kernel, arch).map_or("?".to_owned(), |count| count.to_string());
+        page += &format!("| `{kernel}` | {} |\n", Vec::from_iter(archs.iter().map(count)).join(" | "));
+    }
+    page
+}
+
+fn registers_of(kernel: &str, arch: &str) -> Option<u32> {
+    let set = IMAGES.iter().find(|set| set.decl.symbols.contains(&kernel))?;
+    let image = set.images.iter().find(|image| image.arch == arch)?;
+    let object = CodeObject::parse(image.bytes).ok()?;
+    let info = object.kernels().iter().find(|info| info.name == kernel)?;
+    Some(info.vgprs)
 }
 
 /// A launch, and those that it does the work of.

@@ -16,7 +16,7 @@ use crate::cases::Case;
 /// The card that is emulated.
 pub(crate) const ARCH: &str = "gfx1100";
 
-const IMAGES: [&ImageSet; 15] = [
+pub(crate) const IMAGES: [&ImageSet; 15] = [
     &ROPE,
     &POSITION_EMBEDDINGS,
     &APPEND_KV,
