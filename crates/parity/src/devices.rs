@@ -7,11 +7,11 @@ use thiserror::Error;
 
 use crate::host_hip::host_hip;
 
-/// Names the devices that parity tests run on, separated by commas: `host`, `emu`, `hip`, `hip:N`.
+/// Names the devices that parity tests run on, separated by commas: `cpu`, `host`, `emu`, `hip`, `hip:N`.
 pub const PARITY_DEVICES: &str = "PARITY_DEVICES";
 
 /// What runs where nothing is asked for.
-const DEFAULT: &str = "host,emu";
+const DEFAULT: &str = "cpu,host,emu";
 /// Names what the emulated card looks for; whatever it can if not set.
 const CHECKS: &str = "HIP_EMU_CHECK";
 
@@ -20,10 +20,20 @@ const CHECKS: &str = "HIP_EMU_CHECK";
 #[non_exhaustive]
 pub enum DevicesError {
     /// The list names something else.
-    #[error("{PARITY_DEVICES} may list host, emu, hip and hip:N, separated by commas, but has {found:?}")]
+    #[error(
+        "{PARITY_DEVICES} may list cpu, host, emu, hip and hip:N, separated by commas, but has {found:?}"
+    )]
     Unknown {
         /// The entry.
         found: String,
+    },
+    /// The list leaves nothing to compare with the CPU.
+    #[error(
+        "{PARITY_DEVICES} is {list:?}, which leaves nothing to compare with the CPU: add host, emu, hip or hip:N"
+    )]
+    OnlyCpu {
+        /// The list.
+        list: String,
     },
     /// A device does not open.
     #[error("{PARITY_DEVICES} asks for {name}, which does not open")]
@@ -38,7 +48,8 @@ pub enum DevicesError {
 
 /// The devices that parity tests run on: those that [`PARITY_DEVICES`] lists, else `host`, the kernels compiled for the
 /// host behind [`host_hip`], and `emu`, the card's own images executed by [`hip_emu`], which checks them for races, missing
-/// waits and uses of what was never written. There is at least one, and none is the CPU body.
+/// waits and uses of what was never written. There is at least one, and none is the CPU: what every other is compared with
+/// runs whether it is listed or not.
 ///
 /// # Errors
 /// [`DevicesError`].
@@ -47,7 +58,9 @@ pub fn devices() -> Result<Vec<Device>, DevicesError> {
 }
 
 fn parse(list: &str) -> Result<Vec<Device>, DevicesError> {
-    list.split(',').map(|name| open(name.trim())).collect()
+    let others = list.split(',').map(str::trim).filter(|&name| name != "cpu");
+    let devices = others.map(open).collect::<Result<Vec<_>, _>>()?;
+    if devices.is_empty() { Err(DevicesError::OnlyCpu { list: list.to_owned() }) } else { Ok(devices) }
 }
 
 fn open(name: &str) -> Result<Device, DevicesError> {
@@ -96,10 +109,12 @@ mod tests {
     }
 
     #[test]
-    fn the_list_never_names_the_cpu_body() {
-        for list in ["", "cpu", "auto", "host,", "host cpu", "hip:x"] {
+    fn what_a_list_names_is_there_or_an_error() {
+        for list in ["", "auto", "host,", "host cpu", "hip:x"] {
             assert!(matches!(parse(list), Err(DevicesError::Unknown { .. })), "{list:?}");
         }
+        assert!(matches!(parse("cpu"), Err(DevicesError::OnlyCpu { .. })));
+        assert_eq!(parse("cpu,host").unwrap().len(), 1);
         let hosts = parse("host, host").unwrap();
         assert!(hosts.len() == 2 && hosts.iter().all(|device| matches!(device, Device::Hip(_))));
     }
