@@ -28,7 +28,7 @@ fn embedded<T: Float>(
 #[test]
 fn counts_advance_and_wrap_in_one_launch() {
     for len in [1, 31, 32, 257] {
-        let counts = Vec::from_iter((0..len).map(|index| u32::MAX - 3 + index));
+        let counts = Vec::from_iter((0..len).map(|index| (u32::MAX - 3).wrapping_add(index)));
         let by = Vec::from_iter((0..len).map(|index| index * 5));
         all_agree(&format!("{len} counts"), |device| {
             let mut buffer = on(device, &counts);
