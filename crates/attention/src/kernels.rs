@@ -13,6 +13,9 @@ pub static ATTENTION: ImageSet =
 pub static DECODE_ATTENTION: ImageSet =
     ImageSet { decl: DecodeAttentionArgs::DECL, images: hsaco::images_of(IMAGES, "decode_attention") };
 
+/// All of them.
+pub static ALL: [&ImageSet; 2] = [&ATTENTION, &DECODE_ATTENTION];
+
 hsaco::kernel! {
     /// Arguments of `kernels/attention.hip`. A symbol is for a type of the cache. `attend` takes a block for each 16 rows
     /// (heads of a group times tokens) of each key and value head of each sequence, `attend_split` one for each of their spans

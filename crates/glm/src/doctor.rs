@@ -1,12 +1,7 @@
 use anyhow::Result;
-use attention::kernels::{ATTENTION, DECODE_ATTENTION};
 use device_mem::DeviceChoice;
 use device_mem::doctor::{Check, DoctorEnv, Status, examine};
 use hsaco::ImageSet;
-use kernels_nn::kernels::{
-    ADD, ADD_RMS_NORM, ARGMAX, EMBEDDING, LINEAR, LINEAR_TILED, NORM_LINEAR, RMS_NORM, SAMPLE, SWIGLU,
-};
-use kernels_rope::kernels::{APPEND_KV, POSITION_EMBEDDINGS, ROPE};
 use model_glm::Message;
 use serde_json::{Value, json};
 
@@ -17,23 +12,9 @@ use crate::{embedded, run};
 
 /// Every embedded kernel, by the crate that owns it.
 pub(crate) const IMAGES: [(&str, &[&ImageSet]); 3] = [
-    ("kernels-rope", &[&ROPE, &POSITION_EMBEDDINGS, &APPEND_KV]),
-    (
-        "kernels-nn",
-        &[
-            &EMBEDDING,
-            &RMS_NORM,
-            &ADD_RMS_NORM,
-            &SWIGLU,
-            &ADD,
-            &LINEAR,
-            &LINEAR_TILED,
-            &NORM_LINEAR,
-            &ARGMAX,
-            &SAMPLE,
-        ],
-    ),
-    ("attention", &[&ATTENTION, &DECODE_ATTENTION]),
+    ("kernels-rope", &kernels_rope::kernels::ALL),
+    ("kernels-nn", &kernels_nn::kernels::ALL),
+    ("attention", &attention::kernels::ALL),
 ];
 
 /// Prints what was found; the exit code is 0 whatever that is, since a machine without a card is no failure.

@@ -35,6 +35,20 @@ pub static ARGMAX: ImageSet = images_of::<ArgmaxArgs>();
 /// Images of `kernels/sample.hip`.
 pub static SAMPLE: ImageSet = images_of::<SampleArgs>();
 
+/// All of them.
+pub static ALL: [&ImageSet; 10] = [
+    &EMBEDDING,
+    &RMS_NORM,
+    &ADD_RMS_NORM,
+    &SWIGLU,
+    &ADD,
+    &LINEAR,
+    &LINEAR_TILED,
+    &NORM_LINEAR,
+    &ARGMAX,
+    &SAMPLE,
+];
+
 const fn images_of<A: KernelArgs>() -> ImageSet {
     ImageSet { decl: A::DECL, images: hsaco::images_of(IMAGES, A::DECL.family) }
 }

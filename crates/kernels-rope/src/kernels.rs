@@ -16,6 +16,9 @@ pub static POSITION_EMBEDDINGS: ImageSet =
 pub static APPEND_KV: ImageSet =
     ImageSet { decl: AppendKvArgs::DECL, images: hsaco::images_of(IMAGES, "append_kv") };
 
+/// All of them.
+pub static ALL: [&ImageSet; 3] = [&ROPE, &POSITION_EMBEDDINGS, &APPEND_KV];
+
 hsaco::kernel! {
     /// Arguments of `kernels/rope.hip`, which rotates one tensor in place. Strides are in elements.
     pub struct RopeArgs: "rope" => [rope_f32, rope_f16, rope_bf16],

@@ -1,18 +1,15 @@
 //! The embedded images: there for every architecture, and what the declarations say.
 
-use hsaco::ImageSet;
-use kernels_rope::kernels::{APPEND_KV, POSITION_EMBEDDINGS, ROPE};
-
-const SETS: [&ImageSet; 3] = [&ROPE, &POSITION_EMBEDDINGS, &APPEND_KV];
+use kernels_rope::kernels::{ALL, POSITION_EMBEDDINGS, ROPE};
 
 #[test]
 fn rope_04_images_are_what_their_declarations_say() {
-    parity::check_images(&SETS);
+    parity::check_images(&ALL);
 }
 
 #[test]
 fn rope_04_cards_get_their_own_image_or_their_familys() {
-    for set in SETS {
+    for set in ALL {
         let target = |card: &str| set.select(card).unwrap().target.to_string();
         assert_eq!(target("gfx90a:sramecc+:xnack-"), "gfx90a");
         assert_eq!(target("gfx942:sramecc+:xnack-"), "gfx942");

@@ -2,7 +2,7 @@
 
 use hsaco::CodeObject;
 
-use crate::row::{ARCH, IMAGES, Row};
+use crate::row::{ARCH, Row, images};
 
 /// Cards with their memory's bytes per second.
 const CARDS: [(&str, f64); 4] =
@@ -83,7 +83,7 @@ fn registers(rows: &[Row]) -> String {
     let mut kernels: Vec<&str> = rows.iter().map(|row| row.kernel.as_str()).collect();
     kernels.sort_unstable();
     kernels.dedup();
-    let archs = Vec::from_iter(IMAGES.iter().take(1).flat_map(|set| set.images).map(|image| image.arch));
+    let archs = Vec::from_iter(images().take(1).flat_map(|set| set.images).map(|image| image.arch));
     let mut page = format!(
         "\n## Vector registers by architecture\n\nAs the metadata of the images counts them; none has spills or scratch.\n\n| kernel | {} |\n|---{}|\n",
         archs.join(" | "),
@@ -98,7 +98,7 @@ fn registers(rows: &[Row]) -> String {
 }
 
 fn registers_of(kernel: &str, arch: &str) -> Option<u32> {
-    let set = IMAGES.iter().find(|set| set.decl.symbols.contains(&kernel))?;
+    let set = images().find(|set| set.decl.symbols.contains(&kernel))?;
     let image = set.images.iter().find(|image| image.arch == arch)?;
     let object = CodeObject::parse(image.bytes).ok()?;
     let info = object.kernels().iter().find(|info| info.name == kernel)?;

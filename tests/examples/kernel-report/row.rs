@@ -1,14 +1,9 @@
 //! What one launch cost.
 
 use anyhow::{Context, Result, bail};
-use attention::kernels::{ATTENTION, DECODE_ATTENTION};
 use device_mem::Device;
 use hip_emu::{KernelDescriptor, Occupancy};
 use hsaco::{CodeObject, ImageSet, KernelInfo};
-use kernels_nn::kernels::{
-    ADD, ADD_RMS_NORM, ARGMAX, EMBEDDING, LINEAR, LINEAR_TILED, NORM_LINEAR, RMS_NORM, SAMPLE, SWIGLU,
-};
-use kernels_rope::kernels::{APPEND_KV, POSITION_EMBEDDINGS, ROPE};
 use serde::{Deserialize, Serialize};
 
 use crate::cases::Case;
@@ -16,23 +11,12 @@ use crate::cases::Case;
 /// The card that is emulated.
 pub(crate) const ARCH: &str = "gfx1100";
 
-pub(crate) const IMAGES: [&ImageSet; 15] = [
-    &ROPE,
-    &POSITION_EMBEDDINGS,
-    &APPEND_KV,
-    &EMBEDDING,
-    &RMS_NORM,
-    &ADD_RMS_NORM,
-    &SWIGLU,
-    &ADD,
-    &LINEAR,
-    &LINEAR_TILED,
-    &NORM_LINEAR,
-    &ARGMAX,
-    &SAMPLE,
-    &ATTENTION,
-    &DECODE_ATTENTION,
-];
+/// The images of every kernel.
+pub(crate) fn images() -> impl Iterator<Item = &'static ImageSet> {
+    [&kernels_rope::kernels::ALL[..], &kernels_nn::kernels::ALL, &attention::kernels::ALL]
+        .concat()
+        .into_iter()
+}
 
 /// One launch. The counts are exact and the same every time; greater is worse but for `occupancy`.
 #[derive(Debug, Serialize, Deserialize)]
@@ -141,7 +125,7 @@ impl Row {
 
 /// The kernel as it is compiled for the emulated card, and the waves that a SIMD holds of it.
 fn compiled(symbol: &str, block: u32) -> Result<(KernelInfo, u32)> {
-    let set = IMAGES.iter().find(|set| set.decl.symbols.contains(&symbol));
+    let set = images().find(|set| set.decl.symbols.contains(&symbol));
     let image = set.context("a kernel that no crate declares")?.select(ARCH)?;
     let object = CodeObject::parse(&image.bytes)?;
     let info =

@@ -11,29 +11,3 @@ mod linear_tiled;
 mod refusals;
 mod rows;
 mod sampling;
-
-use std::ffi::CString;
-
-use kernels_nn::kernels::{
-    ADD, ADD_RMS_NORM, ARGMAX, EMBEDDING, LINEAR, LINEAR_TILED, NORM_LINEAR, RMS_NORM, SAMPLE, SWIGLU,
-};
-use parity::host_hip_has;
-
-#[test]
-fn every_declared_kernel_has_a_host_twin() {
-    let sets = [
-        &EMBEDDING,
-        &RMS_NORM,
-        &ADD_RMS_NORM,
-        &SWIGLU,
-        &ADD,
-        &LINEAR,
-        &LINEAR_TILED,
-        &NORM_LINEAR,
-        &ARGMAX,
-        &SAMPLE,
-    ];
-    for symbol in sets.iter().flat_map(|set| set.decl.symbols) {
-        assert!(host_hip_has(&CString::new(*symbol).unwrap()), "{symbol} is not in host_kernels.cpp");
-    }
-}
