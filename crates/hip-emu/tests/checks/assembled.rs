@@ -70,13 +70,32 @@ fn loads_to_lds_are_done_after_a_wait() {
         let (_, output) = launch(checked(checks), kernel, &input, 4 * COUNT).unwrap();
         assert_eq!(words(&output), expected, "{kernel}, checks {checks}");
     }
+    expect_race("staged_unwaited", &input, "ds_load_addtid_b32");
+}
+
+#[test]
+fn a_flat_load_from_memory_leaves_the_order_of_lds_alone() {
+    let input: Vec<u8> = (0..ITEMS).flat_map(|index| (1000 * index).to_le_bytes()).collect();
+    let expected: Vec<u32> = (0..ITEMS).map(|index| 1000 * index + (index ^ 32)).collect();
+    for (kernel, checks) in
+        [("across", Checks::NONE), ("across", Checks::ALL), ("across_unwaited", Checks::NONE)]
+    {
+        let (_, output) = launch(checked(checks), kernel, &input, 4 * COUNT).unwrap();
+        assert_eq!(words(&output), expected, "{kernel}, checks {checks}");
+    }
+    expect_race("across_unwaited", &input, "ds_load_b32");
+}
+
+/// The kernel races in LDS, which shows at `instruction`.
+#[track_caller]
+fn expect_race(kernel: &str, input: &[u8], instruction: &str) {
     let race = only(|checks| checks.race = true);
-    let fault = match launch(checked(race), "staged_unwaited", &input, 4 * COUNT) {
+    let fault = match launch(checked(race), kernel, input, 4 * COUNT) {
         Err(LaunchError::Fault(fault)) => fault,
         other => panic!("{other:?}"),
     };
     assert!(matches!(fault.kind, FaultKind::Race { space: SharedSpace::Lds, .. }), "{fault}");
-    assert!(fault.text.starts_with("ds_load_addtid_b32"), "{fault}");
+    assert!(fault.text.starts_with(instruction), "{fault}");
 }
 
 #[test]

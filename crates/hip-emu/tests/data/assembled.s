@@ -70,6 +70,34 @@ counted:
 	staged staged, 1
 	staged staged_unwaited, 0
 
+// out[i] = in[i] + (i ^ 32), the second through LDS, while a flat load is on its way across the barrier. The second one does
+// not wait for its own part of LDS.
+	.macro across name, waits
+	.globl \name
+	.p2align 8
+	.type \name,@function
+\name:
+	s_load_b128 s[4:7], s[0:1], 0x0
+	v_lshlrev_b32_e32 v1, 2, v0
+	s_waitcnt lgkmcnt(0)
+	v_add_co_u32 v2, vcc_lo, s6, v1
+	v_add_co_ci_u32_e64 v3, vcc_lo, s7, 0, vcc_lo
+	flat_load_b32 v4, v[2:3]
+	ds_store_b32 v1, v0
+	.if \waits
+	s_waitcnt lgkmcnt(0)
+	.endif
+	s_barrier
+	v_xor_b32_e32 v5, 0x80, v1
+	ds_load_b32 v6, v5
+	s_waitcnt vmcnt(0) lgkmcnt(0)
+	v_add_nc_u32_e32 v4, v4, v6
+	global_store_b32 v1, v4, s[4:5]
+	s_endpgm
+	.endm
+	across across, 1
+	across across_unwaited, 0
+
 // out[i] = {exp2(in[i]), 1 / in[i]}
 	.globl approximate
 	.p2align 8
@@ -119,6 +147,8 @@ upward:
 	descriptor counted, 16, 0
 	descriptor staged, 256, 0
 	descriptor staged_unwaited, 256, 0
+	descriptor across, 256, 0
+	descriptor across_unwaited, 256, 0
 	descriptor approximate, 0, 0
 	descriptor upward, 0, 1
 
@@ -174,6 +204,36 @@ amdhsa.kernels:
     .wavefront_size: 32
   - .name: staged_unwaited
     .symbol: staged_unwaited.kd
+    .args:
+      - { .address_space: global, .offset: 0, .size: 8, .value_kind: global_buffer }
+      - { .address_space: global, .offset: 8, .size: 8, .value_kind: global_buffer }
+    .group_segment_fixed_size: 256
+    .private_segment_fixed_size: 0
+    .kernarg_segment_align: 8
+    .kernarg_segment_size: 16
+    .max_flat_workgroup_size: 1024
+    .sgpr_count: 16
+    .sgpr_spill_count: 0
+    .vgpr_count: 8
+    .vgpr_spill_count: 0
+    .wavefront_size: 32
+  - .name: across
+    .symbol: across.kd
+    .args:
+      - { .address_space: global, .offset: 0, .size: 8, .value_kind: global_buffer }
+      - { .address_space: global, .offset: 8, .size: 8, .value_kind: global_buffer }
+    .group_segment_fixed_size: 256
+    .private_segment_fixed_size: 0
+    .kernarg_segment_align: 8
+    .kernarg_segment_size: 16
+    .max_flat_workgroup_size: 1024
+    .sgpr_count: 16
+    .sgpr_spill_count: 0
+    .vgpr_count: 8
+    .vgpr_spill_count: 0
+    .wavefront_size: 32
+  - .name: across_unwaited
+    .symbol: across_unwaited.kd
     .args:
       - { .address_space: global, .offset: 0, .size: 8, .value_kind: global_buffer }
       - { .address_space: global, .offset: 8, .size: 8, .value_kind: global_buffer }

@@ -154,12 +154,15 @@ impl Waits {
         }
     }
 
-    /// The accesses of which all earlier ones, and they themselves, are done.
+    /// The accesses of which all earlier ones, and they themselves, are done. What a flat operation does to LDS is done by
+    /// `lgkmcnt`, what it does to other memory by the counters of vector memory, whichever it turns out to be.
     pub(super) fn done(&self) -> Numbers {
-        let flights = self.loads.iter().chain(&self.stores).chain(&self.others);
         let before = |first: Option<u32>, issued: u32| first.map_or(issued, |first| issued.min(first - 1));
-        let of_global = flights.clone().filter(|flight| flight.lane != Lane::Lds);
-        let of_lds = flights.filter(|flight| matches!(flight.lane, Lane::Lds | Lane::IntoLds | Lane::Flat));
+        let by_vector = self.loads.iter().chain(&self.stores);
+        let of_global =
+            by_vector.clone().chain(self.others.iter().filter(|other| other.lane == Lane::Scalar));
+        let into_lds = by_vector.filter(|flight| flight.lane == Lane::IntoLds);
+        let of_lds = into_lds.chain(self.others.iter().filter(|other| other.lane != Lane::Scalar));
         Numbers {
             global: before(of_global.map(|flight| flight.numbers.global).min(), self.issued.global),
             lds: before(of_lds.map(|flight| flight.numbers.lds).min(), self.issued.lds),
