@@ -191,7 +191,6 @@ fn hex(bytes: &[u8]) -> String {
 
 /// The whole build script of a crate with images: [`embed`] with the crate's `hsaco` folder and Cargo's output folder.
 /// What is wrong becomes Cargo's error message.
-///
 pub fn embed_crate() {
     println!("cargo::rerun-if-changed=hsaco");
     let folder = |variable: &str| std::env::var_os(variable).map(PathBuf::from).unwrap_or_default();

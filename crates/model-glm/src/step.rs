@@ -66,8 +66,9 @@ impl GlmModel {
     /// bus but the token, to the host.
     ///
     /// On a HIP device with graphs the first step of an answer is launched kernel by kernel, the second is recorded, and
-    /// it and all further ones are one launch of the graph, unless someone traces the launches. What changes from step to step is in device memory: the token, the
-    /// sequence's length, which is its position too, the cache, and the step of the random numbers.
+    /// it and all further ones are one launch of the graph, unless someone traces the launches. What changes from step to
+    /// step is in device memory: the token, the sequence's length, which is its position too, the cache, and the step of the
+    /// random numbers.
     pub(crate) fn decode(&self, cache: &mut KvCache, draw: &mut Draw) -> Result<TokenId, GlmError> {
         // Finds a full cache and the end of the table before anything runs.
         self.positions(cache, 0, 1)?;

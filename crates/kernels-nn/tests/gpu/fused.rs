@@ -310,6 +310,31 @@ fn whole_numbers_come_out_as_on_the_cpu() {
 }
 
 #[test]
+fn layers_that_linear_sums_in_another_order_are_within_the_bound() {
+    let (tokens, hidden, out_features) = (2, 264, 16_400);
+    let case = Case::<bf16>::new(Rows::Normed, (tokens, hidden), [out_features, 1, 1], Weight::BF16);
+    let mut sum = unwritten(&Device::Cpu, case.x.len());
+    let normed = case.normed(&Device::Cpu, &case.load(&Device::Cpu), &mut sum).to_host_vec().unwrap();
+    // m = 8 ceil(hidden / 2048) + 9 roundings, as `norm_linear` says.
+    let roundings = (8 * hidden.div_ceil(2048) + 9) as f64 * 2.0_f64.powi(-24);
+    let gamma = roundings / (1.0 - roundings);
+    let (mut exact, mut bounds) = (Vec::new(), Vec::new());
+    for x in normed.chunks_exact(hidden) {
+        for (weights, &bias) in case.weights[0].chunks_exact(hidden).zip(&case.biases[0]) {
+            let products = || x.iter().zip(weights).map(|(&x, w)| f64::from(x) * w.to_f64());
+            let bias = f64::from(bias);
+            exact.push(products().sum::<f64>() + bias);
+            bounds.push(gamma * (products().map(f64::abs).sum::<f64>() + bias.abs()));
+        }
+    }
+    for device in gpus() {
+        let (_, [out, ..]) = case.fused(&device, 1);
+        compare(&exact, &out, Tolerance::Elementwise(&bounds))
+            .unwrap_or_else(|mismatch| panic!("{device:?}: {mismatch}"));
+    }
+}
+
+#[test]
 fn a_token_alone_gets_the_bits_it_gets_among_others() {
     let together = Case::<f16>::new(Rows::Normed, (7, 1608), [20, 1, 1], Weight::F16);
     for device in gpus() {
