@@ -57,7 +57,7 @@ fn scale(
     assert!(x.len() <= y.len());
     let args = ScaleArgs { y: y.pointer(), x: x.pointer(), factor, length: x.len() as u64 };
     // SAFETY: both buffers are of this device and hold `length` elements; `y` is borrowed for writing.
-    unsafe { kernel.launch(grid, &args) }
+    unsafe { kernel.launch(grid, 2 * x.bytes(), &args) }
 }
 
 #[test]
