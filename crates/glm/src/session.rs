@@ -202,7 +202,7 @@ fn load_on(
         ..LoadOptions::default()
     };
     let memory = MemoryBudget::of(&config, weights, device, &options)?;
-    ui::tell_memory(&memory, device.free_memory()?);
+    ui::tell_memory(&memory, device.free_memory()?, device.shared_memory());
     let model = GlmModel::load(config, weights, device, options);
     loading.finish();
     Ok((model?, memory))

@@ -78,6 +78,16 @@ fn opening_reads_what_the_device_is_in_both_layouts() {
 }
 
 #[test]
+fn an_integrated_device_is_known_by_its_place_on_the_bus() {
+    assert_eq!(hip(&open()).properties().integrated_at, None);
+    fake::with(|fake| fake.integrated = true);
+    let device = open();
+    assert_eq!(hip(&device).properties().integrated_at, Some((0xfe, 0x1f)));
+    // The operating system knows no such card, so HIP's number stands.
+    assert_eq!((device.shared_memory(), device.free_memory().unwrap()), (None, Some(1 << 29)));
+}
+
+#[test]
 fn a_device_that_is_not_there_is_unavailable() {
     let error = Device::from_api(fake::api(), 1).unwrap_err();
     assert!(matches!(error, MemError::Ordinal { ordinal: 1, visible: 1 }), "{error}");
