@@ -22,6 +22,7 @@ mod packed;
 mod scalar_ops;
 mod shape;
 mod space;
+mod start;
 mod table;
 #[cfg(test)]
 mod tests;
