@@ -17,6 +17,7 @@ mod lanes;
 mod matrix;
 mod memory_ops;
 mod mode;
+mod names;
 mod op;
 mod packed;
 mod scalar_ops;

@@ -6,6 +6,7 @@ use crate::{
         atomic_ops, control, division,
         environment::Environment,
         fidelity, lanes, matrix, memory_ops,
+        names::stem,
         op::{Op, Operands, Place, Run, Source, Target},
         packed, scalar_ops,
         space::{ADDRESS, ALIGNED, BASE, DATA, DATA2},
@@ -74,15 +75,6 @@ pub(super) fn translate<const L: usize>(arch: Arch, code: &[u8], rows: usize) ->
         at += words.max(1);
     }
     ops
-}
-
-/// The mnemonic without the suffix of its encoding.
-pub(super) fn stem(mnemonic: &str) -> &str {
-    let mut stem = mnemonic;
-    for suffix in ["_dpp8", "_dpp", "_e32", "_e64", "_sdwa"] {
-        stem = stem.strip_suffix(suffix).unwrap_or(stem);
-    }
-    stem.strip_suffix("_e64").unwrap_or(stem)
 }
 
 /// An instruction's operation, and that of a pair's second half.
@@ -171,7 +163,7 @@ fn operation<const L: usize>(
     cpu: Cpu,
     length: usize,
 ) -> Option<Op<L>> {
-    let stem = stem(mnemonic);
+    let stem = &*stem(instruction.arch(), mnemonic);
     let family = instruction.family();
     let mut op = Op::new(body(family, stem, cpu)?, length);
     let places = Operands::new(instruction, rows);
