@@ -44,6 +44,11 @@ impl Arch {
         }
     }
 
+    /// Whether its kernels are executed.
+    pub(crate) const fn is_executed(self) -> bool {
+        matches!(self, Self::Gfx11)
+    }
+
     /// Whether it is of the generation before RDNA.
     pub(crate) const fn is_gfx9(self) -> bool {
         matches!(self, Self::Gfx90a | Self::Gfx940)

@@ -163,7 +163,7 @@ impl Machine {
     /// [`LoadError`].
     pub fn load(&self, image: &[u8]) -> Result<Program, LoadError> {
         let target = TargetId::from_str(&self.options.target)?;
-        if crate::Arch::from_target(&target.processor) != Some(crate::Arch::Gfx11) {
+        if !crate::Arch::from_target(&target.processor).is_some_and(crate::Arch::is_executed) {
             return Err(LoadError::UnsupportedTarget { target: target.to_string() });
         }
         Program::load(&self.memory, image, &target)

@@ -7,7 +7,7 @@ use crate::{
         environment::Environment,
         mode::Mode,
         op::{Op, PRIVATE_APERTURE, SHARED_APERTURE, Target},
-        table::instructions,
+        table::scalar_instructions,
         wave::{EXEC, Stop, VCC, Wave, low},
     },
 };
@@ -123,7 +123,7 @@ fn trap<const L: usize>(wave: &mut Wave<L>, op: &Op<L>) {
     wave.fault(LaunchFault::new(FaultKind::Trap(number), None));
 }
 
-instructions! {
+scalar_instructions! {
     flow(wave, op, environment) {
         "s_endpgm" => wave.stop = Some(Stop::End);
         "s_branch" => jump(wave, op);

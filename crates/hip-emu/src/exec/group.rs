@@ -13,11 +13,10 @@ use crate::{
         check::{Checker, InstructionFacts, Watched, facts_of},
         environment::Environment,
         fidelity::Executed,
-        mode::Mode,
         op::{Op, Target},
         translate::translate,
         watch::{GroupId, Unwatched, Watch},
-        wave::{EXEC, SCALARS, SPARE_ROWS, Stop, TTMP, Wave, low},
+        wave::{SPARE_ROWS, Stop, Wave, low},
     },
     memory::{Allocation, Table},
 };
@@ -27,13 +26,19 @@ const RESIDENT: usize = 8;
 /// Instructions that a wave runs before the next one's turn.
 const SLICE: u64 = 4096;
 
-/// A kernel's code, translated.
-pub(crate) struct Code {
-    ops: Vec<Op<32>>,
+/// A kernel's code, translated for waves of its architecture.
+pub(crate) enum Code {
+    Wave32(Translated<32>),
+    Wave64(Translated<64>),
+}
+
+/// Code for waves of `L` lanes.
+pub(crate) struct Translated<const L: usize> {
+    ops: Vec<Op<L>>,
     /// Vector registers of a wave.
     rows: usize,
     /// What checks know of each instruction, once one asks.
-    facts: OnceLock<Vec<Option<InstructionFacts<32>>>>,
+    facts: OnceLock<Vec<Option<InstructionFacts<L>>>>,
 }
 
 impl Code {
@@ -41,6 +46,15 @@ impl Code {
         // Granules of 8 registers in wave32; gfx11 has 24 on cards with large register files, which is no less.
         let rows = (usize::try_from(descriptor.resource1 & 63).unwrap_or(0) + 1) * 8;
         let rows = rows.min(256);
+        match arch.lanes() {
+            64 => Self::Wave64(Translated::new(arch, code, rows)),
+            _ => Self::Wave32(Translated::new(arch, code, rows)),
+        }
+    }
+}
+
+impl<const L: usize> Translated<L> {
+    fn new(arch: Arch, code: &[u8], rows: usize) -> Self {
         Self { ops: translate(arch, code, rows), rows, facts: OnceLock::new() }
     }
 }
@@ -106,10 +120,21 @@ pub(crate) fn run(
     table: &Table<'_>,
     pool: Option<&rayon::ThreadPool>,
 ) -> Result<Done, Box<LaunchFault>> {
-    if dispatched.checks == Checks::NONE && !dispatched.counts {
-        return run_unwatched(dispatched, table, pool);
+    match dispatched.code {
+        Code::Wave32(code) => run_lanes(dispatched, code, table, pool),
+        Code::Wave64(code) => run_lanes(dispatched, code, table, pool),
     }
-    let code = dispatched.code;
+}
+
+fn run_lanes<const L: usize>(
+    dispatched: &Dispatched<'_>,
+    code: &Translated<L>,
+    table: &Table<'_>,
+    pool: Option<&rayon::ThreadPool>,
+) -> Result<Done, Box<LaunchFault>> {
+    if dispatched.checks == Checks::NONE && !dispatched.counts {
+        return run_unwatched(dispatched, code, table, pool);
+    }
     let items: u32 = dispatched.block.iter().product();
     let mut checker = Checker::new(Watched {
         checks: dispatched.checks,
@@ -117,21 +142,27 @@ pub(crate) fn run(
         facts: code.facts.get_or_init(|| facts_of(dispatched.arch, dispatched.bytes)),
         table,
         groups: dispatched.groups,
-        waves_per_group: items.div_ceil(32),
+        waves_per_group: items.div_ceil(lane_count::<L>()),
         rows: code.rows,
     });
     let (mut instructions, mut ran) = (0, Executed::default());
     for number in 0..dispatched.batches() {
         let (count, approximate) =
-            Batch::new(dispatched, table, &mut checker).run(dispatched.batch(number))?;
+            Batch::new(dispatched, code, table, &mut checker).run(dispatched.batch(number))?;
         instructions += count;
         ran.add(&approximate);
     }
     Ok(Done { instructions, counters: checker.finish(), approximate: ran.named() })
 }
 
-fn run_unwatched(
+/// Lanes of a wave, among numbers of work-items.
+fn lane_count<const L: usize>() -> u32 {
+    u32::try_from(L).unwrap_or(u32::MAX)
+}
+
+fn run_unwatched<const L: usize>(
     dispatched: &Dispatched<'_>,
+    code: &Translated<L>,
     table: &Table<'_>,
     pool: Option<&rayon::ThreadPool>,
 ) -> Result<Done, Box<LaunchFault>> {
@@ -142,7 +173,7 @@ fn run_unwatched(
         if failed.load(Ordering::Relaxed) != 0 {
             return;
         }
-        match Batch::new(dispatched, table, Unwatched).run(dispatched.batch(batch)) {
+        match Batch::new(dispatched, code, table, Unwatched).run(dispatched.batch(batch)) {
             Ok((count, approximate)) => {
                 executed.fetch_add(count, Ordering::Relaxed);
                 ran.lock().unwrap_or_else(PoisonError::into_inner).add(&approximate);
@@ -168,36 +199,37 @@ fn run_unwatched(
 }
 
 /// A wave that runs, and what is kept for whoever watches it.
-struct Running<W: Watch<32>> {
-    wave: Wave<32>,
+struct Running<const L: usize, W: Watch<L>> {
+    wave: Wave<L>,
     watched: W::Wave,
 }
 
 /// A group that runs.
-struct Group<W: Watch<32>> {
+struct Group<const L: usize, W: Watch<L>> {
     id: [u32; 3],
-    waves: Vec<Running<W>>,
+    waves: Vec<Running<L, W>>,
     lds: Vec<u8>,
     watched: W::Group,
 }
 
 /// Some groups, run in turn by one thread.
-struct Batch<'a, W> {
+struct Batch<'a, const L: usize, W> {
     dispatched: &'a Dispatched<'a>,
+    code: &'a Translated<L>,
     environment: Environment<'a>,
     watch: W,
 }
 
-impl<'a, W: Watch<32>> Batch<'a, W> {
-    fn new(dispatched: &'a Dispatched<'a>, table: &'a Table<'a>, watch: W) -> Self {
+impl<'a, const L: usize, W: Watch<L>> Batch<'a, L, W> {
+    fn new(dispatched: &'a Dispatched<'a>, code: &'a Translated<L>, table: &'a Table<'a>, watch: W) -> Self {
         let mut environment = Environment::new(table, dispatched.own, dispatched.code_at);
         (environment.scratch_per_lane, environment.perturb) = (dispatched.scratch, dispatched.perturb);
-        Self { dispatched, environment, watch }
+        Self { dispatched, code, environment, watch }
     }
 
     /// Runs some groups; gives how many instructions ran, and which of those are approximate.
     fn run(&mut self, range: std::ops::Range<u64>) -> Result<(u64, Executed), Box<LaunchFault>> {
-        let mut groups: Vec<Group<W>> = range.map(|index| self.group(index)).collect();
+        let mut groups: Vec<Group<L, W>> = range.map(|index| self.group(index)).collect();
         let mut executed = 0;
         let mut turn = self.dispatched.order_seed;
         while !groups.is_empty() {
@@ -227,7 +259,7 @@ impl<'a, W: Watch<32>> Batch<'a, W> {
     /// Gives each wave of a group a slice. True when all have ended.
     fn turn(
         &mut self,
-        group: &mut Group<W>,
+        group: &mut Group<L, W>,
         shift: usize,
         executed: &mut u64,
     ) -> Result<bool, Box<LaunchFault>> {
@@ -247,7 +279,7 @@ impl<'a, W: Watch<32>> Batch<'a, W> {
                 return Err(self.placed(fault, &running.wave));
             }
         }
-        let waits = |running: &Running<W>| matches!(running.wave.stop, Some(Stop::Barrier));
+        let waits = |running: &Running<L, W>| matches!(running.wave.stop, Some(Stop::Barrier));
         let waiting = group.waves.iter().filter(|running| waits(running)).count();
         let ended = group.waves.iter().filter(|running| matches!(running.wave.stop, Some(Stop::End))).count();
         if waiting > 0 && waiting + ended == count {
@@ -272,9 +304,9 @@ impl<'a, W: Watch<32>> Batch<'a, W> {
 
     /// Runs a wave until it stops or its slice ends.
     #[inline(never)]
-    fn slice(&mut self, running: &mut Running<W>, group: &mut W::Group) {
+    fn slice(&mut self, running: &mut Running<L, W>, group: &mut W::Group) {
         let Running { wave, watched } = running;
-        let ops = self.dispatched.code.ops.as_slice();
+        let ops = self.code.ops.as_slice();
         let end = wave.executed + SLICE;
         while wave.executed < end {
             if let Err(fault) = self.watch.before(watched, group, wave, ops, &mut self.environment) {
@@ -299,7 +331,7 @@ impl<'a, W: Watch<32>> Batch<'a, W> {
     }
 
     /// Fills in where a fault happened.
-    fn placed(&self, mut fault: LaunchFault, wave: &Wave<32>) -> Box<LaunchFault> {
+    fn placed(&self, mut fault: LaunchFault, wave: &Wave<L>) -> Box<LaunchFault> {
         fault.kernel = self.dispatched.kernel.to_owned();
         fault.wave = wave.number;
         let (pc, text) = self.text(wave.pc);
@@ -329,13 +361,13 @@ impl<'a, W: Watch<32>> Batch<'a, W> {
         (pc, text.map(|instruction| instruction.to_string()).map_err(|error| (bytes(), error)))
     }
 
-    fn group(&mut self, number: u64) -> Group<W> {
+    fn group(&mut self, number: u64) -> Group<L, W> {
         let [x, y, _] = self.dispatched.groups.map(u64::from);
         let id = [low(number % x), low(number / x % y), low(number / (x * y))];
         let items: u32 = self.dispatched.block.iter().product();
         let group = GroupId { id, number };
-        let waves = (0..items.div_ceil(32)).map(|index| {
-            let (wave, given) = self.wave(id, index, items);
+        let waves = (0..items.div_ceil(lane_count::<L>())).map(|index| {
+            let (wave, given) = self.dispatched.wave(self.code.rows, id, index);
             let watched = self.watch.wave(&wave, group, given);
             Running { wave, watched }
         });
@@ -343,71 +375,6 @@ impl<'a, W: Watch<32>> Batch<'a, W> {
         // LDS is never cleared by hardware: a NaN pattern shows who relies on it.
         let lds = vec![0xff; self.dispatched.lds];
         Group { id, waves, lds, watched: self.watch.group(group, self.dispatched.lds) }
-    }
-
-    /// A wave as it starts, and which scalar registers were filled.
-    fn wave(&self, group: [u32; 3], number: u32, items: u32) -> (Wave<32>, u64) {
-        let dispatched = self.dispatched;
-        let mut wave = Wave::<32>::new(dispatched.code.rows, dispatched.scratch * 32);
-        wave.number = number;
-        wave.pc = dispatched.entry;
-        let KernelDescriptor { resource1, resource2, .. } = *dispatched.descriptor;
-        wave.mode = Mode::initial(resource1, resource2);
-        if wave.mode.is_refused() {
-            wave.fault(LaunchFault::new(FaultKind::Mode(wave.mode.0), None));
-        }
-        let given = self.initial_scalars(&mut wave.sgprs, group);
-        let [width, height, _] = dispatched.block;
-        let first = number * 32;
-        let (mut x, mut y, mut z) = (first % width, first / width % height, first / width / height);
-        let mut ids = [0; 32];
-        for id in &mut ids {
-            *id = x | y << 10 | z << 20;
-            x += 1;
-            if x == width {
-                (x, y) = (0, y + 1);
-            }
-            if y == height {
-                (y, z) = (0, z + 1);
-            }
-        }
-        let exec = u64::MAX >> (64 - u64::from(items - first).min(32));
-        wave.write_row(0, &ids, u64::from(u32::MAX));
-        wave.set_mask(EXEC, exec);
-        (wave, given)
-    }
-
-    /// User registers, then the ids of the group. Gives a bit for each that was filled.
-    fn initial_scalars(&self, scalars: &mut [u32; SCALARS], group: [u32; 3]) -> u64 {
-        let dispatched = self.dispatched;
-        let (mut next, mut filled) = (0, 0_u64);
-        for value in dispatched.descriptor.user_values() {
-            let (bits, words) = match value {
-                "dispatch_ptr" => (dispatched.packet, 2),
-                "kernarg_segment_ptr" => (dispatched.arguments, 2),
-                "dispatch_id" | "queue_ptr" | "flat_scratch_init" => (0, 2),
-                "private_segment_size" => (dispatched.scratch as u64, 1),
-                _ => (0, 4),
-            };
-            for word in 0..words {
-                scalars[next] = if word < 2 { low(bits >> (32 * word)) } else { 0 };
-                filled |= 1 << next;
-                next += 1;
-            }
-        }
-        // Values that this list does not know would lie here.
-        next = usize::try_from(dispatched.descriptor.user_registers()).unwrap_or(next);
-        let resource2 = dispatched.descriptor.resource2;
-        for (axis, &id) in group.iter().enumerate() {
-            if resource2 >> (7 + axis) & 1 != 0 {
-                scalars[next] = id;
-                filled |= 1 << next;
-                next += 1;
-            }
-        }
-        scalars[TTMP + 9] = group[0];
-        scalars[TTMP + 7] = group[1] | group[2] << 16;
-        filled
     }
 }
 

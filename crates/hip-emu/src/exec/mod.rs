@@ -17,11 +17,13 @@ mod lanes;
 mod matrix;
 mod memory_ops;
 mod mode;
+mod names;
 mod op;
 mod packed;
 mod scalar_ops;
 mod shape;
 mod space;
+mod start;
 mod table;
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,7 @@
 use crate::exec::{
     element::{scalar32, scalar64},
     op::{Op, Target},
-    table::instructions,
+    table::scalar_instructions,
     wave::{EXEC, M0, Wave, low},
 };
 
@@ -137,7 +137,7 @@ fn leading_signs(x: i64, width: u32) -> u32 {
     first(count, count == width)
 }
 
-instructions! {
+scalar_instructions! {
     /// One source.
     one(wave, op, environment) {
         "s_mov_b32" => put32(wave, op, a32(wave, op));
@@ -254,7 +254,7 @@ fn shift_add(a: u32, b: u32, shift: u32) -> (u32, bool) {
     (low(sum), sum >> 32 != 0)
 }
 
-instructions! {
+scalar_instructions! {
     /// Two sources.
     two(wave, op, environment) {
         "s_add_u32" => carry32(wave, op, a32(wave, op).overflowing_add(b32(wave, op)));
@@ -325,7 +325,7 @@ fn unsigned<const L: usize>(wave: &Wave<L>, op: &Op<L>) -> (u32, u32) {
     (a32(wave, op), b32(wave, op))
 }
 
-instructions! {
+scalar_instructions! {
     /// Comparisons into SCC, and operations with a 16-bit immediate.
     comparison(wave, op, environment) {
         "s_cmp_eq_i32" | "s_cmp_eq_u32" | "s_cmpk_eq_i32" | "s_cmpk_eq_u32" => wave.scc = a32(wave, op) == b32(wave, op);

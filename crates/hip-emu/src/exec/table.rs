@@ -62,4 +62,25 @@ macro_rules! instructions {
     };
 }
 
-pub(super) use instructions;
+/// As `instructions`, for bodies that touch one value a wave: wider vectors would not speed them up, so they are compiled once.
+macro_rules! scalar_instructions {
+    ($(#[$meta:meta])* $name:ident($wave:ident, $op:ident, $environment:ident) { $($($mnemonic:literal)|+ => $body:expr;)* }) => {
+        $(#[$meta])*
+        pub(super) fn $name<const L: usize>(mnemonic: &str) -> Option<$crate::exec::op::Run<L>> {
+            use $crate::exec::{environment::Environment, op::{Op, Run}, wave::Wave};
+            Some(match mnemonic {
+                $($($mnemonic)|+ => {
+                    #[allow(unused_variables, reason = "few bodies need all three")]
+                    fn body<const L: usize>($wave: &mut Wave<L>, $op: &Op<L>, $environment: &mut Environment<'_>) {
+                        $body;
+                    }
+                    let run: Run<L> = body::<L>;
+                    run
+                })*
+                _ => return None,
+            })
+        }
+    };
+}
+
+pub(super) use {instructions, scalar_instructions};

@@ -6,6 +6,7 @@ use crate::{
         atomic_ops, control, division,
         environment::Environment,
         fidelity, lanes, matrix, memory_ops,
+        names::stem,
         op::{Op, Operands, Place, Run, Source, Target},
         packed, scalar_ops,
         space::{ADDRESS, ALIGNED, BASE, DATA, DATA2},
@@ -76,15 +77,6 @@ pub(super) fn translate<const L: usize>(arch: Arch, code: &[u8], rows: usize) ->
     ops
 }
 
-/// The mnemonic without the suffix of its encoding.
-pub(super) fn stem(mnemonic: &str) -> &str {
-    let mut stem = mnemonic;
-    for suffix in ["_dpp8", "_dpp", "_e32", "_e64", "_sdwa"] {
-        stem = stem.strip_suffix(suffix).unwrap_or(stem);
-    }
-    stem.strip_suffix("_e64").unwrap_or(stem)
-}
-
 /// An instruction's operation, and that of a pair's second half.
 pub(super) fn operations<const L: usize>(
     instruction: &Instruction,
@@ -107,13 +99,11 @@ pub(super) fn operations<const L: usize>(
 /// Where the function of a mnemonic is.
 fn body<const L: usize>(family: Family, stem: &str, cpu: Cpu) -> Option<Run<L>> {
     match family {
-        Family::Sop1 | Family::Sop2 | Family::Sopc | Family::Sopk | Family::Sopp => {
-            scalar_ops::one(stem, cpu)
-                .or_else(|| scalar_ops::two(stem, cpu))
-                .or_else(|| scalar_ops::comparison(stem, cpu))
-                .or_else(|| control::flow(stem, cpu))
-        }
-        Family::Smem => memory_ops::scalar(stem, cpu).or_else(|| control::flow(stem, cpu)),
+        Family::Sop1 | Family::Sop2 | Family::Sopc | Family::Sopk | Family::Sopp => scalar_ops::one(stem)
+            .or_else(|| scalar_ops::two(stem))
+            .or_else(|| scalar_ops::comparison(stem))
+            .or_else(|| control::flow(stem)),
+        Family::Smem => memory_ops::scalar(stem, cpu).or_else(|| control::flow(stem)),
         Family::Vopc => comparison(stem, cpu),
         Family::Vop1 | Family::Vop2 | Family::Vop3 | Family::Vopd => vector_float::arithmetic(stem, cpu)
             .or_else(|| vector_int::arithmetic(stem, cpu))
@@ -126,7 +116,7 @@ fn body<const L: usize>(family: Family, stem: &str, cpu: Cpu) -> Option<Run<L>> 
             .or_else(|| lanes::crossing(stem, cpu))
             .or_else(|| packed::products(stem, cpu))
             .or_else(|| packed::halves_at_once(stem, cpu))
-            .or_else(|| control::flow(stem, cpu))
+            .or_else(|| control::flow(stem))
             .or_else(|| comparison(stem, cpu)),
         Family::Vop3p => packed::halves_at_once(stem, cpu)
             .or_else(|| packed::products(stem, cpu))
@@ -136,7 +126,7 @@ fn body<const L: usize>(family: Family, stem: &str, cpu: Cpu) -> Option<Run<L>> 
             .or_else(|| atomic_ops::lds_atomics(stem, cpu))
             .or_else(|| memory_ops::implied(stem, cpu))
             .or_else(|| lanes::crossing(stem, cpu))
-            .or_else(|| control::flow(stem, cpu)),
+            .or_else(|| control::flow(stem)),
         Family::LdsDirect => memory_ops::implied(stem, cpu),
         Family::Global => memory_ops::global(stem, cpu)
             .or_else(|| atomic_ops::global_atomics(stem, cpu))
@@ -146,7 +136,7 @@ fn body<const L: usize>(family: Family, stem: &str, cpu: Cpu) -> Option<Run<L>> 
         Family::Mubuf => memory_ops::buffer(stem, cpu)
             .or_else(|| atomic_ops::buffer_atomics(stem, cpu))
             .or_else(|| typed_buffers::elements(stem, cpu))
-            .or_else(|| control::flow(stem, cpu)),
+            .or_else(|| control::flow(stem)),
         Family::Mtbuf => typed_buffers::elements(stem, cpu),
         _ => None,
     }
@@ -173,7 +163,7 @@ fn operation<const L: usize>(
     cpu: Cpu,
     length: usize,
 ) -> Option<Op<L>> {
-    let stem = stem(mnemonic);
+    let stem = &*stem(instruction.arch(), mnemonic);
     let family = instruction.family();
     let mut op = Op::new(body(family, stem, cpu)?, length);
     let places = Operands::new(instruction, rows);

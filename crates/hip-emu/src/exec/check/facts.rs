@@ -7,7 +7,7 @@ use crate::{
             access::{Access, access},
             counters::Class,
         },
-        translate::stem,
+        names::stem,
         wave::{EXEC, M0, TTMP, VCC},
     },
     operand::Operand,
@@ -129,7 +129,7 @@ pub(in crate::exec) fn facts_of<const L: usize>(arch: Arch, code: &[u8]) -> Vec<
 
 impl<const L: usize> Facts<L> {
     fn new(instruction: &Instruction) -> Self {
-        let (family, name) = (instruction.family(), stem(instruction.mnemonic()));
+        let (family, name) = (instruction.family(), &*stem(instruction.arch(), instruction.mnemonic()));
         let scalar = matches!(family, Family::Sop1 | Family::Sop2 | Family::Sopc | Family::Sopk);
         // These leave SCC as it is; the rest of the family may not.
         let apart = [
@@ -162,7 +162,7 @@ impl<const L: usize> Facts<L> {
         };
         facts.half(name, instruction.operands());
         if let Some(second) = instruction.second_mnemonic() {
-            facts.half(&second.replacen("v_dual_", "v_", 1), instruction.second_operands());
+            facts.half(&stem(instruction.arch(), second), instruction.second_operands());
         }
         facts
     }

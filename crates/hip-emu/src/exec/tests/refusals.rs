@@ -6,10 +6,7 @@ use flate2::read::GzDecoder;
 
 use crate::{
     Arch, decode,
-    exec::{
-        table::Cpu,
-        translate::{operations, stem},
-    },
+    exec::{names::stem, table::Cpu, translate::operations},
 };
 
 /// What no form of is executed, and why compute code does not hold it or why it is not executed.
@@ -47,9 +44,13 @@ fn what_is_not_executed_is_refused_by_name() {
         let Ok(instruction) = decode(Arch::Gfx11, &bytes) else { continue };
         let executed = operations::<32>(&instruction, 256, Cpu::Portable).is_some();
         if !executed {
-            forms.push((stem(instruction.mnemonic()).to_owned(), instruction.to_string()));
+            forms.push((
+                stem(instruction.arch(), instruction.mnemonic()).into_owned(),
+                instruction.to_string(),
+            ));
         }
-        *translated.entry(stem(instruction.mnemonic()).to_owned()).or_default() |= executed;
+        *translated.entry(stem(instruction.arch(), instruction.mnemonic()).into_owned()).or_default() |=
+            executed;
     }
     let refused = translated.iter().filter(|&(_, executed)| !executed);
     let refused: Vec<&str> = refused.map(|(name, _)| name.as_str()).collect();

@@ -1,0 +1,77 @@
+//! How a launch starts its waves.
+
+use crate::{
+    FaultKind, KernelDescriptor, LaunchFault,
+    exec::{
+        group::Dispatched,
+        mode::Mode,
+        wave::{EXEC, SCALARS, TTMP, Wave, low},
+    },
+};
+
+impl Dispatched<'_> {
+    /// A wave as it starts, and which scalar registers were filled.
+    pub(super) fn wave<const L: usize>(&self, rows: usize, group: [u32; 3], number: u32) -> (Wave<L>, u64) {
+        let lanes = u32::try_from(L).unwrap_or(u32::MAX);
+        let items: u32 = self.block.iter().product();
+        let mut wave = Wave::<L>::new(rows, self.scratch * L);
+        wave.number = number;
+        wave.pc = self.entry;
+        let KernelDescriptor { resource1, resource2, .. } = *self.descriptor;
+        wave.mode = Mode::initial(resource1, resource2);
+        if wave.mode.is_refused() {
+            wave.fault(LaunchFault::new(FaultKind::Mode(wave.mode.0), None));
+        }
+        let given = self.initial_scalars(&mut wave.sgprs, group);
+        let [width, height, _] = self.block;
+        let first = number * lanes;
+        let (mut x, mut y, mut z) = (first % width, first / width % height, first / width / height);
+        let mut ids = [0; L];
+        for id in &mut ids {
+            *id = x | y << 10 | z << 20;
+            x += 1;
+            if x == width {
+                (x, y) = (0, y + 1);
+            }
+            if y == height {
+                (y, z) = (0, z + 1);
+            }
+        }
+        let exec = u64::MAX >> (64 - u64::from(items - first).min(L as u64));
+        wave.write_row(0, &ids, Wave::<L>::all_lanes());
+        wave.set_mask(EXEC, exec);
+        (wave, given)
+    }
+
+    /// User registers, then the ids of the group. Gives a bit for each that was filled.
+    fn initial_scalars(&self, scalars: &mut [u32; SCALARS], group: [u32; 3]) -> u64 {
+        let (mut next, mut filled) = (0, 0_u64);
+        for value in self.descriptor.user_values() {
+            let (bits, words) = match value {
+                "dispatch_ptr" => (self.packet, 2),
+                "kernarg_segment_ptr" => (self.arguments, 2),
+                "dispatch_id" | "queue_ptr" | "flat_scratch_init" => (0, 2),
+                "private_segment_size" => (self.scratch as u64, 1),
+                _ => (0, 4),
+            };
+            for word in 0..words {
+                scalars[next] = if word < 2 { low(bits >> (32 * word)) } else { 0 };
+                filled |= 1 << next;
+                next += 1;
+            }
+        }
+        // Values that this list does not know would lie here.
+        next = usize::try_from(self.descriptor.user_registers()).unwrap_or(next);
+        let resource2 = self.descriptor.resource2;
+        for (axis, &id) in group.iter().enumerate() {
+            if resource2 >> (7 + axis) & 1 != 0 {
+                scalars[next] = id;
+                filled |= 1 << next;
+                next += 1;
+            }
+        }
+        scalars[TTMP + 9] = group[0];
+        scalars[TTMP + 7] = group[1] | group[2] << 16;
+        filled
+    }
+}
