@@ -187,6 +187,6 @@ fn memory_is_counted_before_loading_and_what_does_not_fit_is_refused_with_the_nu
 #[test]
 fn another_emulated_card_is_refused_where_it_is_not_executed() {
     let mut command = glm();
-    command.args(QUESTION).args(["--device", "emu"]).env("HIP_EMU_TARGET", "gfx1201");
+    command.args(QUESTION).args(["--device", "emu"]).env("HIP_EMU_ARCH", "gfx1201");
     outcome(command.output().unwrap()).refused(3, &["--device emu cannot run this model"]);
 }

@@ -117,7 +117,7 @@ pub use descriptor::KernelDescriptor;
 pub use error::{DecodeError, ObjectError};
 pub use fault::{FaultKind, LaunchError, LaunchFault, LoadError, MemoryError};
 pub use finding::{Origin, Place, SharedSpace, Use, WaveId};
-pub use hip::{ConfigureError, Launch, api, configuration, configure, take_launches};
+pub use hip::{ConfigureError, Launch, api, card, configuration, configure, take_launches};
 pub use instruction::{Instruction, Lanes, Modifiers, Text};
 pub use listing::{Function, Line, Listing};
 pub use machine::{Dispatch, Machine, Options, OptionsError, Report};
