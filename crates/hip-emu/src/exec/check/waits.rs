@@ -53,6 +53,9 @@ pub(super) struct InFlight {
     pub(super) at: usize,
 }
 
+/// A bit for each register of a file.
+type Flags = [u64; 8];
+
 /// The operations of one wave that are in flight. A flat operation is in two queues, and done when it is in none.
 #[derive(Debug, Default)]
 pub(super) struct Waits {
@@ -60,8 +63,8 @@ pub(super) struct Waits {
     stores: VecDeque<Flight>,
     others: VecDeque<Flight>,
     /// Registers with a load in flight.
-    vector: [u64; 4],
-    scalar: [u64; 4],
+    vector: Flags,
+    scalar: Flags,
     issued: Numbers,
 }
 
@@ -146,7 +149,7 @@ impl Waits {
         if counts.others == 0 || self.others.iter().all(|flight| flight.lane != Lane::Scalar) {
             self.others.drain(..self.others.len().saturating_sub(counts.others));
         }
-        (self.vector, self.scalar) = ([0; 4], [0; 4]);
+        (self.vector, self.scalar) = (Flags::default(), Flags::default());
         for flight in self.loads.iter().chain(&self.others) {
             if let Some(span) = flight.result {
                 flag(if span.vector { &mut self.vector } else { &mut self.scalar }, span);
@@ -176,7 +179,7 @@ fn push(queue: &mut VecDeque<Flight>, flight: Flight) {
 }
 
 /// Sets the bits of a span's registers.
-fn flag(flags: &mut [u64; 4], span: Span) {
+fn flag(flags: &mut Flags, span: Span) {
     for register in span.registers() {
         if let Some(word) = flags.get_mut(register / 64) {
             *word |= 1 << (register % 64);
