@@ -10,6 +10,8 @@ pub enum Arch {
     Gfx11,
     /// RDNA4: gfx1200, gfx1201. Waves of 32 lanes.
     Gfx12,
+    /// Vega and CDNA1: gfx900 to gfx90c but for gfx90a, whose encodings hold theirs. Waves of 64 lanes.
+    Gfx9,
     /// CDNA2: gfx90a. Waves of 64 lanes.
     Gfx90a,
     /// CDNA3: gfx940 to gfx942. Waves of 64 lanes.
@@ -18,7 +20,8 @@ pub enum Arch {
 
 impl Arch {
     /// Every architecture.
-    pub const ALL: [Self; 5] = [Self::Gfx10, Self::Gfx11, Self::Gfx12, Self::Gfx90a, Self::Gfx940];
+    pub const ALL: [Self; 6] =
+        [Self::Gfx10, Self::Gfx11, Self::Gfx12, Self::Gfx9, Self::Gfx90a, Self::Gfx940];
 
     /// The architecture of a target such as `gfx1100` or `gfx11-generic`; `None` for one that is not decoded here.
     #[must_use]
@@ -30,6 +33,8 @@ impl Arch {
             "gfx1100" | "gfx1101" | "gfx1102" | "gfx1103" | "gfx11-generic" => Self::Gfx11,
             "gfx1150" | "gfx1151" | "gfx1152" | "gfx1153" => Self::Gfx11,
             "gfx1200" | "gfx1201" | "gfx12-generic" => Self::Gfx12,
+            "gfx900" | "gfx902" | "gfx904" | "gfx906" | "gfx908" | "gfx909" | "gfx90c" => Self::Gfx9,
+            "gfx9-generic" => Self::Gfx9,
             "gfx90a" => Self::Gfx90a,
             "gfx940" | "gfx941" | "gfx942" | "gfx9-4-generic" => Self::Gfx940,
             _ => return None,
@@ -41,7 +46,7 @@ impl Arch {
     pub const fn lanes(self) -> u8 {
         match self {
             Self::Gfx10 | Self::Gfx11 | Self::Gfx12 => 32,
-            Self::Gfx90a | Self::Gfx940 => 64,
+            Self::Gfx9 | Self::Gfx90a | Self::Gfx940 => 64,
         }
     }
 
@@ -62,12 +67,22 @@ impl Arch {
 
     /// Whether programs find their scratch by a descriptor and an offset that they start with; else hardware knows where it is.
     pub(crate) const fn is_told_its_scratch(self) -> bool {
-        matches!(self, Self::Gfx10 | Self::Gfx90a)
+        matches!(self, Self::Gfx9 | Self::Gfx10 | Self::Gfx90a)
     }
 
     /// Whether it is of the generation before RDNA.
     pub(crate) const fn is_gfx9(self) -> bool {
+        matches!(self, Self::Gfx9 | Self::Gfx90a | Self::Gfx940)
+    }
+
+    /// Whether a kernel's vector registers are allocated together with its accumulation registers, which lie behind them.
+    pub(crate) const fn joins_accumulation(self) -> bool {
         matches!(self, Self::Gfx90a | Self::Gfx940)
+    }
+
+    /// Vector registers in the unit of a descriptor's count (LLVM's AMDGPU usage guide, "granulated_workitem_vgpr_count").
+    pub(crate) const fn vector_granule(self) -> usize {
+        if matches!(self, Self::Gfx9) { 4 } else { 8 }
     }
 }
 

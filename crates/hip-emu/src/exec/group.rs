@@ -9,6 +9,7 @@ use rayon::prelude::*;
 
 use crate::{
     Arch, Checks, Counters, DecodeError, FaultKind, KernelDescriptor, LaunchFault, decode,
+    descriptor::VectorRegisters,
     exec::{
         check::{Checker, InstructionFacts, Watched, facts_of},
         environment::Environment,
@@ -35,27 +36,23 @@ pub(crate) enum Code {
 /// Code for waves of `L` lanes.
 pub(crate) struct Translated<const L: usize> {
     ops: Vec<Op<L>>,
-    /// Vector registers of a wave.
-    rows: usize,
+    registers: VectorRegisters,
     /// What checks know of each instruction, once one asks.
     facts: OnceLock<Vec<Option<InstructionFacts<L>>>>,
 }
 
 impl Code {
-    pub(crate) fn new(arch: Arch, code: &[u8], descriptor: &KernelDescriptor) -> Self {
-        // Granules of 8 registers in wave32; gfx11 has 24 on cards with large register files, which is no less.
-        let rows = (usize::try_from(descriptor.resource1 & 63).unwrap_or(0) + 1) * 8;
-        let rows = rows.min(256);
+    pub(crate) fn new(arch: Arch, code: &[u8], registers: VectorRegisters) -> Self {
         match arch.lanes() {
-            64 => Self::Wave64(Translated::new(arch, code, rows)),
-            _ => Self::Wave32(Translated::new(arch, code, rows)),
+            64 => Self::Wave64(Translated::new(arch, code, registers)),
+            _ => Self::Wave32(Translated::new(arch, code, registers)),
         }
     }
 }
 
 impl<const L: usize> Translated<L> {
-    fn new(arch: Arch, code: &[u8], rows: usize) -> Self {
-        Self { ops: translate(arch, code, rows), rows, facts: OnceLock::new() }
+    fn new(arch: Arch, code: &[u8], registers: VectorRegisters) -> Self {
+        Self { ops: translate(arch, code, registers), registers, facts: OnceLock::new() }
     }
 }
 
@@ -140,11 +137,11 @@ fn run_lanes<const L: usize>(
         arch: dispatched.arch,
         checks: dispatched.checks,
         counts: dispatched.counts,
-        facts: code.facts.get_or_init(|| facts_of(dispatched.arch, dispatched.bytes)),
+        facts: code.facts.get_or_init(|| facts_of(dispatched.arch, dispatched.bytes, code.registers)),
         table,
         groups: dispatched.groups,
         waves_per_group: items.div_ceil(lane_count::<L>()),
-        rows: code.rows,
+        rows: code.registers.count(),
     });
     let (mut instructions, mut ran) = (0, Executed::default());
     for number in 0..dispatched.batches() {
@@ -376,7 +373,7 @@ impl<'a, const L: usize, W: Watch<L>> Batch<'a, L, W> {
         let items: u32 = self.dispatched.block.iter().product();
         let group = GroupId { id, number };
         let waves = (0..items.div_ceil(lane_count::<L>())).map(|index| {
-            let (wave, given) = self.dispatched.wave(self.code.rows, id, index);
+            let (wave, given) = self.dispatched.wave(self.code.registers.count(), id, index);
             let watched = self.watch.wave(&wave, group, given);
             Running { wave, watched }
         });

@@ -2,6 +2,7 @@
 
 use crate::{
     Arch, Family, FaultKind, Half, Instruction, Lanes, LaunchFault, Value, decode,
+    descriptor::VectorRegisters,
     exec::{
         atomic_ops,
         buffers::ONE_SWIZZLE,
@@ -54,8 +55,8 @@ impl<const L: usize> Op<L> {
     }
 }
 
-/// One operation for each word of code, for a kernel with `rows` vector registers.
-pub(super) fn translate<const L: usize>(arch: Arch, code: &[u8], rows: usize) -> Vec<Op<L>> {
+/// One operation for each word of code, for a kernel with so many vector registers.
+pub(super) fn translate<const L: usize>(arch: Arch, code: &[u8], registers: VectorRegisters) -> Vec<Op<L>> {
     let cpu = Cpu::detect();
     let mut ops = vec![Op::new(outside::<L>, 4); code.len() / 4];
     let mut at = 0;
@@ -67,7 +68,7 @@ pub(super) fn translate<const L: usize>(arch: Arch, code: &[u8], rows: usize) ->
             continue;
         };
         let words = instruction.length() / 4;
-        match operations(&instruction, rows, cpu) {
+        match operations(&instruction, registers, cpu) {
             Some((first, second)) => {
                 ops[at] = first;
                 if let (Some(second), Some(place)) = (second, ops.get_mut(at + 1)) {
@@ -84,18 +85,25 @@ pub(super) fn translate<const L: usize>(arch: Arch, code: &[u8], rows: usize) ->
 /// An instruction's operation, and that of a pair's second half.
 pub(super) fn operations<const L: usize>(
     instruction: &Instruction,
-    rows: usize,
+    registers: VectorRegisters,
     cpu: Cpu,
 ) -> Option<(Op<L>, Option<Op<L>>)> {
     let length = instruction.length();
     if instruction.family() != Family::Vopd {
-        return operation(instruction, instruction.mnemonic(), instruction.operands(), rows, cpu, length)
-            .map(|op| (op, None));
+        return operation(
+            instruction,
+            instruction.mnemonic(),
+            instruction.operands(),
+            registers,
+            cpu,
+            length,
+        )
+        .map(|op| (op, None));
     }
     let single = |mnemonic: &str| mnemonic.replacen("v_dual_", "v_", 1);
     let (first, second) = (single(instruction.mnemonic()), single(instruction.second_mnemonic()?));
-    let mut first = operation(instruction, &first, instruction.operands(), rows, cpu, length)?;
-    let second = operation(instruction, &second, instruction.second_operands(), rows, cpu, length)?;
+    let mut first = operation(instruction, &first, instruction.operands(), registers, cpu, length)?;
+    let second = operation(instruction, &second, instruction.second_operands(), registers, cpu, length)?;
     first.pair = true;
     Some((first, Some(second)))
 }
@@ -165,7 +173,7 @@ fn operation<const L: usize>(
     instruction: &Instruction,
     mnemonic: &str,
     operands: &[Operand],
-    rows: usize,
+    registers: VectorRegisters,
     cpu: Cpu,
     length: usize,
 ) -> Option<Op<L>> {
@@ -177,7 +185,7 @@ fn operation<const L: usize>(
         None => body(family, stem, cpu),
     };
     let mut op = Op::new(run?, length);
-    let places = Operands::new(instruction, rows);
+    let places = Operands::new(instruction, registers);
     let modifiers = instruction.modifiers();
     let to_lds = modifiers.to_lds && !stem.starts_with("buffer_load_lds_");
     if modifiers.gds || to_lds || modifiers.texture_fail {
@@ -313,7 +321,7 @@ fn vector<const L: usize>(
     let sources = plain(op, stem, operands, places)?;
     if op.target == Target::None {
         match stem {
-            "v_nop" | "v_pipeflush" => {}
+            "v_nop" | "v_pipeflush" | "v_clrexcp" => {}
             _ if stem.starts_with("v_cmpx_") => {}
             _ if stem.starts_with("v_cmp_") => op.target = Target::Scalar(u8::try_from(VCC).ok()?),
             _ => return None,
@@ -418,7 +426,7 @@ fn scalar<const L: usize>(
 
 /// Whether an operation is on the barrier of all waves of a group, the only one that programs for compute have by default.
 fn is_group_barrier(operands: &[Operand]) -> bool {
-    matches!(operands, [Operand { value: Value::Integer(-1) | Value::Immediate(0xffff), .. }])
+    matches!(operands, [Operand { value: Value::Integer(-1) | Value::Number(0xffff), .. }])
 }
 
 /// Parts of the names of accesses without an address operand.

@@ -2,7 +2,10 @@
 
 use crate::{LaunchFault, exec::mode::Mode};
 
-/// Scalar registers by operand code: 0..106 ordinary, then VCC, the trap handler's, null, M0, EXEC.
+/// Scalar registers by gfx11's operand codes, whatever an architecture's own are: 0..106 ordinary, of which gfx9 gives four
+/// other duties, then VCC, the trap handler's, null, M0, EXEC.
+pub(super) const FLAT_SCRATCH: usize = 102;
+pub(super) const XNACK_MASK: usize = 104;
 pub(super) const VCC: usize = 106;
 pub(super) const TTMP: usize = 108;
 pub(super) const NULL: usize = 124;

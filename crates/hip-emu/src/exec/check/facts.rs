@@ -2,6 +2,7 @@
 
 use crate::{
     Arch, Family, Instruction, Lanes, Register, Special, Value, decode,
+    descriptor::VectorRegisters,
     exec::{
         check::{
             access::{Access, access},
@@ -9,7 +10,7 @@ use crate::{
         },
         names::{accumulates, stem},
         one_lane,
-        wave::{EXEC, M0, TTMP, VCC},
+        wave::{EXEC, FLAT_SCRATCH, M0, TTMP, VCC, XNACK_MASK},
     },
     operand::Operand,
 };
@@ -116,13 +117,17 @@ pub(in crate::exec) struct Facts<const L: usize> {
 }
 
 /// The facts of each instruction, by its first word; what is not one has none.
-pub(in crate::exec) fn facts_of<const L: usize>(arch: Arch, code: &[u8]) -> Vec<Option<Facts<L>>> {
+pub(in crate::exec) fn facts_of<const L: usize>(
+    arch: Arch,
+    code: &[u8],
+    registers: VectorRegisters,
+) -> Vec<Option<Facts<L>>> {
     let mut facts = vec![None; code.len() / 4];
     let mut at = 0;
     while at < facts.len() {
         let words = match decode(arch, code.get(4 * at..).unwrap_or(&[])) {
             Ok(instruction) => {
-                facts[at] = Some(Facts::new(&instruction));
+                facts[at] = Some(Facts::new(&instruction, registers));
                 instruction.length() / 4
             }
             Err(_) => 1,
@@ -133,7 +138,7 @@ pub(in crate::exec) fn facts_of<const L: usize>(arch: Arch, code: &[u8]) -> Vec<
 }
 
 impl<const L: usize> Facts<L> {
-    fn new(instruction: &Instruction) -> Self {
+    fn new(instruction: &Instruction, registers: VectorRegisters) -> Self {
         let (family, name) = (instruction.family(), &*stem(instruction.arch(), instruction.mnemonic()));
         let scalar = matches!(family, Family::Sop1 | Family::Sop2 | Family::Sopc | Family::Sopk);
         // These leave SCC as it is; the rest of the family may not.
@@ -171,19 +176,19 @@ impl<const L: usize> Facts<L> {
             access,
             exchanges: family == Family::Ds && access.is_none() && name != "ds_nop",
         };
-        facts.half(name, instruction.operands());
+        facts.half(name, instruction.operands(), registers);
         if let Some(second) = instruction.second_mnemonic() {
-            facts.half(&stem(instruction.arch(), second), instruction.second_operands());
+            facts.half(&stem(instruction.arch(), second), instruction.second_operands(), registers);
         }
         facts
     }
 
     /// Adds one operation; a pair has two.
-    fn half(&mut self, mnemonic: &str, operands: &[Operand]) {
+    fn half(&mut self, mnemonic: &str, operands: &[Operand], registers: VectorRegisters) {
         let name = mnemonic.replacen("v_dual_", "v_", 1);
         let name = name.as_str();
         for operand in operands {
-            let Some(span) = span(operand) else { continue };
+            let Some(span) = span(operand, registers) else { continue };
             if operand.written { self.writes.push(span) } else { self.reads.push(span) }
         }
         let tied = ["v_swap", "s_bitset", "s_addk", "s_mulk", "s_cmov"];
@@ -221,7 +226,7 @@ impl<const L: usize> Facts<L> {
 }
 
 /// The registers of an operand.
-fn span(operand: &Operand) -> Option<Span> {
+fn span(operand: &Operand, registers: VectorRegisters) -> Option<Span> {
     let Value::Register(register) = operand.value else { return None };
     let (vector, first, words) = match register {
         Register::Vgpr { first, words, .. } => (true, usize::from(first), words),
@@ -234,13 +239,17 @@ fn span(operand: &Operand) -> Option<Span> {
                 Special::ExecLo => EXEC,
                 Special::ExecHi => EXEC + 1,
                 Special::M0 => M0,
+                Special::FlatScratchLo => FLAT_SCRATCH,
+                Special::FlatScratchHi => FLAT_SCRATCH + 1,
+                Special::XnackMaskLo => XNACK_MASK,
+                Special::XnackMaskHi => XNACK_MASK + 1,
                 Special::Vccz => VCC,
                 Special::Execz => EXEC,
                 _ => return None,
             };
             (false, first, words)
         }
-        Register::Agpr { .. } => return None,
+        Register::Agpr { first, words } => (true, registers.ordinary + usize::from(first), words),
     };
     Some(Span { vector, first: u16::try_from(first).ok()?, words: u16::from(words.max(1)) })
 }
@@ -273,7 +282,7 @@ fn wait(instruction: &Instruction, name: &str) -> Flow {
             }
             Arch::Gfx10 => Counts { loads: bits & 15 | bits >> 10 & 48, others: high, ..Counts::ANY },
             // There the most that can be waited for is 15.
-            Arch::Gfx90a | Arch::Gfx940 => {
+            Arch::Gfx9 | Arch::Gfx90a | Arch::Gfx940 => {
                 Counts { loads: bits & 15 | bits >> 10 & 48, others: bits >> 8 & 15, ..Counts::ANY }
             }
         },

@@ -65,6 +65,9 @@ enum Counters {
     Four,
 }
 
+/// A bit for each register of a file.
+type Flags = [u64; 8];
+
 /// The operations of one wave that are in flight. A flat operation is in two queues, and done when it is in none.
 #[derive(Debug)]
 pub(super) struct Waits {
@@ -74,15 +77,15 @@ pub(super) struct Waits {
     others: VecDeque<Flight>,
     scalars: VecDeque<Flight>,
     /// Registers with a load in flight.
-    vector: [u64; 4],
-    scalar: [u64; 4],
+    vector: Flags,
+    scalar: Flags,
     issued: Numbers,
 }
 
 impl Waits {
     pub(super) fn new(arch: Arch) -> Self {
         let counters = match arch {
-            Arch::Gfx90a | Arch::Gfx940 => Counters::Two,
+            Arch::Gfx9 | Arch::Gfx90a | Arch::Gfx940 => Counters::Two,
             Arch::Gfx10 | Arch::Gfx11 => Counters::Three,
             Arch::Gfx12 => Counters::Four,
         };
@@ -93,8 +96,8 @@ impl Waits {
             stores: queue(),
             others: queue(),
             scalars: queue(),
-            vector: [0; 4],
-            scalar: [0; 4],
+            vector: Flags::default(),
+            scalar: Flags::default(),
             issued: Numbers::default(),
         }
     }
@@ -200,7 +203,7 @@ impl Waits {
         if counts.scalars == 0 {
             self.scalars.clear();
         }
-        let (mut vector, mut scalar) = ([0; 4], [0; 4]);
+        let (mut vector, mut scalar) = (Flags::default(), Flags::default());
         for span in self.returning().filter_map(|flight| flight.result) {
             flag(if span.vector { &mut vector } else { &mut scalar }, span);
         }
@@ -230,7 +233,7 @@ fn push(queue: &mut VecDeque<Flight>, flight: Flight) {
 }
 
 /// Sets the bits of a span's registers.
-fn flag(flags: &mut [u64; 4], span: Span) {
+fn flag(flags: &mut Flags, span: Span) {
     for register in span.registers() {
         if let Some(word) = flags.get_mut(register / 64) {
             *word |= 1 << (register % 64);

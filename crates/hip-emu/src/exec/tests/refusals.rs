@@ -6,6 +6,7 @@ use flate2::read::GzDecoder;
 
 use crate::{
     Arch, decode,
+    descriptor::VectorRegisters,
     exec::{names::stem, table::Cpu, translate::operations},
 };
 
@@ -40,7 +41,7 @@ fn vectors(arch: Arch) -> String {
         Arch::Gfx10 => include_bytes!("../../../tests/data/gfx10.tsv.gz"),
         Arch::Gfx11 => include_bytes!("../../../tests/data/gfx11.tsv.gz"),
         Arch::Gfx12 => include_bytes!("../../../tests/data/gfx12.tsv.gz"),
-        Arch::Gfx90a => include_bytes!("../../../tests/data/gfx90a.tsv.gz"),
+        Arch::Gfx9 | Arch::Gfx90a => include_bytes!("../../../tests/data/gfx90a.tsv.gz"),
         Arch::Gfx940 => include_bytes!("../../../tests/data/gfx940.tsv.gz"),
     };
     io::read_to_string(GzDecoder::new(packed)).unwrap()
@@ -59,14 +60,15 @@ fn is_refused_form(name: &str, text: &str) -> bool {
 fn assert_refused(arch: Arch, expected: &[(&str, &str)], is_refused_form: fn(&str, &str) -> bool) -> usize {
     let mut translated: BTreeMap<String, bool> = BTreeMap::new();
     let mut forms = Vec::new();
+    let all = VectorRegisters { ordinary: 256, accumulation: 0 };
     for line in vectors(arch).lines().filter(|line| !line.starts_with('#')) {
         let hex = line.split('\t').next().unwrap();
         let byte = |at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
         let bytes: Vec<u8> = (0..hex.len()).step_by(2).map(byte).collect();
         let Ok(instruction) = decode(arch, &bytes) else { continue };
         let executed = match arch.lanes() {
-            64 => operations::<64>(&instruction, 256, Cpu::Portable).is_some(),
-            _ => operations::<32>(&instruction, 256, Cpu::Portable).is_some(),
+            64 => operations::<64>(&instruction, all, Cpu::Portable).is_some(),
+            _ => operations::<32>(&instruction, all, Cpu::Portable).is_some(),
         };
         let name = stem(arch, instruction.mnemonic()).into_owned();
         if !executed {
