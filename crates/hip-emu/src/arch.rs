@@ -4,12 +4,14 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Arch {
-    /// RDNA2: gfx1030 to gfx1036. Waves of 32 lanes.
+    /// RDNA2: gfx1030 to gfx1036; what of it RDNA1 has: gfx1010 to gfx1013. Waves of 32 lanes.
     Gfx10,
     /// RDNA3: gfx1100 to gfx1103, gfx1150 to gfx1153. Waves of 32 lanes.
     Gfx11,
     /// RDNA4: gfx1200, gfx1201. Waves of 32 lanes.
     Gfx12,
+    /// Vega and CDNA1: gfx900 to gfx90c but for gfx90a, whose encodings hold theirs. Waves of 64 lanes.
+    Gfx9,
     /// CDNA2: gfx90a. Waves of 64 lanes.
     Gfx90a,
     /// CDNA3: gfx940 to gfx942. Waves of 64 lanes.
@@ -18,7 +20,8 @@ pub enum Arch {
 
 impl Arch {
     /// Every architecture.
-    pub const ALL: [Self; 5] = [Self::Gfx10, Self::Gfx11, Self::Gfx12, Self::Gfx90a, Self::Gfx940];
+    pub const ALL: [Self; 6] =
+        [Self::Gfx10, Self::Gfx11, Self::Gfx12, Self::Gfx9, Self::Gfx90a, Self::Gfx940];
 
     /// The architecture of a target such as `gfx1100` or `gfx11-generic`; `None` for one that is not decoded here.
     #[must_use]
@@ -26,9 +29,12 @@ impl Arch {
         Some(match target {
             "gfx1030" | "gfx1031" | "gfx1032" | "gfx1033" | "gfx1034" | "gfx1035" | "gfx1036" => Self::Gfx10,
             "gfx10-3-generic" => Self::Gfx10,
+            "gfx1010" | "gfx1011" | "gfx1012" | "gfx1013" | "gfx10-1-generic" => Self::Gfx10,
             "gfx1100" | "gfx1101" | "gfx1102" | "gfx1103" | "gfx11-generic" => Self::Gfx11,
             "gfx1150" | "gfx1151" | "gfx1152" | "gfx1153" => Self::Gfx11,
             "gfx1200" | "gfx1201" | "gfx12-generic" => Self::Gfx12,
+            "gfx900" | "gfx902" | "gfx904" | "gfx906" | "gfx908" | "gfx909" | "gfx90c" => Self::Gfx9,
+            "gfx9-generic" => Self::Gfx9,
             "gfx90a" => Self::Gfx90a,
             "gfx940" | "gfx941" | "gfx942" | "gfx9-4-generic" => Self::Gfx940,
             _ => return None,
@@ -40,18 +46,43 @@ impl Arch {
     pub const fn lanes(self) -> u8 {
         match self {
             Self::Gfx10 | Self::Gfx11 | Self::Gfx12 => 32,
-            Self::Gfx90a | Self::Gfx940 => 64,
+            Self::Gfx9 | Self::Gfx90a | Self::Gfx940 => 64,
         }
     }
 
     /// Whether its kernels are executed.
     pub(crate) const fn is_executed(self) -> bool {
-        matches!(self, Self::Gfx11)
+        matches!(self, Self::Gfx10 | Self::Gfx11 | Self::Gfx12)
+    }
+
+    /// Whether a wave starts with its work-items' ids packed into one register.
+    pub(crate) const fn packs_item_ids(self) -> bool {
+        !matches!(self, Self::Gfx10)
+    }
+
+    /// Whether a wave starts with its group's ids behind the user registers; else they are in trap handlers' registers.
+    pub(crate) const fn has_group_ids_in_scalars(self) -> bool {
+        !matches!(self, Self::Gfx12)
+    }
+
+    /// Whether programs find their scratch by a descriptor and an offset that they start with; else hardware knows where it is.
+    pub(crate) const fn is_told_its_scratch(self) -> bool {
+        matches!(self, Self::Gfx9 | Self::Gfx10 | Self::Gfx90a)
     }
 
     /// Whether it is of the generation before RDNA.
     pub(crate) const fn is_gfx9(self) -> bool {
+        matches!(self, Self::Gfx9 | Self::Gfx90a | Self::Gfx940)
+    }
+
+    /// Whether a kernel's vector registers are allocated together with its accumulation registers, which lie behind them.
+    pub(crate) const fn joins_accumulation(self) -> bool {
         matches!(self, Self::Gfx90a | Self::Gfx940)
+    }
+
+    /// Vector registers in the unit of a descriptor's count (LLVM's AMDGPU usage guide, "granulated_workitem_vgpr_count").
+    pub(crate) const fn vector_granule(self) -> usize {
+        if matches!(self, Self::Gfx9) { 4 } else { 8 }
     }
 }
 

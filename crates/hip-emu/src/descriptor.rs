@@ -2,10 +2,25 @@
 
 use object::{Object, ObjectSection, ObjectSymbol};
 
-use crate::ObjectError;
+use crate::{Arch, ObjectError};
 
 /// Bytes of a descriptor.
 pub(crate) const SIZE: usize = 64;
+
+/// How many vector registers the waves of a kernel have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct VectorRegisters {
+    pub(crate) ordinary: usize,
+    /// Accumulation registers, behind the ordinary ones.
+    pub(crate) accumulation: usize,
+}
+
+impl VectorRegisters {
+    /// Both together.
+    pub(crate) const fn count(self) -> usize {
+        self.ordinary + self.accumulation
+    }
+}
 
 /// What the hardware is told when a kernel starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +88,17 @@ impl KernelDescriptor {
     #[must_use]
     pub const fn is_wave32(&self) -> bool {
         self.properties & (1 << 10) != 0
+    }
+
+    /// The vector registers that it asks for. gfx11 allocates more on cards with large register files.
+    pub(crate) fn vector_registers(&self, arch: Arch) -> VectorRegisters {
+        const MOST: usize = 256;
+        let units = |word: u32| usize::try_from(word & 63).unwrap_or(0) + 1;
+        let all = units(self.resource1) * arch.vector_granule();
+        let ordinary = if arch.joins_accumulation() { 4 * units(self.resource3) } else { all };
+        let ordinary = ordinary.min(all).min(MOST);
+        let accumulation = if arch.joins_accumulation() { (all - ordinary).min(MOST) } else { 0 };
+        VectorRegisters { ordinary, accumulation }
     }
 
     /// Scalar registers that are filled before the work-group's ids.

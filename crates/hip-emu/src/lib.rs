@@ -18,6 +18,7 @@
 //! | `Gfx11` | gfx1100 to gfx1103, gfx1150 to gfx1153 | 32 lanes |
 //! | `Gfx12` | gfx1200, gfx1201 | 32 lanes |
 //! | `Gfx90a` | gfx90a | 64 lanes |
+//! | `Gfx9` | gfx900, gfx902, gfx904, gfx906, gfx908, gfx909, gfx90c | 64 lanes |
 //! | `Gfx940` | gfx940 to gfx942 | 64 lanes |
 //!
 //! # What is executed

@@ -13,7 +13,8 @@ use object::{
 };
 
 use crate::{
-    Arch, KernelDescriptor, LoadError, descriptor,
+    Arch, KernelDescriptor, LoadError,
+    descriptor::{self, VectorRegisters},
     exec::Code,
     memory::{Allocation, Memory},
     source_line::{SourceLine, SourceLines},
@@ -36,7 +37,7 @@ pub struct Program {
     image: Allocation,
     lines: Option<SourceLines>,
     /// Translations by number of vector registers.
-    translated: Mutex<HashMap<u32, Arc<Code>>>,
+    translated: Mutex<HashMap<VectorRegisters, Arc<Code>>>,
 }
 
 impl std::fmt::Debug for Program {
@@ -217,9 +218,10 @@ impl Program {
     /// The code, translated for a kernel's registers.
     pub(crate) fn translated(&self, descriptor: &KernelDescriptor) -> Arc<Code> {
         let mut translated = self.translated.lock().unwrap_or_else(PoisonError::into_inner);
-        let rows = descriptor.resource1 & 63;
-        let code =
-            translated.entry(rows).or_insert_with(|| Arc::new(Code::new(self.arch, &self.code, descriptor)));
+        let registers = descriptor.vector_registers(self.arch);
+        let code = translated
+            .entry(registers)
+            .or_insert_with(|| Arc::new(Code::new(self.arch, &self.code, registers)));
         Arc::clone(code)
     }
 }

@@ -44,7 +44,7 @@ fn special(arch: Arch, code: u32, words: u8) -> Option<Register> {
     let (m0, null) = match arch {
         Arch::Gfx11 | Arch::Gfx12 => (125, 124),
         Arch::Gfx10 => (124, 125),
-        Arch::Gfx90a | Arch::Gfx940 => (124, 256),
+        Arch::Gfx9 | Arch::Gfx90a | Arch::Gfx940 => (124, 256),
     };
     let name = match code {
         102 if arch.is_gfx9() => Special::FlatScratchLo,

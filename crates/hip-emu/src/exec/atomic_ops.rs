@@ -111,6 +111,7 @@ instructions! {
         "global_atomic_cmpswap_b32" => atomic32::<L, Global>(wave, op, at, |old, value, compare| if old == compare { value } else { old });
         "global_atomic_cmpswap_f32" => atomic32::<L, Global>(wave, op, at, |old, value, compare| if f32::from_bits(old) == f32::from_bits(compare) { value } else { old });
         "global_atomic_csub_u32" => atomic32::<L, Global>(wave, op, at, |old, value, _| old.saturating_sub(value));
+        "global_atomic_cond_sub_u32" => atomic32::<L, Global>(wave, op, at, |old, value, _| if old >= value { old - value } else { old });
         "global_atomic_add_u64" => atomic64::<L, Global>(wave, op, at, |old, value, _| old.wrapping_add(value));
         "global_atomic_sub_u64" => atomic64::<L, Global>(wave, op, at, |old, value, _| old.wrapping_sub(value));
         "global_atomic_min_i64" => atomic64::<L, Global>(wave, op, at, |old, value, _| old.cast_signed().min(value.cast_signed()).cast_unsigned());
@@ -147,6 +148,7 @@ instructions! {
         "flat_atomic_cmpswap_b32" => atomic32::<L, Flat>(wave, op, at, |old, value, compare| if old == compare { value } else { old });
         "flat_atomic_cmpswap_f32" => atomic32::<L, Flat>(wave, op, at, |old, value, compare| if f32::from_bits(old) == f32::from_bits(compare) { value } else { old });
         "flat_atomic_csub_u32" => atomic32::<L, Flat>(wave, op, at, |old, value, _| old.saturating_sub(value));
+        "flat_atomic_cond_sub_u32" => atomic32::<L, Flat>(wave, op, at, |old, value, _| if old >= value { old - value } else { old });
         "flat_atomic_add_u64" => atomic64::<L, Flat>(wave, op, at, |old, value, _| old.wrapping_add(value));
         "flat_atomic_sub_u64" => atomic64::<L, Flat>(wave, op, at, |old, value, _| old.wrapping_sub(value));
         "flat_atomic_min_i64" => atomic64::<L, Flat>(wave, op, at, |old, value, _| old.cast_signed().min(value.cast_signed()).cast_unsigned());
@@ -183,6 +185,7 @@ instructions! {
         "buffer_atomic_cmpswap_b32" => atomic32::<L, Buffer>(wave, op, at, |old, value, compare| if old == compare { value } else { old });
         "buffer_atomic_cmpswap_f32" => atomic32::<L, Buffer>(wave, op, at, |old, value, compare| if f32::from_bits(old) == f32::from_bits(compare) { value } else { old });
         "buffer_atomic_csub_u32" => atomic32::<L, Buffer>(wave, op, at, |old, value, _| old.saturating_sub(value));
+        "buffer_atomic_cond_sub_u32" => atomic32::<L, Buffer>(wave, op, at, |old, value, _| if old >= value { old - value } else { old });
         "buffer_atomic_add_u64" => atomic64::<L, Buffer>(wave, op, at, |old, value, _| old.wrapping_add(value));
         "buffer_atomic_sub_u64" => atomic64::<L, Buffer>(wave, op, at, |old, value, _| old.wrapping_sub(value));
         "buffer_atomic_min_i64" => atomic64::<L, Buffer>(wave, op, at, |old, value, _| old.cast_signed().min(value.cast_signed()).cast_unsigned());
@@ -212,6 +215,8 @@ instructions! {
         "ds_xor_b32" | "ds_xor_rtn_b32" => atomic32::<L, Lds>(wave, op, at, |old, value, _| old ^ value);
         "ds_inc_u32" | "ds_inc_rtn_u32" => atomic32::<L, Lds>(wave, op, at, |old, value, _| if old >= value { 0 } else { old + 1 });
         "ds_dec_u32" | "ds_dec_rtn_u32" => atomic32::<L, Lds>(wave, op, at, |old, value, _| if old == 0 || old > value { value } else { old - 1 });
+        "ds_csub_u32" | "ds_csub_rtn_u32" => atomic32::<L, Lds>(wave, op, at, |old, value, _| old.saturating_sub(value));
+        "ds_cond_sub_u32" | "ds_cond_sub_rtn_u32" => atomic32::<L, Lds>(wave, op, at, |old, value, _| if old >= value { old - value } else { old });
         "ds_add_f32" | "ds_add_rtn_f32" => { let mode = wave.mode; atomic32::<L, Lds>(wave, op, at, |old, value, _| moded(mode, |a, b| a + b, old, value)) };
         "ds_min_f32" | "ds_min_rtn_f32" => { let mode = wave.mode; atomic32::<L, Lds>(wave, op, at, |old, value, _| moded(mode, f32::min, old, value)) };
         "ds_max_f32" | "ds_max_rtn_f32" => { let mode = wave.mode; atomic32::<L, Lds>(wave, op, at, |old, value, _| moded(mode, f32::max, old, value)) };

@@ -9,6 +9,7 @@ use rayon::prelude::*;
 
 use crate::{
     Arch, Checks, Counters, DecodeError, FaultKind, KernelDescriptor, LaunchFault, decode,
+    descriptor::VectorRegisters,
     exec::{
         check::{Checker, InstructionFacts, Watched, facts_of},
         environment::Environment,
@@ -35,27 +36,23 @@ pub(crate) enum Code {
 /// Code for waves of `L` lanes.
 pub(crate) struct Translated<const L: usize> {
     ops: Vec<Op<L>>,
-    /// Vector registers of a wave.
-    rows: usize,
+    registers: VectorRegisters,
     /// What checks know of each instruction, once one asks.
     facts: OnceLock<Vec<Option<InstructionFacts<L>>>>,
 }
 
 impl Code {
-    pub(crate) fn new(arch: Arch, code: &[u8], descriptor: &KernelDescriptor) -> Self {
-        // Granules of 8 registers in wave32; gfx11 has 24 on cards with large register files, which is no less.
-        let rows = (usize::try_from(descriptor.resource1 & 63).unwrap_or(0) + 1) * 8;
-        let rows = rows.min(256);
+    pub(crate) fn new(arch: Arch, code: &[u8], registers: VectorRegisters) -> Self {
         match arch.lanes() {
-            64 => Self::Wave64(Translated::new(arch, code, rows)),
-            _ => Self::Wave32(Translated::new(arch, code, rows)),
+            64 => Self::Wave64(Translated::new(arch, code, registers)),
+            _ => Self::Wave32(Translated::new(arch, code, registers)),
         }
     }
 }
 
 impl<const L: usize> Translated<L> {
-    fn new(arch: Arch, code: &[u8], rows: usize) -> Self {
-        Self { ops: translate(arch, code, rows), rows, facts: OnceLock::new() }
+    fn new(arch: Arch, code: &[u8], registers: VectorRegisters) -> Self {
+        Self { ops: translate(arch, code, registers), registers, facts: OnceLock::new() }
     }
 }
 
@@ -137,13 +134,14 @@ fn run_lanes<const L: usize>(
     }
     let items: u32 = dispatched.block.iter().product();
     let mut checker = Checker::new(Watched {
+        arch: dispatched.arch,
         checks: dispatched.checks,
         counts: dispatched.counts,
-        facts: code.facts.get_or_init(|| facts_of(dispatched.arch, dispatched.bytes)),
+        facts: code.facts.get_or_init(|| facts_of(dispatched.arch, dispatched.bytes, code.registers)),
         table,
         groups: dispatched.groups,
         waves_per_group: items.div_ceil(lane_count::<L>()),
-        rows: code.rows,
+        rows: code.registers.count(),
     });
     let (mut instructions, mut ran) = (0, Executed::default());
     for number in 0..dispatched.batches() {
@@ -224,6 +222,7 @@ impl<'a, const L: usize, W: Watch<L>> Batch<'a, L, W> {
     fn new(dispatched: &'a Dispatched<'a>, code: &'a Translated<L>, table: &'a Table<'a>, watch: W) -> Self {
         let mut environment = Environment::new(table, dispatched.own, dispatched.code_at);
         (environment.scratch_per_lane, environment.perturb) = (dispatched.scratch, dispatched.perturb);
+        environment.arch = dispatched.arch;
         Self { dispatched, code, environment, watch }
     }
 
@@ -283,7 +282,11 @@ impl<'a, const L: usize, W: Watch<L>> Batch<'a, L, W> {
         let waiting = group.waves.iter().filter(|running| waits(running)).count();
         let ended = group.waves.iter().filter(|running| matches!(running.wave.stop, Some(Stop::End))).count();
         if waiting > 0 && waiting + ended == count {
-            if ended > 0 && self.dispatched.checks.sync {
+            // A wave may end after it has said that it came to a barrier.
+            let left = |running: &&Running<L, W>| {
+                matches!(running.wave.stop, Some(Stop::End)) && !running.wave.signalled
+            };
+            if group.waves.iter().any(|running| left(&running)) && self.dispatched.checks.sync {
                 let mut fault = LaunchFault::new(FaultKind::DivergentBarrier { waiting, ended }, None);
                 fault.group = group.id;
                 let Some(at_barrier) = group.waves.iter_mut().find(|running| waits(running)) else {
@@ -295,8 +298,11 @@ impl<'a, const L: usize, W: Watch<L>> Batch<'a, L, W> {
             }
             self.watch
                 .barrier(&mut group.watched, group.waves.iter_mut().map(|running| &mut running.watched));
-            for running in group.waves.iter_mut().filter(|running| waits(running)) {
-                running.wave.stop = None;
+            for running in &mut group.waves {
+                running.wave.signalled = false;
+                if waits(running) {
+                    running.wave.stop = None;
+                }
             }
         }
         Ok(ended == count)
@@ -367,7 +373,7 @@ impl<'a, const L: usize, W: Watch<L>> Batch<'a, L, W> {
         let items: u32 = self.dispatched.block.iter().product();
         let group = GroupId { id, number };
         let waves = (0..items.div_ceil(lane_count::<L>())).map(|index| {
-            let (wave, given) = self.dispatched.wave(self.code.rows, id, index);
+            let (wave, given) = self.dispatched.wave(self.code.registers.count(), id, index);
             let watched = self.watch.wave(&wave, group, given);
             Running { wave, watched }
         });

@@ -168,9 +168,16 @@ pub(super) fn stem(arch: Arch, mnemonic: &str) -> Cow<'_, str> {
         Arch::Gfx11 => None,
         Arch::Gfx12 => named(GFX12).or_else(|| later(stem)),
         Arch::Gfx10 => named(OLD).or_else(|| older(stem)),
-        Arch::Gfx90a | Arch::Gfx940 => named(GFX9).or_else(|| named(OLD)).or_else(|| older(stem)),
+        Arch::Gfx9 | Arch::Gfx90a | Arch::Gfx940 => {
+            named(GFX9).or_else(|| named(OLD)).or_else(|| older(stem))
+        }
     }
     .unwrap_or(Cow::Borrowed(stem))
+}
+
+/// Whether the result of an operation is also its addend.
+pub(super) fn accumulates(stem: &str) -> bool {
+    stem.contains("fmac") || (stem.starts_with("v_dot") && stem.contains("acc_"))
 }
 
 /// Names of gfx9 and gfx10 that are made by rule.

@@ -2,9 +2,10 @@
 
 use crate::{
     Half, Instruction, Lanes, Register, Special, Value,
+    descriptor::VectorRegisters,
     exec::{
         environment::Environment,
-        wave::{DROPPED, EXEC, M0, NULL, TTMP, VCC, Wave},
+        wave::{DROPPED, EXEC, FLAT_SCRATCH, M0, NULL, TTMP, VCC, Wave, XNACK_MASK},
     },
     operand::{ElementType, Operand},
 };
@@ -44,6 +45,8 @@ pub(super) struct Source {
     /// Packed operands: what the upper half of the result reads (`op_sel_hi`) and its sign (`neg_hi`).
     pub(super) high_of_high: bool,
     pub(super) neg_high: bool,
+    /// A part of a register is sign-extended.
+    pub(super) sext: bool,
 }
 
 impl Source {
@@ -54,7 +57,7 @@ impl Source {
     }
 
     pub(super) const fn plain(place: Place) -> Self {
-        Self { place, neg: false, abs: false, high: false, high_of_high: false, neg_high: false }
+        Self { place, neg: false, abs: false, high: false, high_of_high: false, neg_high: false, sext: false }
     }
 
     /// The first vector register, if it is one.
@@ -109,12 +112,12 @@ pub(super) struct Op<const L: usize> {
 pub(super) struct Operands<'a> {
     instruction: &'a Instruction,
     /// Vector registers that the kernel has.
-    rows: usize,
+    registers: VectorRegisters,
 }
 
 impl<'a> Operands<'a> {
-    pub(super) const fn new(instruction: &'a Instruction, rows: usize) -> Self {
-        Self { instruction, rows }
+    pub(super) const fn new(instruction: &'a Instruction, registers: VectorRegisters) -> Self {
+        Self { instruction, registers }
     }
 
     /// The place of a source operand; `None` when it cannot be read.
@@ -124,6 +127,9 @@ impl<'a> Operands<'a> {
             Value::Register(Register::Vgpr { first, words, half }) => {
                 high = half == Half::High;
                 Place::Vector(self.vector(first, words)?)
+            }
+            Value::Register(Register::Agpr { first, words }) => {
+                Place::Vector(self.accumulation(first, words)?)
             }
             Value::Register(register) => scalar_place(register)?,
             Value::Integer(value) => Place::Constant(i64::from(value).cast_unsigned()),
@@ -146,7 +152,7 @@ impl<'a> Operands<'a> {
             Value::ScalarOffset(offset) => Place::Constant(i64::from(offset).cast_unsigned()),
             _ => return None,
         };
-        Some(Source { neg: operand.neg, abs: operand.abs, high, ..Source::plain(place) })
+        Some(Source { neg: operand.neg, abs: operand.abs, sext: operand.sext, high, ..Source::plain(place) })
     }
 
     /// The place of a result.
@@ -154,6 +160,9 @@ impl<'a> Operands<'a> {
         Some(match operand.value {
             Value::Register(Register::Vgpr { first, words, half }) => {
                 Target::Vector { first: self.vector(first, words)?, half }
+            }
+            Value::Register(Register::Agpr { first, words }) => {
+                Target::Vector { first: self.accumulation(first, words)?, half: Half::Whole }
             }
             Value::Register(register) => match scalar_index(register)? {
                 NULL => Target::Scalar(u8::try_from(DROPPED).ok()?),
@@ -164,7 +173,15 @@ impl<'a> Operands<'a> {
     }
 
     fn vector(&self, first: u8, words: u8) -> Option<u16> {
-        (usize::from(first) + usize::from(words.max(1)) <= self.rows).then_some(u16::from(first))
+        (usize::from(first) + usize::from(words.max(1)) <= self.registers.ordinary)
+            .then_some(u16::from(first))
+    }
+
+    /// The row of an accumulation register.
+    fn accumulation(&self, first: u8, words: u8) -> Option<u16> {
+        let VectorRegisters { ordinary, accumulation } = self.registers;
+        let fits = usize::from(first) + usize::from(words.max(1)) <= accumulation;
+        u16::try_from(ordinary + usize::from(first)).ok().filter(|_| fits)
     }
 
     /// Whether lanes are permuted before the operation.
@@ -213,6 +230,10 @@ fn scalar_index(register: Register) -> Option<usize> {
             Special::ExecLo => EXEC,
             Special::ExecHi => EXEC + 1,
             Special::M0 => M0,
+            Special::FlatScratchLo => FLAT_SCRATCH,
+            Special::FlatScratchHi => FLAT_SCRATCH + 1,
+            Special::XnackMaskLo => XNACK_MASK,
+            Special::XnackMaskHi => XNACK_MASK + 1,
             Special::Null => NULL,
             _ => return None,
         },

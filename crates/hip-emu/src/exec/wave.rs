@@ -2,7 +2,10 @@
 
 use crate::{LaunchFault, exec::mode::Mode};
 
-/// Scalar registers by operand code: 0..106 ordinary, then VCC, the trap handler's, null, M0, EXEC.
+/// Scalar registers by gfx11's operand codes, whatever an architecture's own are: 0..106 ordinary, of which gfx9 gives four
+/// other duties, then VCC, the trap handler's, null, M0, EXEC.
+pub(super) const FLAT_SCRATCH: usize = 102;
+pub(super) const XNACK_MASK: usize = 104;
 pub(super) const VCC: usize = 106;
 pub(super) const TTMP: usize = 108;
 pub(super) const NULL: usize = 124;
@@ -43,6 +46,8 @@ pub(super) struct Wave<const L: usize> {
     pub(super) executed: u64,
     /// Number of the wave in its work-group.
     pub(super) number: u32,
+    /// It has said that it came to a barrier that it has not yet waited at.
+    pub(super) signalled: bool,
 }
 
 impl<const L: usize> Wave<L> {
@@ -57,6 +62,7 @@ impl<const L: usize> Wave<L> {
             scratch: vec![0; scratch_bytes],
             executed: 0,
             number: 0,
+            signalled: false,
         }
     }
 

@@ -199,7 +199,7 @@ impl Table {
             Arch::Gfx10 => &GFX10,
             Arch::Gfx11 => &GFX11,
             Arch::Gfx12 => &GFX12,
-            Arch::Gfx90a => &GFX90A,
+            Arch::Gfx9 | Arch::Gfx90a => &GFX90A,
             Arch::Gfx940 => &GFX940,
         }
     }

@@ -10,7 +10,7 @@ pub(super) fn wait_counters(arch: Arch, bits: u16, out: &mut impl Write) -> fmt:
     let (vector, export, lds) = match arch {
         Arch::Gfx11 | Arch::Gfx12 => ((field(10, 6), 63), field(0, 3), (field(4, 6), 63)),
         Arch::Gfx10 => ((field(0, 4) | field(14, 2) << 4, 63), field(4, 3), (field(8, 6), 63)),
-        Arch::Gfx90a | Arch::Gfx940 => {
+        Arch::Gfx9 | Arch::Gfx90a | Arch::Gfx940 => {
             ((field(0, 4) | field(14, 2) << 4, 63), field(4, 3), (field(8, 4), 15))
         }
     };

@@ -49,7 +49,7 @@ fn cache_policy(of: &Instruction, dialect: Dialect, out: &mut impl Write) -> fmt
     let gfx940 = of.arch() == Arch::Gfx940 && of.family() != Family::Smem;
     let names = match of.arch() {
         _ if gfx940 => [(1, "sc0"), (2, "nt"), (16, "sc1")],
-        Arch::Gfx90a => [(1, "glc"), (2, "slc"), (16, "scc")],
+        Arch::Gfx9 | Arch::Gfx90a => [(1, "glc"), (2, "slc"), (16, "scc")],
         _ => [(1, "glc"), (2, "slc"), (4, "dlc")],
     };
     for (bit, name) in names {

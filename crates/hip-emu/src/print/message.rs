@@ -29,7 +29,7 @@ pub(super) fn hardware_register(
 const fn register_name(arch: Arch, number: u16) -> Option<&'static str> {
     match arch {
         Arch::Gfx12 => gfx12_register(number),
-        Arch::Gfx10 | Arch::Gfx11 | Arch::Gfx90a | Arch::Gfx940 => older_register(arch, number),
+        Arch::Gfx9 | Arch::Gfx10 | Arch::Gfx11 | Arch::Gfx90a | Arch::Gfx940 => older_register(arch, number),
     }
 }
 

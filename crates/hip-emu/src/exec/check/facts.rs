@@ -2,13 +2,15 @@
 
 use crate::{
     Arch, Family, Instruction, Lanes, Register, Special, Value, decode,
+    descriptor::VectorRegisters,
     exec::{
         check::{
             access::{Access, access},
             counters::Class,
         },
-        names::stem,
-        wave::{EXEC, M0, TTMP, VCC},
+        names::{accumulates, stem},
+        one_lane,
+        wave::{EXEC, FLAT_SCRATCH, M0, TTMP, VCC, XNACK_MASK},
     },
     operand::Operand,
 };
@@ -70,6 +72,8 @@ pub(super) enum Flow {
     Jump,
     /// A wait until no more than so many of each kind are in flight.
     Wait(Counts),
+    /// The first half of a barrier: what is done by now is before what others do after it.
+    Signal,
 }
 
 /// Operations in flight, by counter.
@@ -79,13 +83,15 @@ pub(super) struct Counts {
     pub(super) loads: usize,
     /// Those that give none (`vscnt`).
     pub(super) stores: usize,
-    /// LDS and scalar memory operations, and messages (`lgkmcnt`).
+    /// LDS operations, and where they share its counter scalar memory operations and messages (`lgkmcnt`, `dscnt`).
     pub(super) others: usize,
+    /// Scalar memory operations and messages where they have a counter of their own (`kmcnt`).
+    pub(super) scalars: usize,
 }
 
 impl Counts {
-    const ANY: Self = Self { loads: usize::MAX, stores: usize::MAX, others: usize::MAX };
-    const ZERO: Self = Self { loads: 0, stores: 0, others: 0 };
+    const ANY: Self = Self { loads: usize::MAX, stores: usize::MAX, others: usize::MAX, scalars: usize::MAX };
+    const ZERO: Self = Self { loads: 0, stores: 0, others: 0, scalars: 0 };
 }
 
 /// What the checks must know of one instruction, or of both halves of a pair.
@@ -111,13 +117,17 @@ pub(in crate::exec) struct Facts<const L: usize> {
 }
 
 /// The facts of each instruction, by its first word; what is not one has none.
-pub(in crate::exec) fn facts_of<const L: usize>(arch: Arch, code: &[u8]) -> Vec<Option<Facts<L>>> {
+pub(in crate::exec) fn facts_of<const L: usize>(
+    arch: Arch,
+    code: &[u8],
+    registers: VectorRegisters,
+) -> Vec<Option<Facts<L>>> {
     let mut facts = vec![None; code.len() / 4];
     let mut at = 0;
     while at < facts.len() {
         let words = match decode(arch, code.get(4 * at..).unwrap_or(&[])) {
             Ok(instruction) => {
-                facts[at] = Some(Facts::new(&instruction));
+                facts[at] = Some(Facts::new(&instruction, registers));
                 instruction.length() / 4
             }
             Err(_) => 1,
@@ -128,7 +138,7 @@ pub(in crate::exec) fn facts_of<const L: usize>(arch: Arch, code: &[u8]) -> Vec<
 }
 
 impl<const L: usize> Facts<L> {
-    fn new(instruction: &Instruction) -> Self {
+    fn new(instruction: &Instruction, registers: VectorRegisters) -> Self {
         let (family, name) = (instruction.family(), &*stem(instruction.arch(), instruction.mnemonic()));
         let scalar = matches!(family, Family::Sop1 | Family::Sop2 | Family::Sopc | Family::Sopk);
         // These leave SCC as it is; the rest of the family may not.
@@ -143,6 +153,10 @@ impl<const L: usize> Facts<L> {
             "s_set",
             "s_cselect",
             "s_cmov",
+            "s_add_nc_",
+            "s_sub_nc_",
+            "s_barrier_",
+            "s_sleep",
         ];
         let access = access(family, name, instruction);
         let mut facts = Self {
@@ -155,28 +169,30 @@ impl<const L: usize> Facts<L> {
             reads_scc: ["s_cselect", "s_cmov", "s_addc", "s_subb"]
                 .iter()
                 .any(|start| name.starts_with(start)),
-            writes_scc: scalar && !apart.iter().any(|start| name.starts_with(start)),
+            writes_scc: scalar
+                && !apart.iter().any(|start| name.starts_with(start))
+                && (name.starts_with("s_cmp") || one_lane::vector_name(family, name).is_none()),
             flow: flow(instruction, name),
             access,
             exchanges: family == Family::Ds && access.is_none() && name != "ds_nop",
         };
-        facts.half(name, instruction.operands());
+        facts.half(name, instruction.operands(), registers);
         if let Some(second) = instruction.second_mnemonic() {
-            facts.half(&stem(instruction.arch(), second), instruction.second_operands());
+            facts.half(&stem(instruction.arch(), second), instruction.second_operands(), registers);
         }
         facts
     }
 
     /// Adds one operation; a pair has two.
-    fn half(&mut self, mnemonic: &str, operands: &[Operand]) {
+    fn half(&mut self, mnemonic: &str, operands: &[Operand], registers: VectorRegisters) {
         let name = mnemonic.replacen("v_dual_", "v_", 1);
         let name = name.as_str();
         for operand in operands {
-            let Some(span) = span(operand) else { continue };
+            let Some(span) = span(operand, registers) else { continue };
             if operand.written { self.writes.push(span) } else { self.reads.push(span) }
         }
-        let tied = ["fmac", "dot2acc", "dot2c", "v_swap", "s_bitset", "s_addk", "s_mulk", "s_cmov"];
-        if tied.iter().any(|part| name.contains(part)) {
+        let tied = ["v_swap", "s_bitset", "s_addk", "s_mulk", "s_cmov"];
+        if accumulates(name) || tied.iter().any(|part| name.contains(part)) {
             let targets = self.writes;
             targets.iter().for_each(|span| self.reads.push(span));
         }
@@ -210,7 +226,7 @@ impl<const L: usize> Facts<L> {
 }
 
 /// The registers of an operand.
-fn span(operand: &Operand) -> Option<Span> {
+fn span(operand: &Operand, registers: VectorRegisters) -> Option<Span> {
     let Value::Register(register) = operand.value else { return None };
     let (vector, first, words) = match register {
         Register::Vgpr { first, words, .. } => (true, usize::from(first), words),
@@ -223,13 +239,17 @@ fn span(operand: &Operand) -> Option<Span> {
                 Special::ExecLo => EXEC,
                 Special::ExecHi => EXEC + 1,
                 Special::M0 => M0,
+                Special::FlatScratchLo => FLAT_SCRATCH,
+                Special::FlatScratchHi => FLAT_SCRATCH + 1,
+                Special::XnackMaskLo => XNACK_MASK,
+                Special::XnackMaskHi => XNACK_MASK + 1,
                 Special::Vccz => VCC,
                 Special::Execz => EXEC,
                 _ => return None,
             };
             (false, first, words)
         }
-        Register::Agpr { .. } => return None,
+        Register::Agpr { first, words } => (true, registers.ordinary + usize::from(first), words),
     };
     Some(Span { vector, first: u16::try_from(first).ok()?, words: u16::from(words.max(1)) })
 }
@@ -240,12 +260,13 @@ fn flow(instruction: &Instruction, name: &str) -> Flow {
         "s_cbranch_vccz" | "s_cbranch_vccnz" => Flow::Vcc,
         "s_setpc_b64" | "s_swappc_b64" => Flow::Jump,
         "s_wait_idle" => Flow::Wait(Counts::ZERO),
-        _ if name.starts_with("s_waitcnt") => wait(instruction, name),
+        "s_barrier_signal" => Flow::Signal,
+        _ if name.starts_with("s_wait") => wait(instruction, name),
         _ => Flow::Next,
     }
 }
 
-/// What a wait waits for (RDNA3 ISA, "S_WAITCNT").
+/// What a wait waits for (the ISA documents, "S_WAITCNT", "S_WAIT_LOADCNT").
 fn wait(instruction: &Instruction, name: &str) -> Flow {
     let bits = instruction.operands().iter().find_map(|operand| match operand.value {
         Value::WaitCounters(bits) | Value::Immediate(bits) => Some(usize::from(bits)),
@@ -253,8 +274,24 @@ fn wait(instruction: &Instruction, name: &str) -> Flow {
         _ => None,
     });
     let Some(bits) = bits else { return Flow::Next };
+    let (low, high) = (bits & 63, bits >> 8 & 63);
     Flow::Wait(match name {
-        "s_waitcnt" => Counts { loads: bits >> 10 & 63, others: bits >> 4 & 63, ..Counts::ANY },
+        "s_waitcnt" => match instruction.arch() {
+            Arch::Gfx11 | Arch::Gfx12 => {
+                Counts { loads: bits >> 10 & 63, others: bits >> 4 & 63, ..Counts::ANY }
+            }
+            Arch::Gfx10 => Counts { loads: bits & 15 | bits >> 10 & 48, others: high, ..Counts::ANY },
+            // There the most that can be waited for is 15.
+            Arch::Gfx9 | Arch::Gfx90a | Arch::Gfx940 => {
+                Counts { loads: bits & 15 | bits >> 10 & 48, others: bits >> 8 & 15, ..Counts::ANY }
+            }
+        },
+        "s_wait_loadcnt" => Counts { loads: low, ..Counts::ANY },
+        "s_wait_storecnt" => Counts { stores: low, ..Counts::ANY },
+        "s_wait_dscnt" => Counts { others: low, ..Counts::ANY },
+        "s_wait_kmcnt" => Counts { scalars: bits & 31, ..Counts::ANY },
+        "s_wait_loadcnt_dscnt" => Counts { loads: high, others: low, ..Counts::ANY },
+        "s_wait_storecnt_dscnt" => Counts { stores: high, others: low, ..Counts::ANY },
         "s_waitcnt_vmcnt" => Counts { loads: bits & 63, ..Counts::ANY },
         "s_waitcnt_vscnt" => Counts { stores: bits & 63, ..Counts::ANY },
         "s_waitcnt_lgkmcnt" => Counts { others: bits & 63, ..Counts::ANY },
