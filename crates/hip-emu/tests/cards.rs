@@ -1,7 +1,6 @@
 //! Several cards of one process.
 
 #![expect(unsafe_code, reason = "HIP's functions are C functions")]
-#![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 
 use std::{ffi::c_void, ptr, thread};
 
