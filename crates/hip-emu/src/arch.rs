@@ -4,7 +4,7 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Arch {
-    /// RDNA2: gfx1030 to gfx1036. Waves of 32 lanes.
+    /// RDNA2: gfx1030 to gfx1036; what of it RDNA1 has: gfx1010 to gfx1013. Waves of 32 lanes.
     Gfx10,
     /// RDNA3: gfx1100 to gfx1103, gfx1150 to gfx1153. Waves of 32 lanes.
     Gfx11,
@@ -29,6 +29,7 @@ impl Arch {
         Some(match target {
             "gfx1030" | "gfx1031" | "gfx1032" | "gfx1033" | "gfx1034" | "gfx1035" | "gfx1036" => Self::Gfx10,
             "gfx10-3-generic" => Self::Gfx10,
+            "gfx1010" | "gfx1011" | "gfx1012" | "gfx1013" | "gfx10-1-generic" => Self::Gfx10,
             "gfx1100" | "gfx1101" | "gfx1102" | "gfx1103" | "gfx11-generic" => Self::Gfx11,
             "gfx1150" | "gfx1151" | "gfx1152" | "gfx1153" => Self::Gfx11,
             "gfx1200" | "gfx1201" | "gfx12-generic" => Self::Gfx12,
@@ -51,7 +52,22 @@ impl Arch {
 
     /// Whether its kernels are executed.
     pub(crate) const fn is_executed(self) -> bool {
-        matches!(self, Self::Gfx11)
+        matches!(self, Self::Gfx10 | Self::Gfx11 | Self::Gfx12)
+    }
+
+    /// Whether a wave starts with its work-items' ids packed into one register.
+    pub(crate) const fn packs_item_ids(self) -> bool {
+        !matches!(self, Self::Gfx9 | Self::Gfx10)
+    }
+
+    /// Whether a wave starts with its group's ids behind the user registers; else they are in trap handlers' registers.
+    pub(crate) const fn has_group_ids_in_scalars(self) -> bool {
+        !matches!(self, Self::Gfx12)
+    }
+
+    /// Whether programs find their scratch by a descriptor and an offset that they start with; else hardware knows where it is.
+    pub(crate) const fn is_told_its_scratch(self) -> bool {
+        matches!(self, Self::Gfx9 | Self::Gfx10 | Self::Gfx90a)
     }
 
     /// Whether it is of the generation before RDNA.

@@ -7,13 +7,34 @@ use crate::{
         environment::Environment,
         op::{Op, Place, Source},
         shape::lanes,
-        space::{ADDRESS, BASE, DATA2, Global, Space},
+        space::{ADDRESS, BASE, DATA2, Global, Scratch, Space},
         wave::Wave,
     },
 };
 
 /// Global memory through a descriptor with a range check: reads outside give zero, writes are dropped.
 pub(super) struct Buffer;
+
+/// Where the descriptor of scratch points: above all memory, within the 48 bits of an address.
+const SCRATCH: u64 = 0xff00_0000_0000;
+/// Descriptor flag of an operation: words are interleaved where the upper bit of a two-bit field says so, as before gfx11.
+pub(super) const ONE_SWIZZLE: u8 = 4;
+
+/// The descriptor that a wave of `lanes` lanes finds its scratch by, in two halves: words interleaved by lane, without a range.
+pub(super) const fn scratch_descriptor(lanes: usize) -> [u64; 2] {
+    let (swizzled, unchecked, adds_lane) = (1 << 63, 2 << 60, 1 << 55);
+    let together = if lanes > 32 { 3 << 53 } else { 2 << 53 };
+    [SCRATCH | swizzled, u32::MAX as u64 | unchecked | adds_lane | together]
+}
+
+/// The lane whose scratch an address of that descriptor means, and where it lies there.
+pub(super) const fn scratch_place<const L: usize>(address: u64) -> Option<(usize, u64)> {
+    if address >> 40 != SCRATCH >> 40 {
+        return None;
+    }
+    let (word, byte) = ((address - SCRATCH) / 4, address % 4);
+    Some(((word % L as u64) as usize, word / L as u64 * 4 + byte))
+}
 
 /// The address of a lane that is out of range.
 const OUTSIDE: u64 = u64::MAX - 64;
@@ -29,11 +50,16 @@ pub(super) const fn is_outside(address: u64) -> bool {
 enum Reach {
     Inside,
     Outside,
+    /// The lane's own scratch.
+    Private(u64),
 }
 
 /// Whether a lane's address, or one of the words after it, stands for something else.
 #[inline(always)]
-fn reach(address: u64) -> Result<Reach, FaultKind> {
+fn reach<const L: usize>(lane: usize, address: u64) -> Result<Reach, FaultKind> {
+    if let Some((owner, place)) = scratch_place::<L>(address) {
+        return if owner == lane { Ok(Reach::Private(place)) } else { Err(FaultKind::Unsupported) };
+    }
     match address {
         OUTSIDE.. => Ok(Reach::Outside),
         UNKNOWN.. => Err(FaultKind::Unsupported),
@@ -43,7 +69,7 @@ fn reach(address: u64) -> Result<Reach, FaultKind> {
 
 /// Fails for an address that is not computed.
 pub(super) fn reach_of(address: u64) -> Result<(), FaultKind> {
-    reach(address).map(|_| ())
+    if (UNKNOWN..OUTSIDE).contains(&address) { Err(FaultKind::Unsupported) } else { Ok(()) }
 }
 
 /// A buffer's descriptor (RDNA3 ISA, "Buffer resource descriptor").
@@ -61,9 +87,16 @@ struct Descriptor {
 }
 
 impl Descriptor {
-    const fn new(words: [u32; 4]) -> Self {
+    const fn new(words: [u32; 4], flags: u8) -> Self {
         let swizzle = match words[1] >> 30 {
             0 => None,
+            bits if flags & ONE_SWIZZLE != 0 => {
+                if bits & 2 != 0 {
+                    Some((4, 8 << (words[3] >> 21 & 3)))
+                } else {
+                    None
+                }
+            }
             size => Some((2 << size, 8 << (words[3] >> 21 & 3))),
         };
         Self {
@@ -111,7 +144,8 @@ impl Descriptor {
 
 fn buffer_addresses<const L: usize>(wave: &Wave<L>, op: &Op<L>, bytes: u8, whole: bool) -> [u64; L] {
     let Place::Scalar(first) = op.sources[BASE].place else { return [UNKNOWN; L] };
-    let descriptor = Descriptor::new(std::array::from_fn(|word| wave.scalar(usize::from(first) + word)));
+    let descriptor =
+        Descriptor::new(std::array::from_fn(|word| wave.scalar(usize::from(first) + word)), op.flags);
     let scalar = u64::from(scalar32(wave, op.sources[DATA2].place));
     let (indexed, offset_in_register) = (op.flags & 1 != 0, op.flags & 2 != 0);
     let zero = Source::ZERO;
@@ -146,8 +180,9 @@ impl Space for Buffer {
         address: u64,
         bytes: usize,
     ) -> Result<u32, FaultKind> {
-        match reach(address)? {
+        match reach::<L>(lane, address)? {
             Reach::Inside => Global::load(wave, at, lane, address, bytes),
+            Reach::Private(place) => Scratch::load(wave, at, lane, place, bytes),
             Reach::Outside => Ok(0),
         }
     }
@@ -160,8 +195,9 @@ impl Space for Buffer {
         bytes: usize,
         value: u32,
     ) -> Result<(), FaultKind> {
-        match reach(address)? {
+        match reach::<L>(lane, address)? {
             Reach::Inside => Global::store(wave, at, lane, address, bytes, value),
+            Reach::Private(place) => Scratch::store(wave, at, lane, place, bytes, value),
             Reach::Outside => Ok(()),
         }
     }
@@ -173,8 +209,9 @@ impl Space for Buffer {
         address: u64,
         f: impl Fn(u32) -> u32,
     ) -> Result<u32, FaultKind> {
-        match reach(address)? {
+        match reach::<L>(lane, address)? {
             Reach::Inside => Global::update32(wave, at, lane, address, f),
+            Reach::Private(place) => Scratch::update32(wave, at, lane, place, f),
             Reach::Outside => Ok(0),
         }
     }
@@ -186,8 +223,9 @@ impl Space for Buffer {
         address: u64,
         f: impl Fn(u64) -> u64,
     ) -> Result<u64, FaultKind> {
-        match reach(address)? {
+        match reach::<L>(lane, address)? {
             Reach::Inside => Global::update64(wave, at, lane, address, f),
+            Reach::Private(place) => Scratch::update64(wave, at, lane, place, f),
             Reach::Outside => Ok(0),
         }
     }

@@ -1,7 +1,7 @@
 //! Program control: branches, calls, barriers, hardware registers.
 
 use crate::{
-    FaultKind, LaunchFault,
+    Arch, FaultKind, LaunchFault,
     exec::{
         element::{scalar32, scalar64},
         environment::Environment,
@@ -41,7 +41,7 @@ fn put64<const L: usize>(wave: &mut Wave<L>, op: &Op<L>, value: u64) {
 fn set_mode<const L: usize>(wave: &mut Wave<L>, mode: Mode) {
     wave.mode = mode;
     if mode.is_refused() {
-        wave.fault(LaunchFault::new(FaultKind::Mode(mode.0), None));
+        wave.fault(LaunchFault::new(FaultKind::Mode(mode.visible()), None));
     }
 }
 
@@ -57,11 +57,16 @@ const SH_MEM_BASES: u32 = 15;
 const HW_ID1: u32 = 23;
 const HW_ID2: u32 = 24;
 const SHADER_CYCLES: u32 = 29;
+/// The upper half of the cycles, of gfx12 only.
+const SHADER_CYCLES_HI: u32 = 30;
+/// Where scratch is, of gfx10 only.
+const FLAT_SCRATCH_LO: u32 = 20;
+const FLAT_SCRATCH_HI: u32 = 21;
 
 fn get_register<const L: usize>(wave: &mut Wave<L>, op: &Op<L>, environment: &mut Environment<'_>) {
     let (number, shift, mask) = register_field(op);
     let value = match number {
-        MODE => wave.mode.0,
+        MODE => wave.mode.visible(),
         // The upper 16 bits of the apertures: scratch, then LDS.
         SH_MEM_BASES => PRIVATE_APERTURE >> 16 | SHARED_APERTURE & 0xffff_0000,
         // The first SIMD of the first compute unit; of its waves, the one with the wave's number.
@@ -71,6 +76,7 @@ fn get_register<const L: usize>(wave: &mut Wave<L>, op: &Op<L>, environment: &mu
             environment.clock += 1;
             low(environment.clock + wave.executed)
         }
+        SHADER_CYCLES_HI if environment.arch == Arch::Gfx12 => low((environment.clock + wave.executed) >> 32),
         _ => return crate::exec::lanes::unsupported(wave),
     };
     if let Target::Scalar(index) = op.target {
@@ -78,11 +84,13 @@ fn get_register<const L: usize>(wave: &mut Wave<L>, op: &Op<L>, environment: &mu
     }
 }
 
-fn set_register<const L: usize>(wave: &mut Wave<L>, op: &Op<L>) {
+fn set_register<const L: usize>(wave: &mut Wave<L>, op: &Op<L>, environment: &Environment<'_>) {
     let (number, shift, mask) = register_field(op);
     let value = scalar32(wave, op.sources[0].place);
     match number {
-        MODE => set_mode(wave, Mode(wave.mode.0 & !(mask << shift) | (value & mask) << shift)),
+        MODE => set_mode(wave, wave.mode.written(mask << shift, value << shift)),
+        // A wave's own scratch is where it was told, at offset zero: elsewhere there is none.
+        FLAT_SCRATCH_LO | FLAT_SCRATCH_HI if environment.arch == Arch::Gfx10 && value == 0 => {}
         _ => crate::exec::lanes::unsupported(wave),
     }
 }
@@ -118,6 +126,23 @@ fn ask<const L: usize>(wave: &mut Wave<L>, op: &Op<L>, environment: &mut Environ
     }
 }
 
+/// Says that the wave has come to its group's barrier.
+fn signal<const L: usize>(wave: &mut Wave<L>) {
+    if wave.signalled {
+        // It would come to the next barrier before the others have left this one.
+        return crate::exec::lanes::unsupported(wave);
+    }
+    wave.signalled = true;
+}
+
+/// Waits for the barrier that the wave has said it came to; there is no other to wait for.
+fn wait_at_barrier<const L: usize>(wave: &mut Wave<L>) {
+    if !wave.signalled {
+        return crate::exec::lanes::unsupported(wave);
+    }
+    wave.stop = Some(Stop::Barrier);
+}
+
 fn trap<const L: usize>(wave: &mut Wave<L>, op: &Op<L>) {
     let number = u16::try_from(op.immediate & 0xffff).unwrap_or(0);
     wave.fault(LaunchFault::new(FaultKind::Trap(number), None));
@@ -134,7 +159,9 @@ scalar_instructions! {
         "s_cbranch_execz" => if wave.mask(EXEC) == 0 { jump(wave, op) };
         "s_cbranch_execnz" => if wave.mask(EXEC) != 0 { jump(wave, op) };
         "s_barrier" => wave.stop = Some(Stop::Barrier);
-        "s_sleep" => wave.stop = Some(Stop::Yield);
+        "s_barrier_signal" => signal(wave);
+        "s_barrier_wait" => wait_at_barrier(wave);
+        "s_sleep" | "s_sleep_var" => wave.stop = Some(Stop::Yield);
         "s_trap" => trap(wave, op);
         "s_sethalt" => trap(wave, op);
         "s_getpc_b64" => { let address = next_address(wave, environment); put64(wave, op, address) };
@@ -146,17 +173,25 @@ scalar_instructions! {
         };
         "s_call_b64" => { let next = next_address(wave, environment); put64(wave, op, next); jump(wave, op) };
         "s_getreg_b32" => get_register(wave, op, environment);
-        "s_setreg_b32" | "s_setreg_imm32_b32" => set_register(wave, op);
-        "s_round_mode" => set_mode(wave, Mode(wave.mode.0 & !15 | op.immediate.cast_unsigned() & 15));
-        "s_denorm_mode" => set_mode(wave, Mode(wave.mode.0 & !0xf0 | (op.immediate.cast_unsigned() & 15) << 4));
+        "s_setreg_b32" | "s_setreg_imm32_b32" => set_register(wave, op, environment);
+        "s_round_mode" => set_mode(wave, wave.mode.written(15, op.immediate.cast_unsigned()));
+        "s_denorm_mode" => set_mode(wave, wave.mode.written(0xf0, op.immediate.cast_unsigned() << 4));
         // Without effect on values.
         "s_nop" | "s_clause" | "s_delay_alu" | "s_waitcnt" | "s_waitcnt_depctr" | "s_waitcnt_vscnt" | "s_waitcnt_vmcnt"
             | "s_waitcnt_expcnt" | "s_waitcnt_lgkmcnt" | "s_wait_idle" | "s_wait_event" | "s_setprio" | "s_icache_inv"
             | "s_dcache_inv" | "s_gl1_inv" | "buffer_gl0_inv" | "buffer_gl1_inv" | "s_set_inst_prefetch_distance"
             | "s_version" | "s_ttracedata" | "s_ttracedata_imm" | "s_incperflevel" | "s_decperflevel" | "s_wakeup"
+            | "s_wait_alu" | "s_wait_loadcnt" | "s_wait_storecnt" | "s_wait_dscnt" | "s_wait_kmcnt" | "s_wait_expcnt"
+            | "s_wait_samplecnt" | "s_wait_bvhcnt" | "s_wait_loadcnt_dscnt" | "s_wait_storecnt_dscnt" | "s_prefetch_inst"
+            | "s_prefetch_inst_pc_rel" | "s_prefetch_data" | "s_prefetch_data_pc_rel" | "s_buffer_prefetch_data" | "v_clrexcp"
             | "s_singleuse_vdst" | "s_atc_probe" | "s_atc_probe_buffer" | "v_nop" | "v_pipeflush" | "ds_nop" => {};
         // No debugger sets the conditions.
         "s_cbranch_cdbgsys" | "s_cbranch_cdbguser" | "s_cbranch_cdbgsys_or_user" | "s_cbranch_cdbgsys_and_user" => {};
+        "s_memtime" | "s_memrealtime" => {
+            environment.clock += 1;
+            let now = environment.clock + wave.executed;
+            put64(wave, op, now);
+        };
         "s_sendmsg" => send(wave, op);
         "s_sendmsg_rtn_b32" => ask(wave, op, environment, 1);
         "s_sendmsg_rtn_b64" => ask(wave, op, environment, 2);

@@ -1,7 +1,7 @@
 //! What a wave sees of the world: global memory, its group's LDS, the dispatch.
 
 use crate::{
-    FaultKind,
+    Arch, FaultKind,
     exec::fidelity::Executed,
     memory::{Allocation, Table},
     words::Words,
@@ -28,6 +28,7 @@ pub(super) struct Environment<'a> {
     pub(super) executed: Executed,
     /// Seed of what their results are moved by; 0 is not at all.
     pub(super) perturb: u64,
+    pub(super) arch: Arch,
 }
 
 impl<'a> Environment<'a> {
@@ -45,6 +46,7 @@ impl<'a> Environment<'a> {
             clock: 0,
             executed: Executed::default(),
             perturb: 0,
+            arch: Arch::Gfx11,
         }
     }
 

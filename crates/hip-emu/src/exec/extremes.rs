@@ -3,6 +3,17 @@
 use crate::exec::element::{F64, Float};
 use crate::exec::float::F16;
 
+/// What minima and maxima make of NaNs, beside giving the number where there is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Nans {
+    /// A NaN comes out as it is.
+    Passed,
+    /// A signalling NaN comes out, quieted, even beside a number (IEEE 754-2008).
+    Signalled,
+    /// Of two NaNs the first comes out, quieted (IEEE 754-2019, `minimumNumber`).
+    Numbers,
+}
+
 /// A number that can be ordered.
 pub(super) trait Ordered: Float {
     fn is_nan(self) -> bool;
@@ -44,9 +55,9 @@ ordered!(f32, u32, 1 << 22, |x: f32| x, f32::from_bits, f32::to_bits);
 ordered!(F64, u64, 1 << 51, |x: F64| x.0, |bits| F64(f64::from_bits(bits)), |x: F64| x.0.to_bits());
 ordered!(F16, u16, 1 << 9, F16::to_f32, F16, |x: F16| x.0);
 
-/// The smaller one; of a number and a NaN, the number, but in IEEE mode a signalling NaN comes out quieted.
+/// The smaller one; of a number and a NaN, the number, but as `nans` says.
 #[inline(always)]
-pub(super) fn min<T: Ordered>(ieee: bool, a: T, b: T) -> T {
+pub(super) fn min<T: Ordered>(nans: Nans, a: T, b: T) -> T {
     let number = if a.is_nan() {
         b
     } else if b.is_nan() || a.is_before(b) {
@@ -54,12 +65,12 @@ pub(super) fn min<T: Ordered>(ieee: bool, a: T, b: T) -> T {
     } else {
         b
     };
-    quieted(ieee, a, b, number)
+    quieted(nans, a, b, number)
 }
 
 /// The larger one; NaNs as in [`min`].
 #[inline(always)]
-pub(super) fn max<T: Ordered>(ieee: bool, a: T, b: T) -> T {
+pub(super) fn max<T: Ordered>(nans: Nans, a: T, b: T) -> T {
     let number = if a.is_nan() {
         b
     } else if b.is_nan() || !a.is_before(b) {
@@ -67,25 +78,48 @@ pub(super) fn max<T: Ordered>(ieee: bool, a: T, b: T) -> T {
     } else {
         b
     };
-    quieted(ieee, a, b, number)
+    quieted(nans, a, b, number)
 }
 
 #[inline(always)]
-fn quieted<T: Ordered>(ieee: bool, a: T, b: T, number: T) -> T {
-    if ieee && a.is_signalling() {
-        a.quieted()
-    } else if ieee && b.is_signalling() {
-        b.quieted()
-    } else {
-        number
+fn quieted<T: Ordered>(nans: Nans, a: T, b: T, number: T) -> T {
+    match nans {
+        Nans::Signalled if a.is_signalling() => a.quieted(),
+        Nans::Signalled if b.is_signalling() => b.quieted(),
+        Nans::Numbers if a.is_nan() && b.is_nan() => a.quieted(),
+        _ => number,
     }
 }
 
 /// The middle of three; with a NaN among them, the smallest.
 #[inline(always)]
-pub(super) fn median<T: Ordered>(ieee: bool, a: T, b: T, c: T) -> T {
+pub(super) fn median<T: Ordered>(nans: Nans, a: T, b: T, c: T) -> T {
     if a.is_nan() || b.is_nan() || c.is_nan() {
-        return min(ieee, min(ieee, a, b), c);
+        return min(nans, min(nans, a, b), c);
     }
-    max(ieee, min(ieee, a, b), min(ieee, max(ieee, a, b), c))
+    max(nans, min(nans, a, b), min(nans, max(nans, a, b), c))
+}
+
+/// The smaller one; a NaN if either is one (IEEE 754-2019, `minimum`).
+#[inline(always)]
+pub(super) fn minimum<T: Ordered>(a: T, b: T) -> T {
+    propagated(a, b, min(Nans::Passed, a, b))
+}
+
+/// The larger one; a NaN if either is one (IEEE 754-2019, `maximum`).
+#[inline(always)]
+pub(super) fn maximum<T: Ordered>(a: T, b: T) -> T {
+    propagated(a, b, max(Nans::Passed, a, b))
+}
+
+/// Signalling NaNs come before quiet ones.
+#[inline(always)]
+fn propagated<T: Ordered>(a: T, b: T, number: T) -> T {
+    if a.is_signalling() || (a.is_nan() && !b.is_signalling()) {
+        a.quieted()
+    } else if b.is_nan() {
+        b.quieted()
+    } else {
+        number
+    }
 }

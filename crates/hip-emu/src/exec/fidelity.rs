@@ -23,6 +23,9 @@ enum Result {
     /// A tile of binary16 or of bfloat16: half of each of eight registers.
     Halves,
     Bfloats,
+    /// The same, two in each of four registers.
+    PackedHalves,
+    PackedBfloats,
 }
 
 /// Mnemonics, what they write, and whether a result is at most one by the function's nature.
@@ -55,10 +58,25 @@ const APPROXIMATE: [(&str, Result, bool); COUNT] = [
     ("v_wmma_f16_16x16x16_f16", Result::Halves, false),
     ("v_wmma_f32_16x16x16_bf16", Result::Singles, false),
     ("v_wmma_f32_16x16x16_f16", Result::Singles, false),
+    ("v_wmma_split_bf16_16x16x16_bf16", Result::PackedBfloats, false),
+    ("v_wmma_split_f16_16x16x16_f16", Result::PackedHalves, false),
+    ("v_wmma_split_f32_16x16x16_bf16", Result::Singles, false),
+    ("v_wmma_split_f32_16x16x16_f16", Result::Singles, false),
 ];
 
 /// Operations in the table.
-const COUNT: usize = 28;
+const COUNT: usize = 32;
+
+/// What hardware calls an operation of the table.
+fn printed(name: &'static str) -> &'static str {
+    match name {
+        "v_wmma_split_bf16_16x16x16_bf16" => "v_wmma_bf16_16x16x16_bf16",
+        "v_wmma_split_f16_16x16x16_f16" => "v_wmma_f16_16x16x16_f16",
+        "v_wmma_split_f32_16x16x16_bf16" => "v_wmma_f32_16x16x16_bf16",
+        "v_wmma_split_f32_16x16x16_f16" => "v_wmma_f32_16x16x16_f16",
+        _ => name,
+    }
+}
 
 /// How often each operation of the table ran.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,7 +89,7 @@ impl Executed {
 
     /// Those that ran, with their names.
     pub(super) fn named(&self) -> Vec<(&'static str, u64)> {
-        let named = APPROXIMATE.iter().zip(self.0).map(|(&(name, ..), count)| (name, count));
+        let named = APPROXIMATE.iter().zip(self.0).map(|(&(name, ..), count)| (printed(name), count));
         named.filter(|&(_, count)| count > 0).collect()
     }
 }
@@ -133,6 +151,12 @@ fn perturb<const L: usize>(wave: &mut Wave<L>, op: &Op<L>, result: Result, how: 
             (first..first + 8).for_each(|row| {
                 words(wave, row, Wave::<L>::all_lanes(), |bits| how.moved(bits, BINARY32));
             });
+        }
+        Result::PackedHalves | Result::PackedBfloats => {
+            let format = if result == Result::PackedHalves { BINARY16 } else { BFLOAT16 };
+            for (row, half) in (first..first + 4).flat_map(|row| [(row, Half::Low), (row, Half::High)]) {
+                halves(wave, row, half, Wave::<L>::all_lanes(), |bits| how.moved(bits, format));
+            }
         }
         Result::Halves | Result::Bfloats => {
             let format = if result == Result::Halves { BINARY16 } else { BFLOAT16 };

@@ -134,6 +134,7 @@ fn run_lanes<const L: usize>(
     }
     let items: u32 = dispatched.block.iter().product();
     let mut checker = Checker::new(Watched {
+        arch: dispatched.arch,
         checks: dispatched.checks,
         counts: dispatched.counts,
         facts: code.facts.get_or_init(|| facts_of(dispatched.arch, dispatched.bytes, code.registers)),
@@ -221,6 +222,7 @@ impl<'a, const L: usize, W: Watch<L>> Batch<'a, L, W> {
     fn new(dispatched: &'a Dispatched<'a>, code: &'a Translated<L>, table: &'a Table<'a>, watch: W) -> Self {
         let mut environment = Environment::new(table, dispatched.own, dispatched.code_at);
         (environment.scratch_per_lane, environment.perturb) = (dispatched.scratch, dispatched.perturb);
+        environment.arch = dispatched.arch;
         Self { dispatched, code, environment, watch }
     }
 
@@ -280,7 +282,11 @@ impl<'a, const L: usize, W: Watch<L>> Batch<'a, L, W> {
         let waiting = group.waves.iter().filter(|running| waits(running)).count();
         let ended = group.waves.iter().filter(|running| matches!(running.wave.stop, Some(Stop::End))).count();
         if waiting > 0 && waiting + ended == count {
-            if ended > 0 && self.dispatched.checks.sync {
+            // A wave may end after it has said that it came to a barrier.
+            let left = |running: &&Running<L, W>| {
+                matches!(running.wave.stop, Some(Stop::End)) && !running.wave.signalled
+            };
+            if group.waves.iter().any(|running| left(&running)) && self.dispatched.checks.sync {
                 let mut fault = LaunchFault::new(FaultKind::DivergentBarrier { waiting, ended }, None);
                 fault.group = group.id;
                 let Some(at_barrier) = group.waves.iter_mut().find(|running| waits(running)) else {
@@ -292,8 +298,11 @@ impl<'a, const L: usize, W: Watch<L>> Batch<'a, L, W> {
             }
             self.watch
                 .barrier(&mut group.watched, group.waves.iter_mut().map(|running| &mut running.watched));
-            for running in group.waves.iter_mut().filter(|running| waits(running)) {
-                running.wave.stop = None;
+            for running in &mut group.waves {
+                running.wave.signalled = false;
+                if waits(running) {
+                    running.wave.stop = None;
+                }
             }
         }
         Ok(ended == count)

@@ -96,9 +96,26 @@ fn write_lane<const L: usize>(wave: &mut Wave<L>, op: &Op<L>) {
 
 /// Rows of 16 lanes: each lane reads the lane that four bits of two scalars choose, in its own row or the other.
 fn permute_rows<const L: usize>(wave: &mut Wave<L>, op: &Op<L>, other_row: bool) {
-    let row = words(wave, &op.sources[0]);
     let (lows, highs) = (scalar32(wave, op.sources[1].place), scalar32(wave, op.sources[2].place));
     let selectors = u64::from(lows) | u64::from(highs) << 32;
+    select_in_rows(wave, op, other_row, |lane| {
+        usize::try_from(selectors >> (4 * (lane % 16)) & 15).unwrap_or(0)
+    });
+}
+
+/// As [`permute_rows`]; each lane's own value chooses.
+fn permute_rows_by_lane<const L: usize>(wave: &mut Wave<L>, op: &Op<L>, other_row: bool) {
+    let selectors = words(wave, &op.sources[1]);
+    select_in_rows(wave, op, other_row, |lane| usize::try_from(selectors[lane] & 15).unwrap_or(0));
+}
+
+fn select_in_rows<const L: usize>(
+    wave: &mut Wave<L>,
+    op: &Op<L>,
+    other_row: bool,
+    selected: impl Fn(usize) -> usize,
+) {
+    let row = words(wave, &op.sources[0]);
     // op_sel of the first source: inactive lanes can be read; of the second: they give zero.
     let (fetch_inactive, bound_control) = (op.flags & 1 != 0, op.flags & 2 != 0);
     let exec = wave.exec();
@@ -107,8 +124,7 @@ fn permute_rows<const L: usize>(wave: &mut Wave<L>, op: &Op<L>, other_row: bool)
         _ => [0; L],
     };
     let result = lanes(|lane| {
-        let selected = usize::try_from(selectors >> (4 * (lane % 16)) & 15).unwrap_or(0);
-        let from = (lane & !15 | selected) ^ if other_row { 16 } else { 0 };
+        let from = (lane & !15 | selected(lane)) ^ if other_row { 16 } else { 0 };
         if fetch_inactive || exec >> from & 1 != 0 {
             row[from]
         } else if bound_control {
@@ -247,6 +263,8 @@ instructions! {
         "v_writelane_b32" => write_lane(wave, op);
         "v_permlane16_b32" => permute_rows(wave, op, false);
         "v_permlanex16_b32" => permute_rows(wave, op, true);
+        "v_permlane16_var_b32" => permute_rows_by_lane(wave, op, false);
+        "v_permlanex16_var_b32" => permute_rows_by_lane(wave, op, true);
         "ds_bpermute_b32" => permute_backward(wave, op);
         "ds_permute_b32" => permute_forward(wave, op);
         "ds_swizzle_b32" => swizzle(wave, op);

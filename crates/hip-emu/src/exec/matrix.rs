@@ -11,10 +11,13 @@ use crate::exec::{
     wave::{Wave, low},
 };
 
-const SIDE: usize = 16;
+pub(super) const SIDE: usize = 16;
 
 /// The 32-bit words of a source, from its first register on; constants repeat.
-fn registers<const L: usize, const COUNT: usize>(wave: &Wave<L>, source: &Source) -> [[u32; L]; COUNT] {
+pub(super) fn registers<const L: usize, const COUNT: usize>(
+    wave: &Wave<L>,
+    source: &Source,
+) -> [[u32; L]; COUNT] {
     std::array::from_fn(|index| match source.vector() {
         Some(first) => *wave.row(first + index),
         None => words(wave, source),
@@ -96,7 +99,7 @@ fn accumulate_integers<const L: usize, const WORDS: usize>(wave: &mut Wave<L>, o
 }
 
 /// Matrix operations ignore EXEC.
-fn write<const L: usize>(wave: &mut Wave<L>, op: &Op<L>, results: &[[u32; L]; 8]) {
+pub(super) fn write<const L: usize>(wave: &mut Wave<L>, op: &Op<L>, results: &[[u32; L]]) {
     let Target::Vector { first, .. } = op.target else { return };
     for (register, row) in results.iter().enumerate() {
         wave.write_row(usize::from(first) + register, row, Wave::<L>::all_lanes());

@@ -18,12 +18,15 @@ mod matrix;
 mod memory_ops;
 mod mode;
 mod names;
+mod one_lane;
 mod op;
 mod packed;
 mod scalar_ops;
 mod shape;
 mod space;
+mod split_matrix;
 mod start;
+mod sub_dword;
 mod table;
 #[cfg(test)]
 mod tests;

@@ -175,6 +175,11 @@ pub(super) fn stem(arch: Arch, mnemonic: &str) -> Cow<'_, str> {
     .unwrap_or(Cow::Borrowed(stem))
 }
 
+/// Whether the result of an operation is also its addend.
+pub(super) fn accumulates(stem: &str) -> bool {
+    stem.contains("fmac") || (stem.starts_with("v_dot") && stem.contains("acc_"))
+}
+
 /// Names of gfx9 and gfx10 that are made by rule.
 fn older(stem: &str) -> Option<Cow<'static, str>> {
     if let Some(rest) = stem.strip_prefix("ds_read_") {

@@ -45,6 +45,8 @@ pub(super) struct Source {
     /// Packed operands: what the upper half of the result reads (`op_sel_hi`) and its sign (`neg_hi`).
     pub(super) high_of_high: bool,
     pub(super) neg_high: bool,
+    /// A part of a register is sign-extended.
+    pub(super) sext: bool,
 }
 
 impl Source {
@@ -55,7 +57,7 @@ impl Source {
     }
 
     pub(super) const fn plain(place: Place) -> Self {
-        Self { place, neg: false, abs: false, high: false, high_of_high: false, neg_high: false }
+        Self { place, neg: false, abs: false, high: false, high_of_high: false, neg_high: false, sext: false }
     }
 
     /// The first vector register, if it is one.
@@ -150,7 +152,7 @@ impl<'a> Operands<'a> {
             Value::ScalarOffset(offset) => Place::Constant(i64::from(offset).cast_unsigned()),
             _ => return None,
         };
-        Some(Source { neg: operand.neg, abs: operand.abs, high, ..Source::plain(place) })
+        Some(Source { neg: operand.neg, abs: operand.abs, sext: operand.sext, high, ..Source::plain(place) })
     }
 
     /// The place of a result.

@@ -3,7 +3,7 @@
 use crate::exec::{
     element::{Element, Float as _, clamp16, words},
     exact::{Exact, Rounding},
-    extremes::{max, min},
+    extremes::{max, maximum, min, minimum},
     float::{F16, bf16_to_f32, f32_to_bf16, flushed, half_word},
     mode::Precision,
     op::{Op, Source},
@@ -102,10 +102,20 @@ fn part(word: u32, index: u32, width: u32, signed: bool) -> i64 {
     if signed { i64::from(shifted.cast_signed() >> above) } else { i64::from(shifted >> above) }
 }
 
-/// Integer dot product; signs of the sources as `neg` says, the sum is signed if either is.
+/// Which operands of an integer dot product are signed; the sum is unless both are not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Signs {
+    None,
+    Both,
+    /// Those whose `neg` is set.
+    Chosen,
+}
+
+/// Integer dot product of parts of `width` bits.
 #[inline(always)]
-fn integer_dot<const L: usize>(wave: &mut Wave<L>, op: &Op<L>, width: u32, by_modifier: bool) {
-    let signs = [by_modifier && op.sources[0].neg, by_modifier && op.sources[1].neg];
+fn integer_dot<const L: usize>(wave: &mut Wave<L>, op: &Op<L>, width: u32, signs: Signs) {
+    let by_modifier = signs != Signs::None;
+    let signs = [0, 1].map(|source| signs == Signs::Both || (by_modifier && op.sources[source].neg));
     let clamp = op.clamp;
     dot(wave, op, |a, b, c| {
         let products: i64 = (0..32 / width)
@@ -219,8 +229,10 @@ instructions! {
         "v_pk_add_f16" => rounded(wave, op, |a, b, _| float2(a, b, |a, b| a + b), |a, b, _, rounding| sum(a, b, rounding));
         "v_pk_mul_f16" => rounded(wave, op, |a, b, _| float2(a, b, |a, b| a * b), |a, b, _, rounding| product(a, b, rounding));
         "v_pk_fma_f16" | "v_pk_fmac_f16" => rounded(wave, op, half_fma, fused);
-        "v_pk_min_f16" => { let ieee = wave.mode.is_ieee(); floats(wave, op, |a, b, _| min(ieee, a, b)) };
-        "v_pk_max_f16" => { let ieee = wave.mode.is_ieee(); floats(wave, op, |a, b, _| max(ieee, a, b)) };
+        "v_pk_min_f16" => { let nans = wave.mode.nans(); floats(wave, op, |a, b, _| min(nans, a, b)) };
+        "v_pk_max_f16" => { let nans = wave.mode.nans(); floats(wave, op, |a, b, _| max(nans, a, b)) };
+        "v_pk_minimum_f16" => floats(wave, op, |a, b, _| minimum(a, b));
+        "v_pk_maximum_f16" => floats(wave, op, |a, b, _| maximum(a, b));
         "v_pk_add_u16" => { let clamp = op.clamp; integers(wave, op, |a, b, _| if clamp { a.saturating_add(b) } else { a.wrapping_add(b) }) };
         "v_pk_sub_u16" => { let clamp = op.clamp; integers(wave, op, |a, b, _| if clamp { a.saturating_sub(b) } else { a.wrapping_sub(b) }) };
         "v_pk_add_i16" => { let clamp = op.clamp; integers(wave, op, |a, b, _| if clamp { signed(a).saturating_add(signed(b)).cast_unsigned() } else { a.wrapping_add(b) }) };
@@ -245,10 +257,14 @@ instructions! {
         "v_dot2acc_f32_f16" => float_dot(wave, op, false, |bits| F16(bits).to_f32());
         "v_dot2_f16_f16" => half_dot(wave, op, |bits| F16(bits).to_f32(), |value| F16::from_f32(value).0);
         "v_dot2_bf16_bf16" => half_dot(wave, op, bf16_to_f32, f32_to_bf16);
-        "v_dot4_i32_iu8" => integer_dot(wave, op, 8, true);
-        "v_dot8_i32_iu4" => integer_dot(wave, op, 4, true);
-        "v_dot4_u32_u8" => integer_dot(wave, op, 8, false);
-        "v_dot8_u32_u4" => integer_dot(wave, op, 4, false);
+        "v_dot4_i32_iu8" => integer_dot(wave, op, 8, Signs::Chosen);
+        "v_dot8_i32_iu4" => integer_dot(wave, op, 4, Signs::Chosen);
+        "v_dot4_u32_u8" => integer_dot(wave, op, 8, Signs::None);
+        "v_dot8_u32_u4" => integer_dot(wave, op, 4, Signs::None);
+        "v_dot2_i32_i16" | "v_dot2acc_i32_i16" => integer_dot(wave, op, 16, Signs::Both);
+        "v_dot4_i32_i8" | "v_dot4acc_i32_i8" => integer_dot(wave, op, 8, Signs::Both);
+        "v_dot8_i32_i4" | "v_dot8acc_i32_i4" => integer_dot(wave, op, 4, Signs::Both);
+        "v_dot2_u32_u16" => integer_dot(wave, op, 16, Signs::None);
         "v_fma_mix_f32" => mix(wave, op, |value| value);
         "v_fma_mixlo_f16" | "v_fma_mixhi_f16" => mix16(wave, op);
     }

@@ -160,6 +160,8 @@ scalar_instructions! {
         "s_bitset1_b64" => { let old = target64(wave, op); put64(wave, op, old | 1 << (a32(wave, op) & 63)) };
         "s_clz_i32_u32" => { let a = a32(wave, op); put32(wave, op, first(a.leading_zeros(), a == 0)) };
         "s_clz_i32_u64" => { let a = a64(wave, op); put32(wave, op, first(a.leading_zeros(), a == 0)) };
+        "s_ff0_i32_b32" => { let a = !a32(wave, op); put32(wave, op, first(a.trailing_zeros(), a == 0)) };
+        "s_ff0_i32_b64" => { let a = !a64(wave, op); put32(wave, op, first(a.trailing_zeros(), a == 0)) };
         "s_ctz_i32_b32" => { let a = a32(wave, op); put32(wave, op, first(a.trailing_zeros(), a == 0)) };
         "s_ctz_i32_b64" => { let a = a64(wave, op); put32(wave, op, first(a.trailing_zeros(), a == 0)) };
         "s_cls_i32" => { let a = i64::from(a32(wave, op).cast_signed()); put32(wave, op, leading_signs(a, 32)) };
@@ -272,6 +274,9 @@ scalar_instructions! {
         "s_min_u32" => { let (a, b) = (a32(wave, op), b32(wave, op)); carry32(wave, op, (a.min(b), a < b)) };
         "s_max_u32" => { let (a, b) = (a32(wave, op), b32(wave, op)); carry32(wave, op, (a.max(b), a >= b)) };
         "s_mul_i32" => put32(wave, op, a32(wave, op).wrapping_mul(b32(wave, op)));
+        "s_add_nc_u64" => put64(wave, op, a64(wave, op).wrapping_add(b64(wave, op)));
+        "s_sub_nc_u64" => put64(wave, op, a64(wave, op).wrapping_sub(b64(wave, op)));
+        "s_mul_u64" => put64(wave, op, a64(wave, op).wrapping_mul(b64(wave, op)));
         "s_mul_hi_u32" => put32(wave, op, low((u64::from(a32(wave, op)) * u64::from(b32(wave, op))) >> 32));
         "s_mul_hi_i32" => put32(wave, op, low((i64::from(a32(wave, op).cast_signed()) * i64::from(b32(wave, op).cast_signed())).cast_unsigned() >> 32));
         "s_and_b32" => logic32(wave, op, a32(wave, op) & b32(wave, op));

@@ -4,13 +4,17 @@ use crate::{
     Arch, Family, FaultKind, Half, Instruction, Lanes, LaunchFault, Value, decode,
     descriptor::VectorRegisters,
     exec::{
-        atomic_ops, control, division,
+        atomic_ops,
+        buffers::ONE_SWIZZLE,
+        control, division,
         environment::Environment,
         fidelity, lanes, matrix, memory_ops,
-        names::stem,
+        names::{accumulates, stem},
+        one_lane,
         op::{Op, Operands, Place, Run, Source, Target},
         packed, scalar_ops,
         space::{ADDRESS, ALIGNED, BASE, DATA, DATA2},
+        split_matrix, sub_dword,
         table::Cpu,
         typed_buffers, vector_float, vector_int, vector_rare,
         wave::{VCC, Wave},
@@ -128,7 +132,8 @@ fn body<const L: usize>(family: Family, stem: &str, cpu: Cpu) -> Option<Run<L>> 
             .or_else(|| comparison(stem, cpu)),
         Family::Vop3p => packed::halves_at_once(stem, cpu)
             .or_else(|| packed::products(stem, cpu))
-            .or_else(|| matrix::multiply(stem, cpu)),
+            .or_else(|| matrix::multiply(stem, cpu))
+            .or_else(|| split_matrix::multiply(stem, cpu)),
         Family::Ds => memory_ops::lds(stem, cpu)
             .or_else(|| memory_ops::lds_pairs(stem, cpu))
             .or_else(|| atomic_ops::lds_atomics(stem, cpu))
@@ -138,7 +143,8 @@ fn body<const L: usize>(family: Family, stem: &str, cpu: Cpu) -> Option<Run<L>> 
         Family::LdsDirect => memory_ops::implied(stem, cpu),
         Family::Global => memory_ops::global(stem, cpu)
             .or_else(|| atomic_ops::global_atomics(stem, cpu))
-            .or_else(|| memory_ops::implied(stem, cpu)),
+            .or_else(|| memory_ops::implied(stem, cpu))
+            .or_else(|| control::flow(stem)),
         Family::Flat => memory_ops::flat(stem, cpu).or_else(|| atomic_ops::flat_atomics(stem, cpu)),
         Family::Scratch => memory_ops::scratch(stem, cpu),
         Family::Mubuf => memory_ops::buffer(stem, cpu)
@@ -173,7 +179,12 @@ fn operation<const L: usize>(
 ) -> Option<Op<L>> {
     let stem = &*stem(instruction.arch(), mnemonic);
     let family = instruction.family();
-    let mut op = Op::new(body(family, stem, cpu)?, length);
+    let of_one_lane = one_lane::vector_name(family, stem);
+    let run = match &of_one_lane {
+        Some(name) => body(Family::Vop3, name, cpu),
+        None => body(family, stem, cpu),
+    };
+    let mut op = Op::new(run?, length);
     let places = Operands::new(instruction, registers);
     let modifiers = instruction.modifiers();
     let to_lds = modifiers.to_lds && !stem.starts_with("buffer_load_lds_");
@@ -182,6 +193,11 @@ fn operation<const L: usize>(
     }
     op.clamp = modifiers.clamp;
     op.output = modifiers.output;
+    let typed = stem.contains("_format_") && !matches!(instruction.arch(), Arch::Gfx11 | Arch::Gfx12);
+    if typed {
+        // Formats have other numbers.
+        return None;
+    }
     if op.clamp && !clamps(stem) {
         return None;
     }
@@ -197,6 +213,7 @@ fn operation<const L: usize>(
         }
         Family::Smem => {
             plain(&mut op, stem, operands, &places)?;
+            op.bytes = access_bytes(stem);
             if modifiers.offset_named {
                 op.immediate = modifiers.offset;
             }
@@ -206,7 +223,12 @@ fn operation<const L: usize>(
         }
         _ => vector(&mut op, instruction, stem, operands, &places)?,
     }
-    fidelity::watch(&mut op, stem);
+    fidelity::watch(&mut op, of_one_lane.as_deref().unwrap_or(stem));
+    if of_one_lane.is_some() {
+        op.sources[0].high |= stem == "s_cvt_hi_f32_f16";
+        op.inner = op.run;
+        op.run = one_lane::once::<L>;
+    }
     if places.permutes() {
         permute(&mut op, modifiers.lanes)?;
     }
@@ -218,7 +240,10 @@ fn clamps(stem: &str) -> bool {
     if stem == "v_dot2_f16_f16" {
         return false;
     }
-    const ENDS: [&str; 7] = ["_f16", "_f32", "_f64", "_iu8", "_iu4", "_u32_u8", "_u32_u4"];
+    const ENDS: [&str; 11] = [
+        "_f16", "_f32", "_f64", "_iu8", "_iu4", "_u32_u8", "_u32_u4", "_i32_i8", "_i32_i4", "_i32_i16",
+        "_u32_u16",
+    ];
     const STARTS: [&str; 10] = [
         "v_add_nc_",
         "v_sub_nc_",
@@ -248,6 +273,10 @@ fn access_bytes(stem: &str) -> u8 {
 
 /// Lane permutation before the operation.
 fn permute<const L: usize>(op: &mut Op<L>, lanes: Lanes) -> Option<()> {
+    if matches!(lanes, Lanes::SubDword { .. }) {
+        (op.lanes, op.inner, op.run) = (lanes, op.run, sub_dword::parts::<L>);
+        return Some(());
+    }
     let known = match lanes {
         Lanes::Rows { control, .. } => lanes::known_control(control),
         Lanes::Eights { .. } => true,
@@ -299,7 +328,7 @@ fn vector<const L: usize>(
         }
     }
     // The result is also the addend.
-    if (stem.contains("fmac") || stem.contains("dot2acc"))
+    if accumulates(stem)
         && let Target::Vector { first, half } = op.target
     {
         *op.sources.get_mut(sources)? =
@@ -309,6 +338,12 @@ fn vector<const L: usize>(
         op.sources[2] = Source::plain(Place::Scalar(u8::try_from(VCC).ok()?));
     }
     halves(op, instruction, stem);
+    // Products of 16-bit integers are of the halves at the same place.
+    let crossed = |source: &Source| source.high || !source.high_of_high;
+    let dot = stem.starts_with("v_dot2_") && stem.ends_with("16") && !stem.ends_with("f16");
+    if dot && instruction.family() == Family::Vop3p && op.sources[..2].iter().any(crossed) {
+        return None;
+    }
     Some(())
 }
 
@@ -373,6 +408,12 @@ fn scalar<const L: usize>(
         }
     }
     let sources = plain(op, stem, &registers, places)?;
+    if let (true, Target::Scalar(index)) = (accumulates(stem), op.target) {
+        *op.sources.get_mut(sources)? = Source::plain(Place::Scalar(index));
+    }
+    if stem.starts_with("s_barrier_") && !is_group_barrier(operands) {
+        return None;
+    }
     if constant && stem.ends_with("_i32") {
         // The 16-bit constant is the last source.
         let last = op.sources.get_mut(sources.checked_sub(1)?)?;
@@ -381,6 +422,11 @@ fn scalar<const L: usize>(
         last.place = Place::Constant(i64::from(signed).cast_unsigned());
     }
     Some(())
+}
+
+/// Whether an operation is on the barrier of all waves of a group, the only one that programs for compute have by default.
+fn is_group_barrier(operands: &[Operand]) -> bool {
+    matches!(operands, [Operand { value: Value::Integer(-1) | Value::Immediate(0xffff), .. }])
 }
 
 /// Parts of the names of accesses without an address operand.
@@ -423,6 +469,9 @@ fn memory<const L: usize>(
         op.sources[DATA2] = rest.next()?;
         op.flags = u8::from(modifiers.index_enable) | u8::from(modifiers.offset_enable) << 1;
         op.bytes = access_bytes(stem);
+        if !matches!(instruction.arch(), Arch::Gfx11 | Arch::Gfx12) {
+            op.flags |= ONE_SWIZZLE;
+        }
         return Some(());
     }
     if !IMPLIED.iter().any(|part| stem.contains(part)) {

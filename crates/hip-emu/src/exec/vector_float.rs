@@ -8,7 +8,7 @@
 use crate::exec::{
     element::{Element, F64, Float as _, Unflushed},
     exact::{Exact, Rounding},
-    extremes::{max, median, min},
+    extremes::{Nans, max, maximum, median, min, minimum},
     float::{self, Class, F16, class, frexp, ldexp32, ldexp64},
     mode::{Mode, Precision},
     op::Op,
@@ -110,7 +110,7 @@ fn below_one<const L: usize, T: crate::exec::extremes::Ordered>(
         } else {
             T::rounded(fraction(x.exact(), floor(x).exact(), rounding), rounding)
         };
-        if fract.is_nan() { fract } else { min(false, fract, largest) }
+        if fract.is_nan() { fract } else { min(Nans::Passed, fract, largest) }
     });
 }
 
@@ -129,16 +129,16 @@ fn ldexp<const L: usize, T: crate::exec::element::Float, E: Element + Into<i32>>
 
 /// An extreme of two numbers, in the wave's mode.
 #[inline(always)]
-fn extreme2<const L: usize, T: Element>(wave: &mut Wave<L>, op: &Op<L>, f: impl Fn(bool, T, T) -> T) {
-    let ieee = wave.mode.is_ieee();
-    map2(wave, op, |a, b| f(ieee, a, b));
+fn extreme2<const L: usize, T: Element>(wave: &mut Wave<L>, op: &Op<L>, f: impl Fn(Nans, T, T) -> T) {
+    let nans = wave.mode.nans();
+    map2(wave, op, |a, b| f(nans, a, b));
 }
 
 /// An extreme of three numbers, in the wave's mode.
 #[inline(always)]
-fn extreme3<const L: usize, T: Element>(wave: &mut Wave<L>, op: &Op<L>, f: impl Fn(bool, T, T, T) -> T) {
-    let ieee = wave.mode.is_ieee();
-    map3(wave, op, |a, b, c| f(ieee, a, b, c));
+fn extreme3<const L: usize, T: Element>(wave: &mut Wave<L>, op: &Op<L>, f: impl Fn(Nans, T, T, T) -> T) {
+    let nans = wave.mode.nans();
+    map3(wave, op, |a, b, c| f(nans, a, b, c));
 }
 
 /// binary16 of a binary32 number, in a mode.
@@ -258,11 +258,11 @@ instructions! {
         "v_fma_dx9_zero_f32" | "v_fmac_dx9_zero_f32" => rounded3::<L, f32>(wave, op, fma_dx9, fused_dx9);
         "v_min_f32" => extreme2::<L, f32>(wave, op, min);
         "v_max_f32" => extreme2::<L, f32>(wave, op, max);
-        "v_min3_f32" => extreme3::<L, f32>(wave, op, |ieee, a, b, c| min(ieee, min(ieee, a, b), c));
-        "v_max3_f32" => extreme3::<L, f32>(wave, op, |ieee, a, b, c| max(ieee, max(ieee, a, b), c));
+        "v_min3_f32" => extreme3::<L, f32>(wave, op, |nans, a, b, c| min(nans, min(nans, a, b), c));
+        "v_max3_f32" => extreme3::<L, f32>(wave, op, |nans, a, b, c| max(nans, max(nans, a, b), c));
         "v_med3_f32" => extreme3::<L, f32>(wave, op, median);
-        "v_minmax_f32" => extreme3::<L, f32>(wave, op, |ieee, a, b, c| max(ieee, min(ieee, a, b), c));
-        "v_maxmin_f32" => extreme3::<L, f32>(wave, op, |ieee, a, b, c| min(ieee, max(ieee, a, b), c));
+        "v_minmax_f32" => extreme3::<L, f32>(wave, op, |nans, a, b, c| max(nans, min(nans, a, b), c));
+        "v_maxmin_f32" => extreme3::<L, f32>(wave, op, |nans, a, b, c| min(nans, max(nans, a, b), c));
         "v_add_f16" => rounded2::<L, F16>(wave, op, |a, b| half2(a, b, |a, b| a + b), sum);
         "v_sub_f16" => rounded2::<L, F16>(wave, op, |a, b| half2(a, b, |a, b| a - b), difference);
         "v_subrev_f16" => rounded2::<L, F16>(wave, op, |a, b| half2(a, b, |a, b| b - a), reversed_difference);
@@ -270,16 +270,30 @@ instructions! {
         "v_fma_f16" | "v_fmac_f16" | "v_fmamk_f16" | "v_fmaak_f16" => rounded3::<L, F16>(wave, op, half_fma, fused);
         "v_min_f16" => extreme2::<L, F16>(wave, op, min);
         "v_max_f16" => extreme2::<L, F16>(wave, op, max);
-        "v_min3_f16" => extreme3::<L, F16>(wave, op, |ieee, a, b, c| min(ieee, min(ieee, a, b), c));
-        "v_max3_f16" => extreme3::<L, F16>(wave, op, |ieee, a, b, c| max(ieee, max(ieee, a, b), c));
+        "v_min3_f16" => extreme3::<L, F16>(wave, op, |nans, a, b, c| min(nans, min(nans, a, b), c));
+        "v_max3_f16" => extreme3::<L, F16>(wave, op, |nans, a, b, c| max(nans, max(nans, a, b), c));
         "v_med3_f16" => extreme3::<L, F16>(wave, op, median);
-        "v_minmax_f16" => extreme3::<L, F16>(wave, op, |ieee, a, b, c| max(ieee, min(ieee, a, b), c));
-        "v_maxmin_f16" => extreme3::<L, F16>(wave, op, |ieee, a, b, c| min(ieee, max(ieee, a, b), c));
+        "v_minmax_f16" => extreme3::<L, F16>(wave, op, |nans, a, b, c| max(nans, min(nans, a, b), c));
+        "v_maxmin_f16" => extreme3::<L, F16>(wave, op, |nans, a, b, c| min(nans, max(nans, a, b), c));
         "v_add_f64" => rounded2::<L, F64>(wave, op, |a, b| F64(a.0 + b.0), sum);
         "v_mul_f64" => rounded2::<L, F64>(wave, op, |a, b| F64(a.0 * b.0), product);
         "v_fma_f64" => rounded3::<L, F64>(wave, op, |a, b, c| F64(a.0.mul_add(b.0, c.0)), fused);
         "v_min_f64" => extreme2::<L, F64>(wave, op, min);
         "v_max_f64" => extreme2::<L, F64>(wave, op, max);
+        "v_minimum_f32" => map2::<L, f32, f32, f32>(wave, op, minimum);
+        "v_maximum_f32" => map2::<L, f32, f32, f32>(wave, op, maximum);
+        "v_minimum3_f32" => map3::<L, f32, f32, f32, f32>(wave, op, |a, b, c| minimum(minimum(a, b), c));
+        "v_maximum3_f32" => map3::<L, f32, f32, f32, f32>(wave, op, |a, b, c| maximum(maximum(a, b), c));
+        "v_minimummaximum_f32" => map3::<L, f32, f32, f32, f32>(wave, op, |a, b, c| maximum(minimum(a, b), c));
+        "v_maximumminimum_f32" => map3::<L, f32, f32, f32, f32>(wave, op, |a, b, c| minimum(maximum(a, b), c));
+        "v_minimum_f16" => map2::<L, F16, F16, F16>(wave, op, minimum);
+        "v_maximum_f16" => map2::<L, F16, F16, F16>(wave, op, maximum);
+        "v_minimum3_f16" => map3::<L, F16, F16, F16, F16>(wave, op, |a, b, c| minimum(minimum(a, b), c));
+        "v_maximum3_f16" => map3::<L, F16, F16, F16, F16>(wave, op, |a, b, c| maximum(maximum(a, b), c));
+        "v_minimummaximum_f16" => map3::<L, F16, F16, F16, F16>(wave, op, |a, b, c| maximum(minimum(a, b), c));
+        "v_maximumminimum_f16" => map3::<L, F16, F16, F16, F16>(wave, op, |a, b, c| minimum(maximum(a, b), c));
+        "v_minimum_f64" => map2::<L, F64, F64, F64>(wave, op, minimum);
+        "v_maximum_f64" => map2::<L, F64, F64, F64>(wave, op, maximum);
         "v_ldexp_f32" => ldexp(wave, op, ldexp32);
         "v_ldexp_f16" => ldexp(wave, op, |a: F16, b: i16| F16::from_f64(ldexp64(f64::from(a.to_f32()), i32::from(b))));
         "v_ldexp_f64" => ldexp(wave, op, |a: F64, b: i32| F64(ldexp64(a.0, b)));

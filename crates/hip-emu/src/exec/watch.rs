@@ -14,6 +14,15 @@ pub(super) struct GroupId {
     pub(super) number: u64,
 }
 
+/// Registers that were filled when a wave started.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Given {
+    /// A bit for each scalar register.
+    pub(super) scalars: u64,
+    /// How many vector registers, from the first one on.
+    pub(super) rows: usize,
+}
+
 /// Is shown each instruction before it runs, and may stop the launch.
 pub(super) trait Watch<const L: usize> {
     /// What is kept for a wave.
@@ -24,8 +33,8 @@ pub(super) trait Watch<const L: usize> {
     /// A group starts.
     fn group(&mut self, group: GroupId, lds: usize) -> Self::Group;
 
-    /// A wave starts; the scalar registers whose bits are set in `given` were filled.
-    fn wave(&mut self, wave: &Wave<L>, group: GroupId, given: u64) -> Self::Wave;
+    /// A wave starts, with the registers that were given.
+    fn wave(&mut self, wave: &Wave<L>, group: GroupId, given: Given) -> Self::Wave;
 
     /// The instruction at the wave's program counter is about to run.
     fn before(
@@ -52,7 +61,7 @@ impl<const L: usize> Watch<L> for Unwatched {
 
     fn group(&mut self, _group: GroupId, _lds: usize) {}
 
-    fn wave(&mut self, _wave: &Wave<L>, _group: GroupId, _given: u64) {}
+    fn wave(&mut self, _wave: &Wave<L>, _group: GroupId, _given: Given) {}
 
     #[inline(always)]
     fn before(

@@ -5,9 +5,9 @@ use std::marker::PhantomData;
 use bytemuck::Pod;
 use hip_emu::{Checks, Dispatch, LaunchError, Machine, Options, Program};
 
-use crate::compile::{Build, Dialect, builds};
+use crate::compile::{Build, Dialect, TARGETS, builds};
 
-/// An emulated gfx1100 with one build's kernels.
+/// An emulated card with one build's kernels.
 pub(crate) struct Card {
     label: String,
     machine: Machine,
@@ -45,15 +45,26 @@ impl Arguments {
 
 /// Runs `test` for each build of `source`, on a card that checks whatever it can: right kernels pass.
 pub(crate) fn each_build(dialect: Dialect, source: &str, defines: &[&str], test: impl Fn(&Card)) {
-    for build in builds(dialect, source, defines).iter() {
-        test(&Card::new(build, Checks::ALL));
+    each_build_for(TARGETS, dialect, source, defines, test);
+}
+
+/// The same, for some targets.
+pub(crate) fn each_build_for(
+    targets: &[&'static str],
+    dialect: Dialect,
+    source: &str,
+    defines: &[&str],
+    test: impl Fn(&Card),
+) {
+    for build in targets.iter().flat_map(|target| builds(dialect, source, target, defines).to_vec()) {
+        test(&Card::new(&build, Checks::ALL));
     }
 }
 
 impl Card {
     pub(crate) fn new(build: &Build, checks: Checks) -> Card {
         let mut options = Options::from_env().unwrap();
-        (options.target, options.checks) = ("gfx1100".to_owned(), checks);
+        (options.target, options.checks) = (build.target.to_owned(), checks);
         let machine = Machine::new(options);
         let program = machine.load(&build.image).unwrap_or_else(|error| panic!("{build}: load: {error}"));
         Card { label: build.to_string(), machine, program }

@@ -13,7 +13,6 @@ const FLAGS: &[&str] = &[
     "-x",
     "hip",
     "--offload-device-only",
-    "--offload-arch=gfx1100",
     "--no-gpu-bundle-output",
     "-nogpuinc",
     "-nogpulib",
@@ -51,10 +50,17 @@ impl Dialect {
     }
 }
 
+/// The targets that samples are executed on: one of each generation.
+pub(crate) const TARGETS: &[&str] = &["gfx1100", "gfx1030", "gfx1151", "gfx1201"];
+/// The target that every compiler builds for at every optimisation; for each other one, each does at one of them, unless
+/// `HIP_EMU_EVERY_BUILD` is set.
+pub(crate) const FIRST: &str = "gfx1100";
+
 /// One compiled source.
 #[derive(Clone)]
 pub(crate) struct Build {
     label: String,
+    pub(crate) target: &'static str,
     pub(crate) compiler: &'static str,
     pub(crate) image: Vec<u8>,
 }
@@ -67,17 +73,28 @@ impl fmt::Display for Build {
 }
 
 type Cell = Arc<OnceLock<Arc<[Build]>>>;
-static COMPILED: LazyLock<Mutex<HashMap<(PathBuf, String), Cell>>> = LazyLock::new(Mutex::default);
+type Key = (PathBuf, &'static str, String);
+static COMPILED: LazyLock<Mutex<HashMap<Key, Cell>>> = LazyLock::new(Mutex::default);
 
-/// `source` (a file name without `.hip`) by each compiler at each optimisation; `defines` are further flags. Each is
-/// compiled once for all tests.
-pub(crate) fn builds(dialect: Dialect, source: &str, defines: &[&str]) -> Arc<[Build]> {
-    let key = (dialect.folder().join(source), defines.join(" "));
+/// `source` (a file name without `.hip`) for `target`, by each compiler; `defines` are further flags. Each is compiled once for
+/// all tests.
+pub(crate) fn builds(dialect: Dialect, source: &str, target: &'static str, defines: &[&str]) -> Arc<[Build]> {
+    let key = (dialect.folder().join(source), target, defines.join(" "));
     let cell = Cell::clone(COMPILED.lock().unwrap().entry(key).or_default());
-    Arc::clone(cell.get_or_init(|| compile(dialect, source, defines).into()))
+    Arc::clone(cell.get_or_init(|| compile(dialect, source, target, defines).into()))
 }
 
-fn compile(dialect: Dialect, source: &str, defines: &[&str]) -> Vec<Build> {
+/// The optimisations that a compiler, of a number, builds with for a target.
+fn optimisations(target: &str, compiler: usize) -> &'static [&'static str] {
+    let every = target == FIRST || std::env::var_os("HIP_EMU_EVERY_BUILD").is_some() || COMPILERS.len() == 1;
+    match compiler {
+        _ if every => &["-O0", "-O3"],
+        0 => &["-O3"],
+        _ => &["-O0"],
+    }
+}
+
+fn compile(dialect: Dialect, source: &str, target: &'static str, defines: &[&str]) -> Vec<Build> {
     let path = dialect.folder().join(format!("{source}.hip"));
     assert!(
         path.is_file(),
@@ -86,18 +103,23 @@ fn compile(dialect: Dialect, source: &str, defines: &[&str]) -> Vec<Build> {
     );
     let folder = tempfile::tempdir().unwrap();
     let mut builds = Vec::new();
-    for compiler in COMPILERS.iter() {
-        for optimisation in ["-O0", "-O3"] {
-            let label = [&[source, compiler, optimisation], defines].concat().join(" ");
+    for (number, compiler) in COMPILERS.iter().enumerate() {
+        for &optimisation in optimisations(target, number) {
+            let label = [&[source, target, compiler, optimisation], defines].concat().join(" ");
             let output = folder.path().join("image");
             let mut command = Command::new(compiler);
-            command.args(FLAGS).args(dialect.flags()).args(defines).arg(optimisation);
+            command
+                .args(FLAGS)
+                .arg(format!("--offload-arch={target}"))
+                .args(dialect.flags())
+                .args(defines)
+                .arg(optimisation);
             let run = command.arg("-o").arg(&output).arg(&path).output().unwrap();
             assert!(run.status.success(), "{label}: {}", String::from_utf8_lossy(&run.stderr));
-            builds.push(Build { label, compiler, image: fs::read(&output).unwrap() });
+            builds.push(Build { label, target, compiler, image: fs::read(&output).unwrap() });
         }
     }
-    println!("{source}: compiled by {}", COMPILERS.join(" and "));
+    println!("{source}: compiled for {target} by {}", COMPILERS.join(" and "));
     builds
 }
 

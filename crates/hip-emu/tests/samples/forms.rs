@@ -4,7 +4,7 @@ use hip_emu::{Checks, Dispatch, FaultKind, LaunchError, Machine, Options};
 
 use crate::card::{Arguments, Card, each_build};
 use crate::compare::assert_same;
-use crate::compile::{Dialect, builds};
+use crate::compile::{Dialect, TARGETS, builds};
 
 const THREADS: usize = 64;
 
@@ -32,16 +32,17 @@ fn through_descriptor(card: &Card) {
 #[test]
 fn forms() {
     each_build(Dialect::Own, "forms", &[], through_descriptor);
-    for build in builds(Dialect::Own, "forms", &[]).iter() {
-        early_end(&Card::new(build, Checks::NONE));
+    for build in TARGETS.iter().flat_map(|target| builds(Dialect::Own, "forms", target, &[]).to_vec()) {
+        early_end(&Card::new(&build, Checks::NONE));
     }
 }
 
 /// With the check on, the same barrier is reported.
 #[test]
 fn a_barrier_that_a_wave_never_reaches_is_reported() {
-    for build in builds(Dialect::Own, "forms", &[]).iter() {
+    for build in TARGETS.iter().flat_map(|target| builds(Dialect::Own, "forms", target, &[]).to_vec()) {
         let mut options = Options::default();
+        build.target.clone_into(&mut options.target);
         options.checks.sync = true;
         let machine = Machine::new(options);
         let program = machine.load(&build.image).unwrap();

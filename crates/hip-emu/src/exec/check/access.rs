@@ -1,7 +1,7 @@
 //! Where a memory instruction goes, and how much it moves.
 
 use crate::{
-    Family, Half, Instruction,
+    Arch, Family, Half, Instruction,
     exec::{
         buffers::{Buffer, element_addresses},
         element::words,
@@ -142,7 +142,12 @@ pub(super) fn access<const L: usize>(
         _ => return None,
     };
     let name = name.strip_prefix(prefix)?;
-    let glc = 1;
+    let cache = instruction.modifiers().cache;
+    let coherent = match instruction.arch() {
+        // The scope in bits 3 and 4: the device's or the system's.
+        Arch::Gfx12 => cache >> 3 & 3 >= 2,
+        _ => cache & 1 != 0,
+    };
     let mut access = Access {
         space,
         kind: Kind::Load,
@@ -150,7 +155,7 @@ pub(super) fn access<const L: usize>(
         pair_stride: None,
         signed: false,
         half: Half::Whole,
-        coherent: instruction.modifiers().cache & glc != 0,
+        coherent,
         typed: false,
         from_buffer: false,
         shared: false,

@@ -21,11 +21,20 @@ pub(super) enum Class {
 
 impl Class {
     pub(super) fn of(family: Family, name: &str) -> Self {
-        const WAITS: [&str; 8] =
-            ["s_wait", "s_delay", "s_nop", "s_clause", "s_sleep", "s_setprio", "s_sendmsg", "s_set_inst"];
+        const WAITS: [&str; 9] = [
+            "s_wait",
+            "s_delay",
+            "s_nop",
+            "s_clause",
+            "s_sleep",
+            "s_setprio",
+            "s_sendmsg",
+            "s_set_inst",
+            "s_barrier_signal",
+        ];
         match family {
             Family::Sop1 | Family::Sop2 | Family::Sopc | Family::Sopk | Family::Sopp => match name {
-                "s_barrier" => Self::Barrier,
+                "s_barrier" | "s_barrier_wait" => Self::Barrier,
                 "s_branch" | "s_call_b64" | "s_setpc_b64" | "s_swappc_b64" | "s_endpgm" => Self::Branch,
                 _ if name.starts_with("s_cbranch") => Self::Branch,
                 _ if WAITS.iter().any(|wait| name.starts_with(wait)) => Self::Wait,
@@ -35,6 +44,7 @@ impl Class {
             Family::Vop1 | Family::Vop2 | Family::Vop3 | Family::Vop3p | Family::Vopc | Family::Vopd => {
                 Self::Vector
             }
+            Family::Smem if name.starts_with("s_mem") || name.starts_with("s_prefetch") => Self::Wait,
             _ if name.contains("inv") => Self::Wait,
             _ => Self::Memory,
         }

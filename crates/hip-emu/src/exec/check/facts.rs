@@ -8,7 +8,8 @@ use crate::{
             access::{Access, access},
             counters::Class,
         },
-        names::stem,
+        names::{accumulates, stem},
+        one_lane,
         wave::{EXEC, FLAT_SCRATCH, M0, TTMP, VCC, XNACK_MASK},
     },
     operand::Operand,
@@ -71,6 +72,8 @@ pub(super) enum Flow {
     Jump,
     /// A wait until no more than so many of each kind are in flight.
     Wait(Counts),
+    /// The first half of a barrier: what is done by now is before what others do after it.
+    Signal,
 }
 
 /// Operations in flight, by counter.
@@ -80,13 +83,15 @@ pub(super) struct Counts {
     pub(super) loads: usize,
     /// Those that give none (`vscnt`).
     pub(super) stores: usize,
-    /// LDS and scalar memory operations, and messages (`lgkmcnt`).
+    /// LDS operations, and where they share its counter scalar memory operations and messages (`lgkmcnt`, `dscnt`).
     pub(super) others: usize,
+    /// Scalar memory operations and messages where they have a counter of their own (`kmcnt`).
+    pub(super) scalars: usize,
 }
 
 impl Counts {
-    const ANY: Self = Self { loads: usize::MAX, stores: usize::MAX, others: usize::MAX };
-    const ZERO: Self = Self { loads: 0, stores: 0, others: 0 };
+    const ANY: Self = Self { loads: usize::MAX, stores: usize::MAX, others: usize::MAX, scalars: usize::MAX };
+    const ZERO: Self = Self { loads: 0, stores: 0, others: 0, scalars: 0 };
 }
 
 /// What the checks must know of one instruction, or of both halves of a pair.
@@ -148,6 +153,10 @@ impl<const L: usize> Facts<L> {
             "s_set",
             "s_cselect",
             "s_cmov",
+            "s_add_nc_",
+            "s_sub_nc_",
+            "s_barrier_",
+            "s_sleep",
         ];
         let access = access(family, name, instruction);
         let mut facts = Self {
@@ -160,7 +169,9 @@ impl<const L: usize> Facts<L> {
             reads_scc: ["s_cselect", "s_cmov", "s_addc", "s_subb"]
                 .iter()
                 .any(|start| name.starts_with(start)),
-            writes_scc: scalar && !apart.iter().any(|start| name.starts_with(start)),
+            writes_scc: scalar
+                && !apart.iter().any(|start| name.starts_with(start))
+                && (name.starts_with("s_cmp") || one_lane::vector_name(family, name).is_none()),
             flow: flow(instruction, name),
             access,
             exchanges: family == Family::Ds && access.is_none() && name != "ds_nop",
@@ -180,8 +191,8 @@ impl<const L: usize> Facts<L> {
             let Some(span) = span(operand, registers) else { continue };
             if operand.written { self.writes.push(span) } else { self.reads.push(span) }
         }
-        let tied = ["fmac", "dot2acc", "dot2c", "v_swap", "s_bitset", "s_addk", "s_mulk", "s_cmov"];
-        if tied.iter().any(|part| name.contains(part)) {
+        let tied = ["v_swap", "s_bitset", "s_addk", "s_mulk", "s_cmov"];
+        if accumulates(name) || tied.iter().any(|part| name.contains(part)) {
             let targets = self.writes;
             targets.iter().for_each(|span| self.reads.push(span));
         }
@@ -249,12 +260,13 @@ fn flow(instruction: &Instruction, name: &str) -> Flow {
         "s_cbranch_vccz" | "s_cbranch_vccnz" => Flow::Vcc,
         "s_setpc_b64" | "s_swappc_b64" => Flow::Jump,
         "s_wait_idle" => Flow::Wait(Counts::ZERO),
-        _ if name.starts_with("s_waitcnt") => wait(instruction, name),
+        "s_barrier_signal" => Flow::Signal,
+        _ if name.starts_with("s_wait") => wait(instruction, name),
         _ => Flow::Next,
     }
 }
 
-/// What a wait waits for (RDNA3 ISA, "S_WAITCNT").
+/// What a wait waits for (the ISA documents, "S_WAITCNT", "S_WAIT_LOADCNT").
 fn wait(instruction: &Instruction, name: &str) -> Flow {
     let bits = instruction.operands().iter().find_map(|operand| match operand.value {
         Value::WaitCounters(bits) | Value::Immediate(bits) => Some(usize::from(bits)),
@@ -262,8 +274,24 @@ fn wait(instruction: &Instruction, name: &str) -> Flow {
         _ => None,
     });
     let Some(bits) = bits else { return Flow::Next };
+    let (low, high) = (bits & 63, bits >> 8 & 63);
     Flow::Wait(match name {
-        "s_waitcnt" => Counts { loads: bits >> 10 & 63, others: bits >> 4 & 63, ..Counts::ANY },
+        "s_waitcnt" => match instruction.arch() {
+            Arch::Gfx11 | Arch::Gfx12 => {
+                Counts { loads: bits >> 10 & 63, others: bits >> 4 & 63, ..Counts::ANY }
+            }
+            Arch::Gfx10 => Counts { loads: bits & 15 | bits >> 10 & 48, others: high, ..Counts::ANY },
+            // There the most that can be waited for is 15.
+            Arch::Gfx9 | Arch::Gfx90a | Arch::Gfx940 => {
+                Counts { loads: bits & 15 | bits >> 10 & 48, others: bits >> 8 & 15, ..Counts::ANY }
+            }
+        },
+        "s_wait_loadcnt" => Counts { loads: low, ..Counts::ANY },
+        "s_wait_storecnt" => Counts { stores: low, ..Counts::ANY },
+        "s_wait_dscnt" => Counts { others: low, ..Counts::ANY },
+        "s_wait_kmcnt" => Counts { scalars: bits & 31, ..Counts::ANY },
+        "s_wait_loadcnt_dscnt" => Counts { loads: high, others: low, ..Counts::ANY },
+        "s_wait_storecnt_dscnt" => Counts { stores: high, others: low, ..Counts::ANY },
         "s_waitcnt_vmcnt" => Counts { loads: bits & 63, ..Counts::ANY },
         "s_waitcnt_vscnt" => Counts { stores: bits & 63, ..Counts::ANY },
         "s_waitcnt_lgkmcnt" => Counts { others: bits & 63, ..Counts::ANY },

@@ -3,7 +3,7 @@
 use crate::{
     FaultKind, LaunchFault,
     exec::{
-        buffers::is_outside,
+        buffers::{is_outside, scratch_place},
         check::{
             Checker, WatchedGroup, WatchedWave,
             access::{Access, Kind, Space},
@@ -43,6 +43,9 @@ pub(super) struct Part {
 
 impl Part {
     fn new<const L: usize>(access: &Access<L>, lane: usize, address: u64) -> Option<Self> {
+        if let (Space::Buffer, Some((owner, place))) = (access.space, scratch_place::<L>(address)) {
+            return (owner == lane).then_some(Self { lane, at: Where::Scratch, address: place });
+        }
         let at = match (access.space, low(address >> 32)) {
             (Space::Lds, _) | (Space::Flat, SHARED_APERTURE) => Where::Lds,
             (Space::Scratch, _) | (Space::Flat, PRIVATE_APERTURE) => Where::Scratch,

@@ -13,7 +13,7 @@ mod waits;
 use std::collections::HashMap;
 
 use crate::{
-    Checks, Counters, FaultKind, LaunchFault,
+    Arch, Checks, Counters, FaultKind, LaunchFault,
     exec::{
         check::{
             counters::{Class, Counting},
@@ -21,11 +21,11 @@ use crate::{
             memory::{Part, Run},
             races::{Clock, Touch, Words},
             undefined::{Decides, Undefined},
-            waits::Waits,
+            waits::{Numbers, Waits},
         },
         environment::Environment,
         op::Op,
-        watch::{GroupId, Watch},
+        watch::{Given, GroupId, Watch},
         wave::{M0, Wave},
     },
     finding::{Use, WaveId},
@@ -38,6 +38,7 @@ pub(super) use facts::{Facts as InstructionFacts, facts_of};
 /// The launch that is watched.
 #[derive(Clone, Copy)]
 pub(super) struct Watched<'a, const L: usize> {
+    pub(super) arch: Arch,
     pub(super) checks: Checks,
     pub(super) counts: bool,
     pub(super) facts: &'a [Option<Facts<L>>],
@@ -72,6 +73,8 @@ pub(super) struct WatchedWave<const L: usize> {
     undefined: Option<Undefined<L>>,
     waits: Waits,
     clock: Clock,
+    /// What was done and known when the wave said that it has come to a barrier.
+    signalled: Option<(Numbers, Clock)>,
     /// Among all waves of the launch.
     number: u32,
 }
@@ -158,7 +161,7 @@ impl<'a, const L: usize> Checker<'a, L> {
             Flow::Scc => undefined.expect_scc()?,
             Flow::Vcc => undefined.expect_vccz(wave)?,
             Flow::Jump => facts.reads.iter().try_for_each(|span| undefined.expect(span, 0, Use::Branch))?,
-            Flow::Next | Flow::Wait(_) => {}
+            Flow::Next | Flow::Wait(_) | Flow::Signal => {}
         }
         if facts.relative {
             undefined.expect(Span::scalar(M0), 0, Use::Index)?;
@@ -200,14 +203,15 @@ impl<const L: usize> Watch<L> for &mut Checker<'_, L> {
         }
     }
 
-    fn wave(&mut self, wave: &Wave<L>, group: GroupId, given: u64) -> WatchedWave<L> {
+    fn wave(&mut self, wave: &Wave<L>, group: GroupId, given: Given) -> WatchedWave<L> {
         if let Some(counting) = &mut self.counting {
             counting.wave();
         }
         let number = group.number.saturating_mul(u64::from(self.launch.waves_per_group));
         WatchedWave {
             undefined: self.launch.checks.init.then(|| Undefined::new(wave, given)),
-            waits: Waits::default(),
+            waits: Waits::new(self.launch.arch),
+            signalled: None,
             clock: Clock::default(),
             number: u32::try_from(number).unwrap_or(u32::MAX - 1024).saturating_add(wave.number),
         }
@@ -226,6 +230,9 @@ impl<const L: usize> Watch<L> for &mut Checker<'_, L> {
         if self.follows_waits() {
             self.waits(&mut on.waits, facts, wave.pc)?;
         }
+        if facts.flow == Flow::Signal {
+            on.signalled = Some((on.waits.done(), on.clock.clone()));
+        }
         if let Some(undefined) = &mut on.undefined {
             self.undefined(undefined, facts, wave, ops, environment).map_err(decides)?;
         }
@@ -240,11 +247,13 @@ impl<const L: usize> Watch<L> for &mut Checker<'_, L> {
         WatchedWave<L>: 'w,
     {
         for (local, wave) in (0..).zip(waves) {
-            let done = wave.waits.done();
+            let (done, known) = match wave.signalled.take() {
+                Some(signalled) => signalled,
+                None => (wave.waits.done(), std::mem::take(&mut wave.clock)),
+            };
             group.lds_clock.see(local, done.lds);
             group.clock.see(wave.number, done.global);
-            group.clock.join(&wave.clock);
-            wave.clock.clear();
+            group.clock.join(&known);
         }
     }
 }

@@ -99,10 +99,6 @@ impl Clock {
     pub(super) fn join(&mut self, other: &Self) {
         other.0.iter().for_each(|(&wave, &number)| self.see(wave, number));
     }
-
-    pub(super) fn clear(&mut self) {
-        self.0.clear();
-    }
 }
 
 /// What a wave does to a range.

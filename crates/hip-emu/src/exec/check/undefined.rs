@@ -9,6 +9,7 @@ use crate::exec::{
     environment::Environment,
     memory_ops::active,
     op::Op,
+    watch::Given,
     wave::{M0, SCALARS, SPARE_ROWS, TTMP, VCC, Wave},
 };
 use crate::finding::{Origin, Use};
@@ -54,8 +55,8 @@ pub(super) struct Decides {
 }
 
 impl<const L: usize> Undefined<L> {
-    /// A wave as it starts: its ids, the `given` scalar registers and EXEC are defined.
-    pub(super) fn new(wave: &Wave<L>, given: u64) -> Self {
+    /// A wave as it starts: the `given` registers and EXEC are defined.
+    pub(super) fn new(wave: &Wave<L>, given: Given) -> Self {
         let rows = wave.vgprs.len() - SPARE_ROWS;
         let mut undefined = Self {
             lanes: vec![Wave::<L>::all_lanes(); rows],
@@ -67,9 +68,9 @@ impl<const L: usize> Undefined<L> {
             scc_root: Root { origin: Origin::Scc, at: None },
             scratch: vec![0xff; wave.scratch.len()],
         };
-        undefined.lanes.iter_mut().take(1).for_each(|lanes| *lanes = 0);
+        undefined.lanes.iter_mut().take(given.rows).for_each(|lanes| *lanes = 0);
         for (register, bits) in undefined.scalars.iter_mut().enumerate().take(64) {
-            *bits = if given >> register & 1 != 0 { 0 } else { u32::MAX };
+            *bits = if given.scalars >> register & 1 != 0 { 0 } else { u32::MAX };
         }
         undefined.scalars[TTMP..].fill(0);
         undefined.scalars[M0] = u32::MAX;

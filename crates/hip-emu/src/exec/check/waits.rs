@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use crate::Arch;
 use crate::exec::check::{
     access::{Access, Kind, Space},
     facts::{Counts, Facts, Span},
@@ -56,12 +57,25 @@ pub(super) struct InFlight {
 /// A bit for each register of a file.
 type Flags = [u64; 8];
 
+/// Which operations have counters of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Counters {
+    /// Loads and stores are counted together, LDS and scalar memory too (gfx9).
+    Two,
+    /// Stores are counted apart (gfx10, gfx11).
+    Three,
+    /// Scalar memory is counted apart too (gfx12).
+    Four,
+}
+
 /// The operations of one wave that are in flight. A flat operation is in two queues, and done when it is in none.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Waits {
+    counters: Counters,
     loads: VecDeque<Flight>,
     stores: VecDeque<Flight>,
     others: VecDeque<Flight>,
+    scalars: VecDeque<Flight>,
     /// Registers with a load in flight.
     vector: Flags,
     scalar: Flags,
@@ -69,9 +83,33 @@ pub(super) struct Waits {
 }
 
 impl Waits {
+    pub(super) fn new(arch: Arch) -> Self {
+        let counters = match arch {
+            Arch::Gfx9 | Arch::Gfx90a | Arch::Gfx940 => Counters::Two,
+            Arch::Gfx10 | Arch::Gfx11 => Counters::Three,
+            Arch::Gfx12 => Counters::Four,
+        };
+        let queue = VecDeque::new;
+        Self {
+            counters,
+            loads: queue(),
+            stores: queue(),
+            others: queue(),
+            scalars: queue(),
+            vector: Flags::default(),
+            scalar: Flags::default(),
+            issued: Numbers::default(),
+        }
+    }
+
+    /// What may have a result on its way.
+    fn returning(&self) -> impl Iterator<Item = &Flight> + Clone {
+        self.loads.iter().chain(&self.others).chain(&self.scalars)
+    }
+
     /// The first register of an instruction that a load in flight has still to write.
     pub(super) fn conflict<const L: usize>(&self, facts: &Facts<L>) -> Option<InFlight> {
-        if self.loads.is_empty() && self.others.is_empty() {
+        if self.returning().next().is_none() {
             return None;
         }
         let exchanges = facts.exchanges.then_some(Lane::Lds);
@@ -90,14 +128,17 @@ impl Waits {
             result.vector == span.vector
                 && result.registers().any(|other| span.registers().any(|one| one == other))
         };
-        let mut flights = self.loads.iter().chain(&self.others);
-        let flight = flights.find(|flight| {
+        let flight = self.returning().find(|flight| {
             flight.result.is_some_and(holds) && (own != Some(flight.lane) || flight.lane == Lane::Scalar)
         })?;
-        let counter = match flight.lane {
-            Lane::Vector | Lane::IntoLds => "vmcnt",
-            Lane::Lds | Lane::Scalar => "lgkmcnt",
-            Lane::Flat => "vmcnt and lgkmcnt",
+        let counter = match (flight.lane, self.counters) {
+            (Lane::Vector | Lane::IntoLds, Counters::Four) => "loadcnt",
+            (Lane::Vector | Lane::IntoLds, _) => "vmcnt",
+            (Lane::Lds, Counters::Four) => "dscnt",
+            (Lane::Scalar, Counters::Four) => "kmcnt",
+            (Lane::Lds | Lane::Scalar, _) => "lgkmcnt",
+            (Lane::Flat, Counters::Four) => "loadcnt and dscnt",
+            (Lane::Flat, _) => "vmcnt and lgkmcnt",
         };
         Some(InFlight { vector: span.vector, register, counter, at: flight.at })
     }
@@ -118,10 +159,11 @@ impl Waits {
         let result = facts.writes.iter().next().filter(|_| returns);
         let flight = Flight { lane, result, numbers: self.issued, at };
         if matches!(lane, Lane::Vector | Lane::IntoLds | Lane::Flat) {
-            push(if returns { &mut self.loads } else { &mut self.stores }, flight);
+            let together = returns || self.counters == Counters::Two;
+            push(if together { &mut self.loads } else { &mut self.stores }, flight);
         }
         if !matches!(lane, Lane::Vector | Lane::IntoLds) {
-            push(&mut self.others, flight);
+            push(self.queue_of(lane), flight);
         }
         if let Some(span) = result {
             flag(if span.vector { &mut self.vector } else { &mut self.scalar }, span);
@@ -135,9 +177,18 @@ impl Waits {
         let result = facts.writes.iter().next();
         let numbers = Numbers { global: u32::MAX, lds: u32::MAX };
         let lane = if facts.exchanges { Lane::Lds } else { Lane::Scalar };
-        push(&mut self.others, Flight { lane, result, numbers, at });
+        push(self.queue_of(lane), Flight { lane, result, numbers, at });
         if let Some(span) = result {
             flag(if span.vector { &mut self.vector } else { &mut self.scalar }, span);
+        }
+    }
+
+    /// Where what comes back otherwise than from vector memory is counted.
+    fn queue_of(&mut self, lane: Lane) -> &mut VecDeque<Flight> {
+        if lane == Lane::Scalar && self.counters == Counters::Four {
+            &mut self.scalars
+        } else {
+            &mut self.others
         }
     }
 
@@ -149,12 +200,14 @@ impl Waits {
         if counts.others == 0 || self.others.iter().all(|flight| flight.lane != Lane::Scalar) {
             self.others.drain(..self.others.len().saturating_sub(counts.others));
         }
-        (self.vector, self.scalar) = (Flags::default(), Flags::default());
-        for flight in self.loads.iter().chain(&self.others) {
-            if let Some(span) = flight.result {
-                flag(if span.vector { &mut self.vector } else { &mut self.scalar }, span);
-            }
+        if counts.scalars == 0 {
+            self.scalars.clear();
         }
+        let (mut vector, mut scalar) = (Flags::default(), Flags::default());
+        for span in self.returning().filter_map(|flight| flight.result) {
+            flag(if span.vector { &mut vector } else { &mut scalar }, span);
+        }
+        (self.vector, self.scalar) = (vector, scalar);
     }
 
     /// The accesses of which all earlier ones, and they themselves, are done. What a flat operation does to LDS is done by
@@ -162,8 +215,9 @@ impl Waits {
     pub(super) fn done(&self) -> Numbers {
         let before = |first: Option<u32>, issued: u32| first.map_or(issued, |first| issued.min(first - 1));
         let by_vector = self.loads.iter().chain(&self.stores);
-        let of_global =
-            by_vector.clone().chain(self.others.iter().filter(|other| other.lane == Lane::Scalar));
+        let of_global = by_vector
+            .clone()
+            .chain(self.others.iter().chain(&self.scalars).filter(|other| other.lane == Lane::Scalar));
         let into_lds = by_vector.filter(|flight| flight.lane == Lane::IntoLds);
         let of_lds = into_lds.chain(self.others.iter().filter(|other| other.lane != Lane::Scalar));
         Numbers {

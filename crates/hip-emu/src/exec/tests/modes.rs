@@ -4,7 +4,7 @@ use half::f16;
 
 use super::{Random, fill, fill64, pair, run, wave};
 use crate::{
-    FaultKind,
+    Arch, FaultKind,
     exec::{
         mode::Mode,
         wave::{Stop, Wave},
@@ -423,10 +423,10 @@ fn mode_is_read_and_written() {
 fn a_descriptor_sets_the_first_mode() {
     // FLOAT_ROUND_MODE_32 up, FLOAT_ROUND_MODE_16_64 down, denormals of binary16 and binary64, DX10_CLAMP, IEEE.
     let resource1 = 1 << 12 | 2 << 14 | 3 << 18 | 1 << 21 | 1 << 23;
-    assert_eq!(Mode::initial(resource1, 0), Mode(0x3c9));
-    assert!(!Mode::initial(resource1, 0).is_refused());
-    assert!(Mode::initial(resource1 | 1 << 26, 0).is_refused(), "saturating binary16");
-    assert!(Mode::initial(resource1, 1 << 25).is_refused(), "traps");
+    assert_eq!(Mode::initial(Arch::Gfx11, resource1, 0), Mode(0x3c9));
+    assert!(!Mode::initial(Arch::Gfx11, resource1, 0).is_refused());
+    assert!(Mode::initial(Arch::Gfx11, resource1 | 1 << 26, 0).is_refused(), "saturating binary16");
+    assert!(Mode::initial(Arch::Gfx11, resource1, 1 << 25).is_refused(), "traps");
 }
 
 #[test]

@@ -1,17 +1,20 @@
-//! One source of many kernels `k`, each chosen by a macro: those that gfx1100 has.
+//! One source of many kernels `k`, each chosen by a macro: those of gfx11 and gfx12, and those that every target has.
 
 use half::bf16;
 
-use crate::card::{Arguments, each_build};
+use crate::card::{Arguments, each_build, each_build_for};
 use crate::compare::{Random, Real, assert_close, assert_same, dot, wide};
 use crate::compile::Dialect;
 
 const SOURCE: &str = "matrix_builtins";
 
+const GFX11: &[&str] = &["gfx1100", "gfx1151"];
+const GFX12: &[&str] = &["gfx1201"];
+
 /// Every lane gives the same row and column, so all elements gain the same product.
 #[test]
 fn wmma_bf16() {
-    each_build(Dialect::Bare, SOURCE, &["-DT_WMMA11_BF16"], |card| {
+    each_build_for(GFX11, Dialect::Bare, SOURCE, &["-DT_WMMA11_BF16"], |card| {
         let mut random = Random::new(9);
         let (a, c) = (random.values::<bf16>(32), random.values::<f32>(8));
         let gain = dot(&wide(&a[..16]), &wide(&a[16..]));
@@ -25,7 +28,7 @@ fn wmma_bf16() {
 
 #[test]
 fn wmma_i8() {
-    each_build(Dialect::Bare, SOURCE, &["-DT_WMMA11_I8"], |card| {
+    each_build_for(GFX11, Dialect::Bare, SOURCE, &["-DT_WMMA11_I8"], |card| {
         let mut random = Random::new(10);
         let a: Vec<i8> = random.integers(32, 256).iter().map(|x| i8::try_from(x - 128).unwrap()).collect();
         let c = random.integers(8, 1000);

@@ -1,6 +1,6 @@
 use half::{bf16, f16};
 
-use crate::card::{Arguments, Card, each_build};
+use crate::card::{Arguments, Card, each_build_for};
 use crate::compare::{Random, Real, assert_close, assert_same, wide};
 use crate::compile::Dialect;
 use crate::reference::matmul;
@@ -41,8 +41,9 @@ fn bf16_and_bytes(card: &Card) {
 
 #[test]
 fn gemm_wmma() {
-    each_build(Dialect::Hip, "gemm_wmma", &[], |card| {
+    each_build_for(&["gfx1100", "gfx1151"], Dialect::Hip, "gemm_wmma", &[], |card| {
         halves(card);
         bf16_and_bytes(card);
     });
+    each_build_for(&["gfx1201"], Dialect::Hip, "gemm_wmma", &[], halves);
 }
