@@ -241,9 +241,7 @@ fn the_card_is_the_one_that_the_object_is_for() {
         command.args(["--grid=1", "--block=32"]).args(arguments.iter().map(|one| format!("--arg={one}")));
         command.output().unwrap()
     };
-    for arch in
-        ["gfx1100", "gfx1101", "gfx11-generic", "gfx1201", "gfx1030", "gfx9-generic", "gfx90a", "gfx942"]
-    {
+    for arch in ["gfx1100", "gfx1101", "gfx11-generic", "gfx1201", "gfx1030", "gfx90a", "gfx942"] {
         let text = printed(rope(arch, &arguments));
         assert!(text.ends_with("argument 0 `x`, f32[6]: -5.5, 4.5, 3.5, -1.0, 5.0, 6.0\n"), "{arch}: {text}");
     }
