@@ -50,14 +50,9 @@ impl Arch {
         }
     }
 
-    /// Whether its kernels are executed.
-    pub(crate) const fn is_executed(self) -> bool {
-        matches!(self, Self::Gfx10 | Self::Gfx11 | Self::Gfx12)
-    }
-
     /// Whether a wave starts with its work-items' ids packed into one register.
     pub(crate) const fn packs_item_ids(self) -> bool {
-        !matches!(self, Self::Gfx10)
+        !matches!(self, Self::Gfx9 | Self::Gfx10)
     }
 
     /// Whether a wave starts with its group's ids behind the user registers; else they are in trap handlers' registers.

@@ -80,7 +80,7 @@ pub enum LoadError {
         found: String,
     },
     /// The card cannot be emulated.
-    #[error("{target} is decoded but not executed: emulate gfx1100")]
+    #[error("{target} is not executed: emulate gfx1100, or another target of gfx9 to gfx12")]
     UnsupportedTarget {
         /// The card.
         target: String,

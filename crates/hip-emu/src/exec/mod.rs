@@ -2,6 +2,7 @@
 
 mod atomic_ops;
 mod buffers;
+mod cdna;
 mod check;
 mod control;
 mod division;
@@ -16,6 +17,7 @@ mod group;
 mod lanes;
 mod matrix;
 mod memory_ops;
+mod mfma;
 mod mode;
 mod names;
 mod one_lane;
