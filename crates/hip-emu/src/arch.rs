@@ -81,6 +81,29 @@ impl Arch {
     }
 }
 
+/// What a target lacks of the operations that its architecture's table has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lacks {
+    Nothing,
+    /// What RDNA2 added to RDNA1, but for dot products, and where RDNA1 has another operation in its place.
+    Rdna2,
+    /// The same, and dot products.
+    Rdna2AndProducts,
+    /// Float arithmetic on scalar registers, which gfx1150 added.
+    ScalarFloats,
+}
+
+impl Lacks {
+    pub(crate) fn of(target: &str) -> Self {
+        match target {
+            "gfx1011" | "gfx1012" => Self::Rdna2,
+            "gfx1010" | "gfx1013" | "gfx10-1-generic" => Self::Rdna2AndProducts,
+            "gfx1100" | "gfx1101" | "gfx1102" | "gfx1103" | "gfx11-generic" => Self::ScalarFloats,
+            _ => Self::Nothing,
+        }
+    }
+}
+
 /// Families of encodings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]

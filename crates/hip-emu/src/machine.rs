@@ -186,6 +186,9 @@ impl Machine {
             let available = program.kernels().iter().map(|kernel| kernel.name.clone()).collect();
             return Err(LaunchError::NoKernel { kernel: kernel.to_owned(), available });
         };
+        if program.arch.lanes() == 32 && !descriptor.is_wave32() {
+            return Err(LaunchError::WideWaves { kernel: kernel.to_owned() });
+        }
         let most = if info.max_block == 0 { MOST_ITEMS } else { info.max_block.min(MOST_ITEMS) };
         let items = dispatch.block.iter().try_fold(1_u32, |product, &size| product.checked_mul(size));
         let threads = dispatch

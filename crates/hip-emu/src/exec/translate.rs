@@ -1,14 +1,16 @@
 //! From decoded instructions to operations.
 
 use crate::{
-    Arch, Family, FaultKind, Half, Instruction, Lanes, LaunchFault, Register, Value, decode,
+    Arch, Family, FaultKind, Half, Instruction, Lanes, LaunchFault, Register, Value,
+    arch::Lacks,
+    decode,
     descriptor::VectorRegisters,
     exec::{
         atomic_ops,
         buffers::ONE_SWIZZLE,
         cdna, control, division,
         environment::Environment,
-        fidelity, lanes, matrix, memory_ops, mfma,
+        fidelity, float8, lanes, matrix, memory_ops, mfma,
         names::{accumulates, clears_other_half, stem},
         one_lane,
         op::{Op, Operands, Place, Run, Source, Target},
@@ -56,7 +58,12 @@ impl<const L: usize> Op<L> {
 }
 
 /// One operation for each word of code, for a kernel with so many vector registers.
-pub(super) fn translate<const L: usize>(arch: Arch, code: &[u8], registers: VectorRegisters) -> Vec<Op<L>> {
+pub(super) fn translate<const L: usize>(
+    arch: Arch,
+    lacks: Lacks,
+    code: &[u8],
+    registers: VectorRegisters,
+) -> Vec<Op<L>> {
     let cpu = Cpu::detect();
     let mut ops = vec![Op::new(outside::<L>, 4); code.len() / 4];
     let mut at = 0;
@@ -68,7 +75,7 @@ pub(super) fn translate<const L: usize>(arch: Arch, code: &[u8], registers: Vect
             continue;
         };
         let words = instruction.length() / 4;
-        match operations(&instruction, registers, cpu) {
+        match operations(&instruction, registers, cpu).filter(|_| !is_lacked(lacks, &instruction)) {
             Some((first, second)) => {
                 ops[at] = first;
                 if let (Some(second), Some(place)) = (second, ops.get_mut(at + 1)) {
@@ -80,6 +87,28 @@ pub(super) fn translate<const L: usize>(arch: Arch, code: &[u8], registers: Vect
         at += words.max(1);
     }
     ops
+}
+
+/// Whether a card has no such operation, though its architecture's table does.
+fn is_lacked(lacks: Lacks, instruction: &Instruction) -> bool {
+    let stem = &*stem(instruction.arch(), instruction.mnemonic());
+    // RDNA1 has unfused operations of the same encoding as those named after a legacy.
+    let later = || {
+        stem.contains("_atomic_csub_")
+            || [
+                "v_fma_dx9_zero_f32",
+                "v_fmac_dx9_zero_f32",
+                "global_load_addtid_b32",
+                "global_store_addtid_b32",
+            ]
+            .contains(&stem)
+    };
+    match lacks {
+        Lacks::Nothing => false,
+        Lacks::Rdna2 => later(),
+        Lacks::Rdna2AndProducts => later() || stem.starts_with("v_dot"),
+        Lacks::ScalarFloats => one_lane::vector_name(instruction.family(), stem).is_some(),
+    }
 }
 
 /// An instruction's operation, and that of a pair's second half.
@@ -125,6 +154,7 @@ fn body<const L: usize>(family: Family, stem: &str, cpu: Cpu) -> Option<Run<L>> 
             .or_else(|| lanes::masks(stem, cpu))
             .or_else(|| division::steps(stem, cpu))
             .or_else(|| vector_rare::rare(stem, cpu))
+            .or_else(|| float8::operations(stem, cpu))
             .or_else(|| lanes::crossing(stem, cpu))
             .or_else(|| packed::products(stem, cpu))
             .or_else(|| packed::halves_at_once(stem, cpu))
@@ -135,6 +165,7 @@ fn body<const L: usize>(family: Family, stem: &str, cpu: Cpu) -> Option<Run<L>> 
             .or_else(|| packed::products(stem, cpu))
             .or_else(|| matrix::multiply(stem, cpu))
             .or_else(|| split_matrix::multiply(stem, cpu))
+            .or_else(|| float8::operations(stem, cpu))
             .or_else(|| cdna::only(stem, cpu))
             .or_else(|| mfma::blocks(stem, cpu)),
         Family::Ds => memory_ops::lds(stem, cpu)
@@ -196,6 +227,7 @@ fn operation<const L: usize>(
     }
     op.clamp = modifiers.clamp;
     op.output = modifiers.output;
+    op.format = modifiers.byte_select;
     let typed = stem.contains("_format_") && !matches!(instruction.arch(), Arch::Gfx11 | Arch::Gfx12);
     if typed {
         // Formats have other numbers.

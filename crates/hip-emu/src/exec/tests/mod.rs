@@ -15,6 +15,7 @@ use std::{collections::HashMap, sync::OnceLock};
 
 use crate::{
     Allocation, Arch, FaultKind,
+    arch::Lacks,
     descriptor::VectorRegisters,
     exec::{
         environment::Environment,
@@ -55,7 +56,8 @@ fn wave() -> Wave<32> {
 /// Runs an instruction with `lds` as the group's memory; gives it back.
 fn run_with(text: &str, wave: &mut Wave<32>, memory: &Memory, lds: Vec<u8>) -> Vec<u8> {
     let code = encodings().get(text).unwrap_or_else(|| panic!("{text} is not among the encodings"));
-    let ops = translate::<32>(Arch::Gfx11, code, VectorRegisters { ordinary: 32, accumulation: 0 });
+    let ops =
+        translate::<32>(Arch::Gfx11, Lacks::Nothing, code, VectorRegisters { ordinary: 32, accumulation: 0 });
     let table = memory.lock();
     let mut environment = Environment::new(&table, &[], Allocation { address: 0, bytes: 0 });
     environment.lds = lds;
