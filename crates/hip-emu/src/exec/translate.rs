@@ -90,7 +90,7 @@ pub(super) fn translate<const L: usize>(
 }
 
 /// Whether a card has no such operation, though its architecture's table does.
-fn is_lacked(lacks: Lacks, instruction: &Instruction) -> bool {
+pub(super) fn is_lacked(lacks: Lacks, instruction: &Instruction) -> bool {
     let stem = &*stem(instruction.arch(), instruction.mnemonic());
     // RDNA1 has unfused operations of the same encoding as those named after a legacy.
     let later = || {

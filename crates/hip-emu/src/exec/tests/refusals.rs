@@ -1,13 +1,20 @@
 //! What is refused by name, exactly.
 
-use std::{collections::BTreeMap, io};
+use std::{collections::BTreeMap, fs, io, path::Path};
 
 use flate2::read::GzDecoder;
+use object::{Endianness, Object as _, ObjectSection as _, read::elf::ElfFile64};
 
 use crate::{
-    Arch, decode,
+    Arch,
+    arch::Lacks,
+    decode,
     descriptor::VectorRegisters,
-    exec::{names::stem, table::Cpu, translate::operations},
+    exec::{
+        names::stem,
+        table::Cpu,
+        translate::{is_lacked, operations},
+    },
 };
 
 /// What no form of is executed, and why compute code does not hold it or why it is not executed.
@@ -195,4 +202,43 @@ fn what_gfx12_refuses() {
     // Barriers other than the one of a whole group.
     let form = |name: &str, text: &str| is_refused_form(name, text) || name.starts_with("s_barrier_");
     assert_eq!(assert_refused(Arch::Gfx12, GFX12, form), 1);
+}
+
+/// The images of the workspace's kernels, for every target that is an [`Arch`].
+#[test]
+fn shipped_kernels_hold_nothing_that_is_refused() {
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let all = VectorRegisters { ordinary: 256, accumulation: 256 };
+    let (mut images, mut instructions) = (0, 0);
+    for owner in ["kernels-rope", "kernels-nn", "attention"] {
+        for folder in fs::read_dir(crates.join(owner).join("hsaco")).unwrap().map(Result::unwrap) {
+            let target = folder.file_name().into_string().unwrap();
+            let Some(arch) = Arch::from_target(&target) else { continue };
+            let lacks = Lacks::of(&target);
+            for image in
+                fs::read_dir(folder.path()).unwrap().map(|image| fs::read(image.unwrap().path()).unwrap())
+            {
+                let file = ElfFile64::<Endianness>::parse(&*image).unwrap();
+                let code = file.section_by_name(".text").unwrap().data().unwrap().to_vec();
+                let mut at = 0;
+                while at < code.len() {
+                    // Behind the code lies what ends it.
+                    let Ok(instruction) = decode(arch, &code[at..]) else { break };
+                    at += instruction.length();
+                    let executed = match arch.lanes() {
+                        64 => operations::<64>(&instruction, all, Cpu::Portable).is_some(),
+                        _ => operations::<32>(&instruction, all, Cpu::Portable).is_some(),
+                    };
+                    let padding = instruction.mnemonic() == "s_code_end";
+                    assert!(
+                        (executed && !is_lacked(lacks, &instruction)) || padding,
+                        "{owner} {target}: {instruction}"
+                    );
+                    instructions += 1;
+                }
+                images += 1;
+            }
+        }
+    }
+    assert!(images >= 100 && instructions > 100_000, "{images} images, {instructions} instructions");
 }
