@@ -262,9 +262,7 @@ pub(super) fn scalar_address<const L: usize>(wave: &Wave<L>, op: &Op<L>) -> u64 
         Place::Constant(offset) => offset,
         place => scalar32(wave, place).into(),
     };
-    let address = base
-        .wrapping_add(offset)
-        .wrapping_add(i64::from(op.immediate).cast_unsigned());
+    let address = base.wrapping_add(offset).wrapping_add(i64::from(op.immediate).cast_unsigned());
     address & !(u64::from(op.bytes.clamp(1, 4)) - 1)
 }
 

@@ -210,7 +210,7 @@ impl<const L: usize> Facts<L> {
         }
         // Operations with 16-bit results keep the other half of their register.
         let halves = name.contains("16")
-            && !["v_pk_", "_f32_", "_i32_", "_u32_", "wmma"].iter().any(|part| name.contains(part));
+            && !["v_pk_", "_f32_", "_i32_", "_u32_", "wmma", "mfma"].iter().any(|part| name.contains(part));
         self.keeps |=
             halves || ["writelane", "movrel", "swap", "permlane64"].iter().any(|part| name.contains(part));
         self.relative |= name.contains("movrel") || name.contains("swaprel");
@@ -219,7 +219,7 @@ impl<const L: usize> Facts<L> {
         if self.relative || by_m0.iter().any(|part| name.contains(part)) {
             self.reads.push(Span::scalar(M0));
         }
-        self.crosses_lanes |= ["lane", "permute", "swizzle", "wmma", "movrel", "swaprel"]
+        self.crosses_lanes |= ["lane", "permute", "swizzle", "wmma", "mfma", "movrel", "swaprel"]
             .iter()
             .any(|part| name.contains(part));
     }
