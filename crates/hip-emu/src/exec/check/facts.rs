@@ -210,7 +210,7 @@ impl<const L: usize> Facts<L> {
         }
         // Operations with 16-bit results keep the other half of their register.
         let halves = name.contains("16")
-            && !["v_pk_", "_f32_", "_i32_", "_u32_", "wmma"].iter().any(|part| name.contains(part));
+            && !["v_pk_", "_f32_", "_i32_", "_u32_", "wmma", "mfma"].iter().any(|part| name.contains(part));
         let bytes = name.contains("_pk_fp8_") || name.contains("_pk_bf8_");
         self.keeps |= halves
             || bytes
@@ -221,7 +221,7 @@ impl<const L: usize> Facts<L> {
         if self.relative || by_m0.iter().any(|part| name.contains(part)) {
             self.reads.push(Span::scalar(M0));
         }
-        self.crosses_lanes |= ["lane", "permute", "swizzle", "wmma", "movrel", "swaprel"]
+        self.crosses_lanes |= ["lane", "permute", "swizzle", "wmma", "mfma", "movrel", "swaprel"]
             .iter()
             .any(|part| name.contains(part));
     }
