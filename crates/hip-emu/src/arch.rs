@@ -63,14 +63,9 @@ impl Arch {
         }
     }
 
-    /// Whether its kernels are executed.
-    pub(crate) const fn is_executed(self) -> bool {
-        matches!(self, Self::Gfx10 | Self::Gfx11 | Self::Gfx12)
-    }
-
     /// Whether a wave starts with its work-items' ids packed into one register.
     pub(crate) const fn packs_item_ids(self) -> bool {
-        !matches!(self, Self::Gfx10)
+        !matches!(self, Self::Gfx9 | Self::Gfx10)
     }
 
     /// Whether a wave starts with its group's ids behind the user registers; else they are in trap handlers' registers.
@@ -96,6 +91,29 @@ impl Arch {
     /// Vector registers in the unit of a descriptor's count (LLVM's AMDGPU usage guide, "granulated_workitem_vgpr_count").
     pub(crate) const fn vector_granule(self) -> usize {
         if matches!(self, Self::Gfx9) { 4 } else { 8 }
+    }
+}
+
+/// What a target lacks of the operations that its architecture's table has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lacks {
+    Nothing,
+    /// What RDNA2 added to RDNA1, but for dot products, and where RDNA1 has another operation in its place.
+    Rdna2,
+    /// The same, and dot products.
+    Rdna2AndProducts,
+    /// Float arithmetic on scalar registers, which gfx1150 added.
+    ScalarFloats,
+}
+
+impl Lacks {
+    pub(crate) fn of(target: &str) -> Self {
+        match target {
+            "gfx1011" | "gfx1012" => Self::Rdna2,
+            "gfx1010" | "gfx1013" | "gfx10-1-generic" => Self::Rdna2AndProducts,
+            "gfx1100" | "gfx1101" | "gfx1102" | "gfx1103" | "gfx11-generic" => Self::ScalarFloats,
+            _ => Self::Nothing,
+        }
     }
 }
 

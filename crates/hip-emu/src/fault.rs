@@ -80,7 +80,7 @@ pub enum LoadError {
         found: String,
     },
     /// The card cannot be emulated.
-    #[error("{target} is decoded but not executed: emulate gfx1100")]
+    #[error("{target} is not executed: emulate gfx1100, or another target of gfx9 to gfx12")]
     UnsupportedTarget {
         /// The card.
         target: String,
@@ -123,6 +123,14 @@ pub enum LaunchError {
         kernel: String,
         /// What there is.
         available: Vec<String>,
+    },
+    /// A kernel of 64-lane waves for a card whose usual waves have 32.
+    #[error(
+        "kernel `{kernel}` has waves of 64 lanes, which are not emulated for this card: compile it with -mwavefrontsize32"
+    )]
+    WideWaves {
+        /// The kernel.
+        kernel: String,
     },
     /// A dimension is zero, or the block is too large.
     #[error(

@@ -25,7 +25,7 @@ const PACKET: usize = 64;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Options {
-    /// The card: `gfx1100` or another of its family.
+    /// The card: `gfx1100` or any other that [`Arch::from_target`](crate::Arch::from_target) knows.
     pub target: String,
     /// Order of the waves within a group's turn; 0 is their number's.
     pub seed: u64,
@@ -175,7 +175,7 @@ impl Machine {
     /// [`LoadError`].
     pub fn load(&self, image: &[u8]) -> Result<Program, LoadError> {
         let target = TargetId::from_str(&self.options.target)?;
-        if !crate::Arch::from_target(&target.processor).is_some_and(crate::Arch::is_executed) {
+        if crate::Arch::from_target(&target.processor).is_none() {
             return Err(LoadError::UnsupportedTarget { target: target.to_string() });
         }
         Program::load(&self.memory, image, &target)
@@ -198,6 +198,9 @@ impl Machine {
             let available = program.kernels().iter().map(|kernel| kernel.name.clone()).collect();
             return Err(LaunchError::NoKernel { kernel: kernel.to_owned(), available });
         };
+        if program.arch.lanes() == 32 && !descriptor.is_wave32() {
+            return Err(LaunchError::WideWaves { kernel: kernel.to_owned() });
+        }
         let most = if info.max_block == 0 { MOST_ITEMS } else { info.max_block.min(MOST_ITEMS) };
         let items = dispatch.block.iter().try_fold(1_u32, |product, &size| product.checked_mul(size));
         let threads = dispatch

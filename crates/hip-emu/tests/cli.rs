@@ -241,12 +241,10 @@ fn the_card_is_the_one_that_the_object_is_for() {
         command.args(["--grid=1", "--block=32"]).args(arguments.iter().map(|one| format!("--arg={one}")));
         command.output().unwrap()
     };
-    for arch in ["gfx1100", "gfx1101", "gfx11-generic"] {
+    for arch in ["gfx1100", "gfx1101", "gfx11-generic", "gfx1201", "gfx1030", "gfx90a", "gfx942"] {
         let text = printed(rope(arch, &arguments));
         assert!(text.ends_with("argument 0 `x`, f32[6]: -5.5, 4.5, 3.5, -1.0, 5.0, 6.0\n"), "{arch}: {text}");
     }
-    let text = complaint(rope("gfx90a", &arguments));
-    assert!(text.contains("gfx90a is decoded but not executed"), "{text}");
     let text = complaint(rope("gfx1100", &arguments[..9]));
     assert!(text.contains("10: `pair_span` (ByValue) at 68, 4 bytes: i32:, u32:, f32: or bytes:"), "{text}");
 }

@@ -122,7 +122,7 @@ fn damaged_objects_are_refused() {
         assert!(machine.load(&AXPY[..length]).is_err(), "{length} of {} bytes load", AXPY.len());
     }
     let mut options = Options::default();
-    options.target = "gfx942".to_owned();
+    options.target = "gfx803".to_owned();
     let other = Machine::new(options).load(AXPY).unwrap_err();
     assert!(matches!(other, LoadError::UnsupportedTarget { .. }), "{other}");
     assert_eq!(machine.memory().used(), 0, "a failed load leaves nothing");

@@ -4,7 +4,7 @@ use crate::exec::{
     buffers::Buffer,
     element::Element,
     environment::Environment,
-    float::flushed,
+    float::{F16, bf16_to_f32, f32_to_bf16, flushed, half_word},
     memory_ops::{active, fail, first},
     mode::{Mode, Precision},
     op::{Op, Place, Source, Target},
@@ -84,6 +84,20 @@ fn double(f: impl Fn(f64, f64) -> f64, old: u64, value: u64) -> u64 {
     f(f64::from_bits(old), f64::from_bits(value)).to_bits()
 }
 
+/// One operation on both halves of a word.
+fn halves(f: impl Fn(u16, u16) -> u16, old: u32, value: u32) -> u32 {
+    let half = |bits: u32| half_word(u64::from(bits));
+    u32::from(f(half(old), half(value))) | u32::from(f(half(old >> 16), half(value >> 16))) << 16
+}
+
+fn add_f16(a: u16, b: u16) -> u16 {
+    F16::from_f32(F16(a).to_f32() + F16(b).to_f32()).0
+}
+
+fn add_bf16(a: u16, b: u16) -> u16 {
+    f32_to_bf16(bf16_to_f32(a) + bf16_to_f32(b))
+}
+
 /// Halves of a pair that are replaced where the data's sign bit says so, without that bit.
 fn exchange_marked(old: u64, value: u64) -> u64 {
     const SIGN: u64 = 1 << 31;
@@ -110,6 +124,11 @@ instructions! {
         "global_atomic_swap_b32" => atomic32::<L, Global>(wave, op, at, |_, value, _| value);
         "global_atomic_cmpswap_b32" => atomic32::<L, Global>(wave, op, at, |old, value, compare| if old == compare { value } else { old });
         "global_atomic_cmpswap_f32" => atomic32::<L, Global>(wave, op, at, |old, value, compare| if f32::from_bits(old) == f32::from_bits(compare) { value } else { old });
+        "global_atomic_pk_add_f16" => atomic32::<L, Global>(wave, op, at, |old, value, _| halves(add_f16, old, value));
+        "global_atomic_pk_add_bf16" => atomic32::<L, Global>(wave, op, at, |old, value, _| halves(add_bf16, old, value));
+        "global_atomic_add_f64" => atomic64::<L, Global>(wave, op, at, |old, value, _| double(|a, b| a + b, old, value));
+        "global_atomic_min_f64" => atomic64::<L, Global>(wave, op, at, |old, value, _| double(f64::min, old, value));
+        "global_atomic_max_f64" => atomic64::<L, Global>(wave, op, at, |old, value, _| double(f64::max, old, value));
         "global_atomic_csub_u32" => atomic32::<L, Global>(wave, op, at, |old, value, _| old.saturating_sub(value));
         "global_atomic_cond_sub_u32" => atomic32::<L, Global>(wave, op, at, |old, value, _| if old >= value { old - value } else { old });
         "global_atomic_add_u64" => atomic64::<L, Global>(wave, op, at, |old, value, _| old.wrapping_add(value));
@@ -147,6 +166,11 @@ instructions! {
         "flat_atomic_swap_b32" => atomic32::<L, Flat>(wave, op, at, |_, value, _| value);
         "flat_atomic_cmpswap_b32" => atomic32::<L, Flat>(wave, op, at, |old, value, compare| if old == compare { value } else { old });
         "flat_atomic_cmpswap_f32" => atomic32::<L, Flat>(wave, op, at, |old, value, compare| if f32::from_bits(old) == f32::from_bits(compare) { value } else { old });
+        "flat_atomic_pk_add_f16" => atomic32::<L, Flat>(wave, op, at, |old, value, _| halves(add_f16, old, value));
+        "flat_atomic_pk_add_bf16" => atomic32::<L, Flat>(wave, op, at, |old, value, _| halves(add_bf16, old, value));
+        "flat_atomic_add_f64" => atomic64::<L, Flat>(wave, op, at, |old, value, _| double(|a, b| a + b, old, value));
+        "flat_atomic_min_f64" => atomic64::<L, Flat>(wave, op, at, |old, value, _| double(f64::min, old, value));
+        "flat_atomic_max_f64" => atomic64::<L, Flat>(wave, op, at, |old, value, _| double(f64::max, old, value));
         "flat_atomic_csub_u32" => atomic32::<L, Flat>(wave, op, at, |old, value, _| old.saturating_sub(value));
         "flat_atomic_cond_sub_u32" => atomic32::<L, Flat>(wave, op, at, |old, value, _| if old >= value { old - value } else { old });
         "flat_atomic_add_u64" => atomic64::<L, Flat>(wave, op, at, |old, value, _| old.wrapping_add(value));
@@ -184,6 +208,11 @@ instructions! {
         "buffer_atomic_swap_b32" => atomic32::<L, Buffer>(wave, op, at, |_, value, _| value);
         "buffer_atomic_cmpswap_b32" => atomic32::<L, Buffer>(wave, op, at, |old, value, compare| if old == compare { value } else { old });
         "buffer_atomic_cmpswap_f32" => atomic32::<L, Buffer>(wave, op, at, |old, value, compare| if f32::from_bits(old) == f32::from_bits(compare) { value } else { old });
+        "buffer_atomic_pk_add_f16" => atomic32::<L, Buffer>(wave, op, at, |old, value, _| halves(add_f16, old, value));
+        "buffer_atomic_pk_add_bf16" => atomic32::<L, Buffer>(wave, op, at, |old, value, _| halves(add_bf16, old, value));
+        "buffer_atomic_add_f64" => atomic64::<L, Buffer>(wave, op, at, |old, value, _| double(|a, b| a + b, old, value));
+        "buffer_atomic_min_f64" => atomic64::<L, Buffer>(wave, op, at, |old, value, _| double(f64::min, old, value));
+        "buffer_atomic_max_f64" => atomic64::<L, Buffer>(wave, op, at, |old, value, _| double(f64::max, old, value));
         "buffer_atomic_csub_u32" => atomic32::<L, Buffer>(wave, op, at, |old, value, _| old.saturating_sub(value));
         "buffer_atomic_cond_sub_u32" => atomic32::<L, Buffer>(wave, op, at, |old, value, _| if old >= value { old - value } else { old });
         "buffer_atomic_add_u64" => atomic64::<L, Buffer>(wave, op, at, |old, value, _| old.wrapping_add(value));
@@ -237,6 +266,9 @@ instructions! {
         "ds_xor_b64" | "ds_xor_rtn_b64" => atomic64::<L, Lds>(wave, op, at, |old, value, _| old ^ value);
         "ds_inc_u64" | "ds_inc_rtn_u64" => atomic64::<L, Lds>(wave, op, at, |old, value, _| if old >= value { 0 } else { old + 1 });
         "ds_dec_u64" | "ds_dec_rtn_u64" => atomic64::<L, Lds>(wave, op, at, |old, value, _| if old == 0 || old > value { value } else { old - 1 });
+        "ds_pk_add_f16" | "ds_pk_add_rtn_f16" => atomic32::<L, Lds>(wave, op, at, |old, value, _| halves(add_f16, old, value));
+        "ds_pk_add_bf16" | "ds_pk_add_rtn_bf16" => atomic32::<L, Lds>(wave, op, at, |old, value, _| halves(add_bf16, old, value));
+        "ds_add_f64" | "ds_add_rtn_f64" => atomic64::<L, Lds>(wave, op, at, |old, value, _| double(|a, b| a + b, old, value));
         "ds_min_f64" | "ds_min_rtn_f64" => atomic64::<L, Lds>(wave, op, at, |old, value, _| double(f64::min, old, value));
         "ds_max_f64" | "ds_max_rtn_f64" => atomic64::<L, Lds>(wave, op, at, |old, value, _| double(f64::max, old, value));
         "ds_rsub_u64" | "ds_rsub_rtn_u64" => atomic64::<L, Lds>(wave, op, at, |old, value, _| value.wrapping_sub(old));

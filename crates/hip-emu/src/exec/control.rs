@@ -179,7 +179,8 @@ scalar_instructions! {
         // Without effect on values.
         "s_nop" | "s_clause" | "s_delay_alu" | "s_waitcnt" | "s_waitcnt_depctr" | "s_waitcnt_vscnt" | "s_waitcnt_vmcnt"
             | "s_waitcnt_expcnt" | "s_waitcnt_lgkmcnt" | "s_wait_idle" | "s_wait_event" | "s_setprio" | "s_icache_inv"
-            | "s_dcache_inv" | "s_gl1_inv" | "buffer_gl0_inv" | "buffer_gl1_inv" | "s_set_inst_prefetch_distance"
+            | "s_dcache_inv" | "s_gl1_inv" | "buffer_gl0_inv" | "buffer_gl1_inv" | "buffer_inv" | "buffer_invl2" | "buffer_wbl2" | "buffer_wbinvl1" | "buffer_wbinvl1_vol"
+            | "s_dcache_wb" | "s_dcache_wb_vol" | "s_dcache_inv_vol" | "s_dcache_discard" | "s_dcache_discard_x2" | "s_set_inst_prefetch_distance"
             | "s_version" | "s_ttracedata" | "s_ttracedata_imm" | "s_incperflevel" | "s_decperflevel" | "s_wakeup"
             | "s_wait_alu" | "s_wait_loadcnt" | "s_wait_storecnt" | "s_wait_dscnt" | "s_wait_kmcnt" | "s_wait_expcnt"
             | "s_wait_samplecnt" | "s_wait_bvhcnt" | "s_wait_loadcnt_dscnt" | "s_wait_storecnt_dscnt" | "s_prefetch_inst"

@@ -197,7 +197,7 @@ pub(super) fn halves<const L: usize>(wave: &Wave<L>, source: &Source) -> [u16; L
     each(words(wave, source), |bits| crate::exec::float::half_word(u64::from(bits >> shift)))
 }
 
-/// 16-bit results keep the other half of their register.
+/// 16-bit results keep the other half of their register, but for those that are said to have it whole.
 #[inline(always)]
 fn store16<const L: usize>(wave: &mut Wave<L>, target: Target, row: &[u16; L], mask: u64) {
     let Target::Vector { first, half } = target else { return };
@@ -205,7 +205,8 @@ fn store16<const L: usize>(wave: &mut Wave<L>, target: Target, row: &[u16; L], m
     for (place, &value) in merged.iter_mut().zip(row) {
         *place = match half {
             Half::High => *place & 0xffff | u32::from(value) << 16,
-            _ => *place & 0xffff_0000 | u32::from(value),
+            Half::Low => *place & 0xffff_0000 | u32::from(value),
+            Half::Whole => u32::from(value),
         };
     }
     wave.write_row(usize::from(first), &merged, mask);

@@ -18,8 +18,10 @@ enum Result {
     Single,
     /// binary64.
     Double,
-    /// A tile of binary32: eight registers.
-    Singles,
+    /// A tile of binary32: so many registers.
+    Singles(usize),
+    /// A tile of binary64: so many pairs of registers.
+    Doubles(usize),
     /// A tile of binary16 or of bfloat16: half of each of eight registers.
     Halves,
     Bfloats,
@@ -56,16 +58,50 @@ const APPROXIMATE: [(&str, Result, bool); COUNT] = [
     ("v_dot2acc_f32_f16", Result::Single, false),
     ("v_wmma_bf16_16x16x16_bf16", Result::Bfloats, false),
     ("v_wmma_f16_16x16x16_f16", Result::Halves, false),
-    ("v_wmma_f32_16x16x16_bf16", Result::Singles, false),
-    ("v_wmma_f32_16x16x16_f16", Result::Singles, false),
+    ("v_wmma_f32_16x16x16_bf16", Result::Singles(8), false),
+    ("v_wmma_f32_16x16x16_f16", Result::Singles(8), false),
     ("v_wmma_split_bf16_16x16x16_bf16", Result::PackedBfloats, false),
     ("v_wmma_split_f16_16x16x16_f16", Result::PackedHalves, false),
-    ("v_wmma_split_f32_16x16x16_bf16", Result::Singles, false),
-    ("v_wmma_split_f32_16x16x16_f16", Result::Singles, false),
+    ("v_wmma_split_f32_16x16x16_bf16", Result::Singles(8), false),
+    ("v_wmma_split_f32_16x16x16_f16", Result::Singles(8), false),
+    ("v_mfma_f32_16x16x16bf16_1k", Result::Singles(4), false),
+    ("v_mfma_f32_16x16x16f16", Result::Singles(4), false),
+    ("v_mfma_f32_16x16x1f32", Result::Singles(16), false),
+    ("v_mfma_f32_16x16x2bf16", Result::Singles(16), false),
+    ("v_mfma_f32_16x16x4bf16_1k", Result::Singles(16), false),
+    ("v_mfma_f32_16x16x4f16", Result::Singles(16), false),
+    ("v_mfma_f32_16x16x4f32", Result::Singles(4), false),
+    ("v_mfma_f32_16x16x8bf16", Result::Singles(4), false),
+    ("v_mfma_f32_16x16x8xf32", Result::Singles(4), false),
+    ("v_mfma_f32_32x32x1f32", Result::Singles(32), false),
+    ("v_mfma_f32_32x32x2bf16", Result::Singles(32), false),
+    ("v_mfma_f32_32x32x2f32", Result::Singles(16), false),
+    ("v_mfma_f32_32x32x4bf16", Result::Singles(16), false),
+    ("v_mfma_f32_32x32x4bf16_1k", Result::Singles(32), false),
+    ("v_mfma_f32_32x32x4f16", Result::Singles(32), false),
+    ("v_mfma_f32_32x32x4xf32", Result::Singles(16), false),
+    ("v_mfma_f32_32x32x8bf16_1k", Result::Singles(16), false),
+    ("v_mfma_f32_32x32x8f16", Result::Singles(16), false),
+    ("v_mfma_f32_4x4x1f32", Result::Singles(4), false),
+    ("v_mfma_f32_4x4x2bf16", Result::Singles(4), false),
+    ("v_mfma_f32_4x4x4bf16_1k", Result::Singles(4), false),
+    ("v_mfma_f32_4x4x4f16", Result::Singles(4), false),
+    ("v_mfma_f64_16x16x4f64", Result::Doubles(4), false),
+    ("v_mfma_f64_4x4x4f64", Result::Doubles(1), false),
+    ("v_exp_legacy_f32", Result::Single, false),
+    ("v_log_legacy_f32", Result::Single, false),
+    ("v_dot4_f32_bf8_bf8", Result::Single, false),
+    ("v_dot4_f32_bf8_fp8", Result::Single, false),
+    ("v_dot4_f32_fp8_bf8", Result::Single, false),
+    ("v_dot4_f32_fp8_fp8", Result::Single, false),
+    ("v_wmma_split_f32_16x16x16_bf8_bf8", Result::Singles(8), false),
+    ("v_wmma_split_f32_16x16x16_bf8_fp8", Result::Singles(8), false),
+    ("v_wmma_split_f32_16x16x16_fp8_bf8", Result::Singles(8), false),
+    ("v_wmma_split_f32_16x16x16_fp8_fp8", Result::Singles(8), false),
 ];
 
 /// Operations in the table.
-const COUNT: usize = 32;
+const COUNT: usize = 66;
 
 /// What hardware calls an operation of the table.
 fn printed(name: &'static str) -> &'static str {
@@ -74,13 +110,23 @@ fn printed(name: &'static str) -> &'static str {
         "v_wmma_split_f16_16x16x16_f16" => "v_wmma_f16_16x16x16_f16",
         "v_wmma_split_f32_16x16x16_bf16" => "v_wmma_f32_16x16x16_bf16",
         "v_wmma_split_f32_16x16x16_f16" => "v_wmma_f32_16x16x16_f16",
+        "v_wmma_split_f32_16x16x16_bf8_bf8" => "v_wmma_f32_16x16x16_bf8_bf8",
+        "v_wmma_split_f32_16x16x16_bf8_fp8" => "v_wmma_f32_16x16x16_bf8_fp8",
+        "v_wmma_split_f32_16x16x16_fp8_bf8" => "v_wmma_f32_16x16x16_fp8_bf8",
+        "v_wmma_split_f32_16x16x16_fp8_fp8" => "v_wmma_f32_16x16x16_fp8_fp8",
         _ => name,
     }
 }
 
 /// How often each operation of the table ran.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Executed([u64; COUNT]);
+
+impl Default for Executed {
+    fn default() -> Self {
+        Self([0; COUNT])
+    }
+}
 
 impl Executed {
     pub(super) fn add(&mut self, other: &Self) {
@@ -138,17 +184,12 @@ fn perturb<const L: usize>(wave: &mut Wave<L>, op: &Op<L>, result: Result, how: 
         Result::Half => halves(wave, first, half, mask, |bits| how.moved(bits, BINARY16)),
         Result::Bfloat => halves(wave, first, half, mask, |bits| how.moved(bits, BFLOAT16)),
         Result::Single => words(wave, first, mask, |bits| how.moved(bits, BINARY32)),
-        Result::Double => {
-            let (mut low, mut high) = (*wave.row(first), *wave.row(first + 1));
-            for (low, high) in low.iter_mut().zip(&mut high) {
-                let moved = how.moved(u64::from(*low) | u64::from(*high) << 32, BINARY64);
-                (*low, *high) = (crate::exec::wave::low(moved), crate::exec::wave::low(moved >> 32));
-            }
-            wave.write_row(first, &low, mask);
-            wave.write_row(first + 1, &high, mask);
+        Result::Double => double(wave, first, mask, how),
+        Result::Doubles(count) => {
+            (0..count).for_each(|pair| double(wave, first + 2 * pair, Wave::<L>::all_lanes(), how));
         }
-        Result::Singles => {
-            (first..first + 8).for_each(|row| {
+        Result::Singles(count) => {
+            (first..first + count).for_each(|row| {
                 words(wave, row, Wave::<L>::all_lanes(), |bits| how.moved(bits, BINARY32));
             });
         }
@@ -170,6 +211,16 @@ fn perturb<const L: usize>(wave: &mut Wave<L>, op: &Op<L>, result: Result, how: 
 fn words<const L: usize>(wave: &mut Wave<L>, row: usize, mask: u64, f: impl Fn(u64) -> u64) {
     let moved = crate::exec::shape::each(*wave.row(row), |bits| crate::exec::wave::low(f(bits.into())));
     wave.write_row(row, &moved, mask);
+}
+
+fn double<const L: usize>(wave: &mut Wave<L>, first: usize, mask: u64, how: &Perturbation) {
+    let (mut low, mut high) = (*wave.row(first), *wave.row(first + 1));
+    for (low, high) in low.iter_mut().zip(&mut high) {
+        let moved = how.moved(u64::from(*low) | u64::from(*high) << 32, BINARY64);
+        (*low, *high) = (crate::exec::wave::low(moved), crate::exec::wave::low(moved >> 32));
+    }
+    wave.write_row(first, &low, mask);
+    wave.write_row(first + 1, &high, mask);
 }
 
 fn halves<const L: usize>(wave: &mut Wave<L>, row: usize, half: Half, mask: u64, f: impl Fn(u64) -> u64) {

@@ -1,7 +1,7 @@
 //! Operations across lanes, and those with masks or tied operands.
 
 use crate::{
-    FaultKind, Lanes, LaunchFault,
+    Arch, FaultKind, Lanes, LaunchFault,
     exec::{
         element::{Element, scalar32, words},
         environment::Environment,
@@ -280,25 +280,40 @@ instructions! {
 }
 
 /// Where each lane of a data-parallel operation reads; `None` is outside.
-fn origin(control: u16, lane: usize) -> Option<usize> {
+fn origin<const L: usize>(control: u16, lane: usize) -> Option<usize> {
     let (row, place, amount) = (lane & !15, lane & 15, usize::from(control & 15));
     Some(match control {
         0x000..=0x0ff => lane & !3 | usize::from(control >> (2 * (lane & 3)) & 3),
         0x101..=0x10f => row | Some(place + amount).filter(|&from| from < 16)?,
         0x111..=0x11f => row | place.checked_sub(amount)?,
         0x121..=0x12f => row | (place + 16 - amount) & 15,
+        0x130 => Some(lane + 1).filter(|&from| from < L)?,
+        0x134 => (lane + 1) % L,
+        0x138 => lane.checked_sub(1)?,
+        0x13c => (lane + L - 1) % L,
         0x140 => row | (15 - place),
         0x141 => row | place & 8 | (7 - (place & 7)),
+        0x142 => row.checked_sub(1)?,
+        0x143 => (lane & !31).checked_sub(1)?,
         0x150..=0x15f => row | amount,
         0x160..=0x16f => row | (place ^ amount),
         _ => return None,
     })
 }
 
-/// Whether `control` has a meaning on gfx10 and later.
-pub(super) const fn known_control(control: u16) -> bool {
-    matches!(control, 0..=0xff | 0x101..=0x10f | 0x111..=0x11f | 0x121..=0x12f | 0x140 | 0x141 | 0x150..=0x15f | 0x160..=0x16f)
+/// Whether `control` has a meaning.
+pub(super) const fn known_control(arch: Arch, control: u16) -> bool {
+    match control {
+        0..=0xff | 0x101..=0x10f | 0x111..=0x11f | 0x121..=0x12f | 0x140 | 0x141 => true,
+        0x130 | 0x134 | 0x138 | 0x13c | 0x142 | 0x143 => arch.is_gfx9(),
+        0x150..=0x15f => !matches!(arch, Arch::Gfx9),
+        0x160..=0x16f => !arch.is_gfx9(),
+        _ => false,
+    }
 }
+
+/// Flag of a permuted source of two registers.
+pub(super) const WIDE: u8 = 4;
 
 /// Permutes the first source into a spare row, then runs the operation on the lanes that are written.
 ///
@@ -311,27 +326,33 @@ pub(super) unsafe fn permuted<const L: usize>(
     environment: &mut Environment<'_>,
 ) {
     let exec = wave.exec();
+    let wide = op.flags & WIDE != 0;
     let row = words(wave, &op.sources[0]);
-    let (mut result, mut written) = ([0; L], exec);
+    let second = *wave.row(op.sources[0].vector().map_or(usize::MAX, |first| first + usize::from(wide)));
+    let (mut result, mut result2, mut written) = ([0; L], [0; L], exec);
     for lane in 0..L {
         let (from, fetch_inactive, bound_control, enabled) = match op.lanes {
             Lanes::Rows { control, row_mask, bank_mask, bound_control, fetch_inactive } => {
                 let enabled = row_mask >> (lane / 16) & 1 != 0 && bank_mask >> (lane / 4 % 4) & 1 != 0;
-                (origin(control, lane), fetch_inactive, bound_control, enabled)
+                (origin::<L>(control, lane), fetch_inactive, bound_control, enabled)
             }
             Lanes::Eights { selectors, fetch_inactive } => {
                 (Some(lane & !7 | usize::from(selectors[lane & 7])), fetch_inactive, true, true)
             }
             Lanes::Own | Lanes::SubDword { .. } => (Some(lane), true, true, true),
         };
-        let value = from.filter(|from| fetch_inactive || exec >> from & 1 != 0).map(|from| row[from]);
-        result[lane] = value.unwrap_or(0);
-        if !enabled || (value.is_none() && !bound_control) {
+        let from = from.filter(|from| fetch_inactive || exec >> from & 1 != 0);
+        result[lane] = from.map_or(0, |from| row[from]);
+        result2[lane] = from.map_or(0, |from| second[from]);
+        if !enabled || (from.is_none() && !bound_control) {
             written &= !(1 << lane);
         }
     }
-    let spare = wave.vgprs.len().saturating_sub(1);
+    let spare = wave.vgprs.len().saturating_sub(2);
     wave.write_row(spare, &result, Wave::<L>::all_lanes());
+    if wide {
+        wave.write_row(spare + 1, &result2, Wave::<L>::all_lanes());
+    }
     let mut inner = *op;
     inner.sources[0].place = Place::Vector(u16::try_from(spare).unwrap_or(u16::MAX));
     wave.set_mask(EXEC, written);

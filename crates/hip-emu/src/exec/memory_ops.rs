@@ -257,9 +257,12 @@ instructions! {
 #[inline(always)]
 pub(super) fn scalar_address<const L: usize>(wave: &Wave<L>, op: &Op<L>) -> u64 {
     let base = scalar64(wave, op.sources[0].place);
-    let address = base
-        .wrapping_add(scalar64(wave, op.sources[1].place))
-        .wrapping_add(i64::from(op.immediate).cast_unsigned());
+    // A constant is signed, a register has 32 bits.
+    let offset = match op.sources[1].place {
+        Place::Constant(offset) => offset,
+        place => scalar32(wave, place).into(),
+    };
+    let address = base.wrapping_add(offset).wrapping_add(i64::from(op.immediate).cast_unsigned());
     address & !(u64::from(op.bytes.clamp(1, 4)) - 1)
 }
 

@@ -2,6 +2,7 @@
 
 mod atomic_ops;
 mod buffers;
+mod cdna;
 mod check;
 mod control;
 mod division;
@@ -11,11 +12,13 @@ mod exact;
 mod extremes;
 mod fidelity;
 mod float;
+mod float8;
 mod formats;
 mod group;
 mod lanes;
 mod matrix;
 mod memory_ops;
+mod mfma;
 mod mode;
 mod names;
 mod one_lane;

@@ -74,6 +74,11 @@ const GFX9: &[(&str, &str)] = &[
     ("v_add_i32", "v_add_nc_i32"),
     ("v_sub_i32", "v_sub_nc_i32"),
     ("v_add_u16", "v_add_nc_u16"),
+    ("v_div_fixup_legacy_f16", "v_div_fixup_f16"),
+    ("v_fma_legacy_f16", "v_fma_f16"),
+    ("v_mad_legacy_f16", "v_mad_f16"),
+    ("v_mad_legacy_i16", "v_mad_i16"),
+    ("v_mad_legacy_u16", "v_mad_u16"),
     ("v_sub_u16", "v_sub_nc_u16"),
     ("v_add_i16", "v_add_nc_i16"),
     ("v_sub_i16", "v_sub_nc_i16"),
@@ -169,7 +174,7 @@ pub(super) fn stem(arch: Arch, mnemonic: &str) -> Cow<'_, str> {
         Arch::Gfx12 => named(GFX12).or_else(|| later(stem)),
         Arch::Gfx10 => named(OLD).or_else(|| older(stem)),
         Arch::Gfx9 | Arch::Gfx90a | Arch::Gfx940 => {
-            named(GFX9).or_else(|| named(OLD)).or_else(|| older(stem))
+            named(GFX9).or_else(|| matrix(stem)).or_else(|| named(OLD)).or_else(|| older(stem))
         }
     }
     .unwrap_or(Cow::Borrowed(stem))
@@ -177,7 +182,71 @@ pub(super) fn stem(arch: Arch, mnemonic: &str) -> Cow<'_, str> {
 
 /// Whether the result of an operation is also its addend.
 pub(super) fn accumulates(stem: &str) -> bool {
-    stem.contains("fmac") || (stem.starts_with("v_dot") && stem.contains("acc_"))
+    stem.contains("fmac")
+        || stem.starts_with("v_mac_")
+        || (stem.starts_with("v_dot") && stem.contains("acc_"))
+}
+
+/// Matrix operations of CDNA3, as CDNA2 calls them: without the number of blocks.
+fn matrix(stem: &str) -> Option<Cow<'static, str>> {
+    let (shape, kind) = stem.strip_prefix("v_mfma_")?.rsplit_once('_')?;
+    let kind = match kind {
+        "bf16" => "bf16_1k",
+        "f16" | "f32" | "f64" | "i8" | "xf32" => kind,
+        _ => return None,
+    };
+    let shape = ["_2b", "_4b", "_16b"].iter().find_map(|blocks| shape.strip_suffix(blocks)).unwrap_or(shape);
+    Some(format!("v_mfma_{shape}{kind}").into())
+}
+
+/// Whether an operation with a 16-bit result clears the other half of its register, as gfx9's older ones do, instead of
+/// keeping it (LLVM's `GCNSubtarget::zeroesHigh16BitsOfDest`).
+pub(super) fn clears_other_half(arch: Arch, mnemonic: &str) -> bool {
+    const OPERATIONS: [&str; 42] = [
+        "v_cvt_f16_f32",
+        "v_cvt_f16_u16",
+        "v_cvt_f16_i16",
+        "v_rcp_f16",
+        "v_rsq_f16",
+        "v_sqrt_f16",
+        "v_log_f16",
+        "v_exp_f16",
+        "v_sin_f16",
+        "v_cos_f16",
+        "v_floor_f16",
+        "v_ceil_f16",
+        "v_trunc_f16",
+        "v_rndne_f16",
+        "v_fract_f16",
+        "v_frexp_mant_f16",
+        "v_frexp_exp_i16_f16",
+        "v_ldexp_f16",
+        "v_lshlrev_b16",
+        "v_lshrrev_b16",
+        "v_ashrrev_i16",
+        "v_add_u16",
+        "v_sub_u16",
+        "v_subrev_u16",
+        "v_mul_lo_u16",
+        "v_add_f16",
+        "v_sub_f16",
+        "v_subrev_f16",
+        "v_mul_f16",
+        "v_max_f16",
+        "v_min_f16",
+        "v_max_u16",
+        "v_min_u16",
+        "v_max_i16",
+        "v_min_i16",
+        "v_mad_legacy_f16",
+        "v_mad_legacy_u16",
+        "v_mad_legacy_i16",
+        "v_fma_legacy_f16",
+        "v_div_fixup_legacy_f16",
+        "v_cvt_i16_f16",
+        "v_cvt_u16_f16",
+    ];
+    arch.is_gfx9() && OPERATIONS.contains(&bare(mnemonic))
 }
 
 /// Names of gfx9 and gfx10 that are made by rule.
@@ -238,6 +307,10 @@ mod tests {
             (Arch::Gfx10, "v_cmpx_tru_f32_e64", "v_cmpx_t_f32"),
             (Arch::Gfx10, "v_lshlrev_b32_sdwa", "v_lshlrev_b32"),
             (Arch::Gfx940, "v_add_u32_e32", "v_add_nc_u32"),
+            (Arch::Gfx940, "v_mfma_f32_32x32x1_2b_f32", "v_mfma_f32_32x32x1f32"),
+            (Arch::Gfx940, "v_mfma_f32_16x16x16_bf16", "v_mfma_f32_16x16x16bf16_1k"),
+            (Arch::Gfx90a, "v_mfma_f32_16x16x16bf16_1k", "v_mfma_f32_16x16x16bf16_1k"),
+            (Arch::Gfx940, "v_mfma_f32_16x16x32_bf8_fp8", "v_mfma_f32_16x16x32_bf8_fp8"),
             (Arch::Gfx10, "v_add_u32_e32", "v_add_u32"),
             (Arch::Gfx12, "v_dual_max_num_f32", "v_dual_max_f32"),
             (Arch::Gfx12, "v_pk_min_num_f16", "v_pk_min_f16"),

@@ -155,7 +155,7 @@ fn directed3<const L: usize, T: Float>(
     });
 }
 
-/// A comparison: a mask of the active lanes. With no target the mask becomes EXEC.
+/// A comparison: a mask of the active lanes. With no target the mask becomes EXEC; it may also have two.
 #[inline(always)]
 pub(super) fn compare<const L: usize, A: Element, B: Element>(
     wave: &mut Wave<L>,
@@ -171,6 +171,9 @@ pub(super) fn compare<const L: usize, A: Element, B: Element>(
     match op.target {
         Target::Scalar(index) => wave.set_mask(usize::from(index), mask),
         _ => wave.set_mask(crate::exec::wave::EXEC, mask),
+    }
+    if let Target::Scalar(index) = op.second {
+        wave.set_mask(usize::from(index), mask);
     }
 }
 

@@ -1,15 +1,17 @@
 //! From decoded instructions to operations.
 
 use crate::{
-    Arch, Family, FaultKind, Half, Instruction, Lanes, LaunchFault, Value, decode,
+    Arch, Family, FaultKind, Half, Instruction, Lanes, LaunchFault, Register, Value,
+    arch::Lacks,
+    decode,
     descriptor::VectorRegisters,
     exec::{
         atomic_ops,
         buffers::ONE_SWIZZLE,
-        control, division,
+        cdna, control, division,
         environment::Environment,
-        fidelity, lanes, matrix, memory_ops,
-        names::{accumulates, stem},
+        fidelity, float8, lanes, matrix, memory_ops, mfma,
+        names::{accumulates, clears_other_half, stem},
         one_lane,
         op::{Op, Operands, Place, Run, Source, Target},
         packed, scalar_ops,
@@ -17,7 +19,7 @@ use crate::{
         split_matrix, sub_dword,
         table::Cpu,
         typed_buffers, vector_float, vector_int, vector_rare,
-        wave::{VCC, Wave},
+        wave::{EXEC, VCC, Wave},
     },
     operand::Operand,
 };
@@ -56,7 +58,12 @@ impl<const L: usize> Op<L> {
 }
 
 /// One operation for each word of code, for a kernel with so many vector registers.
-pub(super) fn translate<const L: usize>(arch: Arch, code: &[u8], registers: VectorRegisters) -> Vec<Op<L>> {
+pub(super) fn translate<const L: usize>(
+    arch: Arch,
+    lacks: Lacks,
+    code: &[u8],
+    registers: VectorRegisters,
+) -> Vec<Op<L>> {
     let cpu = Cpu::detect();
     let mut ops = vec![Op::new(outside::<L>, 4); code.len() / 4];
     let mut at = 0;
@@ -68,7 +75,7 @@ pub(super) fn translate<const L: usize>(arch: Arch, code: &[u8], registers: Vect
             continue;
         };
         let words = instruction.length() / 4;
-        match operations(&instruction, registers, cpu) {
+        match operations(&instruction, registers, cpu).filter(|_| !is_lacked(lacks, &instruction)) {
             Some((first, second)) => {
                 ops[at] = first;
                 if let (Some(second), Some(place)) = (second, ops.get_mut(at + 1)) {
@@ -80,6 +87,28 @@ pub(super) fn translate<const L: usize>(arch: Arch, code: &[u8], registers: Vect
         at += words.max(1);
     }
     ops
+}
+
+/// Whether a card has no such operation, though its architecture's table does.
+pub(super) fn is_lacked(lacks: Lacks, instruction: &Instruction) -> bool {
+    let stem = &*stem(instruction.arch(), instruction.mnemonic());
+    // RDNA1 has unfused operations of the same encoding as those named after a legacy.
+    let later = || {
+        stem.contains("_atomic_csub_")
+            || [
+                "v_fma_dx9_zero_f32",
+                "v_fmac_dx9_zero_f32",
+                "global_load_addtid_b32",
+                "global_store_addtid_b32",
+            ]
+            .contains(&stem)
+    };
+    match lacks {
+        Lacks::Nothing => false,
+        Lacks::Rdna2 => later(),
+        Lacks::Rdna2AndProducts => later() || stem.starts_with("v_dot"),
+        Lacks::ScalarFloats => one_lane::vector_name(instruction.family(), stem).is_some(),
+    }
 }
 
 /// An instruction's operation, and that of a pair's second half.
@@ -125,15 +154,20 @@ fn body<const L: usize>(family: Family, stem: &str, cpu: Cpu) -> Option<Run<L>> 
             .or_else(|| lanes::masks(stem, cpu))
             .or_else(|| division::steps(stem, cpu))
             .or_else(|| vector_rare::rare(stem, cpu))
+            .or_else(|| float8::operations(stem, cpu))
             .or_else(|| lanes::crossing(stem, cpu))
             .or_else(|| packed::products(stem, cpu))
             .or_else(|| packed::halves_at_once(stem, cpu))
+            .or_else(|| cdna::only(stem, cpu))
             .or_else(|| control::flow(stem))
             .or_else(|| comparison(stem, cpu)),
         Family::Vop3p => packed::halves_at_once(stem, cpu)
             .or_else(|| packed::products(stem, cpu))
             .or_else(|| matrix::multiply(stem, cpu))
-            .or_else(|| split_matrix::multiply(stem, cpu)),
+            .or_else(|| split_matrix::multiply(stem, cpu))
+            .or_else(|| float8::operations(stem, cpu))
+            .or_else(|| cdna::only(stem, cpu))
+            .or_else(|| mfma::blocks(stem, cpu)),
         Family::Ds => memory_ops::lds(stem, cpu)
             .or_else(|| memory_ops::lds_pairs(stem, cpu))
             .or_else(|| atomic_ops::lds_atomics(stem, cpu))
@@ -193,6 +227,7 @@ fn operation<const L: usize>(
     }
     op.clamp = modifiers.clamp;
     op.output = modifiers.output;
+    op.format = modifiers.byte_select;
     let typed = stem.contains("_format_") && !matches!(instruction.arch(), Arch::Gfx11 | Arch::Gfx12);
     if typed {
         // Formats have other numbers.
@@ -221,7 +256,7 @@ fn operation<const L: usize>(
         Family::Sopp | Family::Sopk | Family::Sop1 | Family::Sop2 | Family::Sopc => {
             scalar(&mut op, stem, operands, &places)?;
         }
-        _ => vector(&mut op, instruction, stem, operands, &places)?,
+        _ => vector(&mut op, instruction, mnemonic, operands, &places)?,
     }
     fidelity::watch(&mut op, of_one_lane.as_deref().unwrap_or(stem));
     if of_one_lane.is_some() {
@@ -230,7 +265,7 @@ fn operation<const L: usize>(
         op.run = one_lane::once::<L>;
     }
     if places.permutes() {
-        permute(&mut op, modifiers.lanes)?;
+        permute(&mut op, instruction, operands)?;
     }
     Some(op)
 }
@@ -272,13 +307,14 @@ fn access_bytes(stem: &str) -> u8 {
 }
 
 /// Lane permutation before the operation.
-fn permute<const L: usize>(op: &mut Op<L>, lanes: Lanes) -> Option<()> {
+fn permute<const L: usize>(op: &mut Op<L>, instruction: &Instruction, operands: &[Operand]) -> Option<()> {
+    let lanes = instruction.modifiers().lanes;
     if matches!(lanes, Lanes::SubDword { .. }) {
         (op.lanes, op.inner, op.run) = (lanes, op.run, sub_dword::parts::<L>);
         return Some(());
     }
     let known = match lanes {
-        Lanes::Rows { control, .. } => lanes::known_control(control),
+        Lanes::Rows { control, .. } => lanes::known_control(instruction.arch(), control),
         Lanes::Eights { .. } => true,
         Lanes::Own | Lanes::SubDword { .. } => false,
     };
@@ -286,6 +322,10 @@ fn permute<const L: usize>(op: &mut Op<L>, lanes: Lanes) -> Option<()> {
         return None;
     }
     op.lanes = lanes;
+    let first = operands.iter().find(|operand| !operand.written)?;
+    if let Value::Register(Register::Vgpr { words: 2, .. }) = first.value {
+        op.flags |= lanes::WIDE;
+    }
     op.inner = op.run;
     op.run = lanes::permuted::<L>;
     Some(())
@@ -314,10 +354,11 @@ fn plain<const L: usize>(
 fn vector<const L: usize>(
     op: &mut Op<L>,
     instruction: &Instruction,
-    stem: &str,
+    mnemonic: &str,
     operands: &[Operand],
     places: &Operands<'_>,
 ) -> Option<()> {
+    let stem = &*stem(instruction.arch(), mnemonic);
     let sources = plain(op, stem, operands, places)?;
     if op.target == Target::None {
         match stem {
@@ -326,6 +367,13 @@ fn vector<const L: usize>(
             _ if stem.starts_with("v_cmp_") => op.target = Target::Scalar(u8::try_from(VCC).ok()?),
             _ => return None,
         }
+    }
+    // gfx9 writes the mask into a register as well.
+    if stem.starts_with("v_cmpx_") && op.target != Target::None {
+        op.second = Target::Scalar(u8::try_from(EXEC).ok()?);
+    }
+    if stem.starts_with("v_mfma_") {
+        matrix_controls(op, instruction, stem)?;
     }
     // The result is also the addend.
     if accumulates(stem)
@@ -338,11 +386,29 @@ fn vector<const L: usize>(
         op.sources[2] = Source::plain(Place::Scalar(u8::try_from(VCC).ok()?));
     }
     halves(op, instruction, stem);
+    if let Target::Vector { half: half @ Half::Whole, .. } = &mut op.target
+        && !clears_other_half(instruction.arch(), mnemonic)
+    {
+        *half = Half::Low;
+    }
     // Products of 16-bit integers are of the halves at the same place.
     let crossed = |source: &Source| source.high || !source.high_of_high;
     let dot = stem.starts_with("v_dot2_") && stem.ends_with("16") && !stem.ends_with("f16");
     if dot && instruction.family() == Family::Vop3p && op.sources[..2].iter().any(crossed) {
         return None;
+    }
+    Some(())
+}
+
+/// Which blocks and lanes a matrix operation of CDNA reads. CDNA2 takes denormals for zeros in products of 16-bit floats; CDNA3
+/// has signs of binary64 where others have a pattern of lanes.
+fn matrix_controls<const L: usize>(op: &mut Op<L>, instruction: &Instruction, stem: &str) -> Option<()> {
+    let modifiers = instruction.modifiers();
+    let signed = instruction.arch() == Arch::Gfx940 && stem.ends_with("f64");
+    let pattern = if signed { 0 } else { modifiers.lane_group };
+    op.immediate = mfma::controls(stem, modifiers.broadcast_size, modifiers.broadcast_block, pattern)?;
+    if instruction.arch() == Arch::Gfx90a {
+        op.flags |= mfma::FLUSHES;
     }
     Some(())
 }
@@ -482,6 +548,10 @@ fn memory<const L: usize>(
     }
     if lds {
         op.sources[DATA2] = rest.next().unwrap_or(Source::ZERO);
+        // Before gfx11 the comparand comes first.
+        if instruction.mnemonic().starts_with("ds_cmpst_") {
+            op.sources.swap(DATA, DATA2);
+        }
         op.flags = if stem.starts_with("ds_condxchg") { ALIGNED } else { 0 };
         if stem.contains("2addr") {
             op.immediate = i32::from(modifiers.pair_offsets[0]) | i32::from(modifiers.pair_offsets[1]) << 8;

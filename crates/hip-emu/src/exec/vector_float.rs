@@ -277,7 +277,7 @@ instructions! {
         "v_maxmin_f16" => extreme3::<L, F16>(wave, op, |nans, a, b, c| min(nans, max(nans, a, b), c));
         "v_add_f64" => rounded2::<L, F64>(wave, op, |a, b| F64(a.0 + b.0), sum);
         "v_mul_f64" => rounded2::<L, F64>(wave, op, |a, b| F64(a.0 * b.0), product);
-        "v_fma_f64" => rounded3::<L, F64>(wave, op, |a, b, c| F64(a.0.mul_add(b.0, c.0)), fused);
+        "v_fma_f64" | "v_fmac_f64" => rounded3::<L, F64>(wave, op, |a, b, c| F64(a.0.mul_add(b.0, c.0)), fused);
         "v_min_f64" => extreme2::<L, F64>(wave, op, min);
         "v_max_f64" => extreme2::<L, F64>(wave, op, max);
         "v_minimum_f32" => map2::<L, f32, f32, f32>(wave, op, minimum);

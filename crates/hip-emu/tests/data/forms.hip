@@ -1,9 +1,9 @@
 // Forms of instructions that ordinary kernels rarely have.
-#define GLOBAL extern "C" __attribute__((global, amdgpu_flat_work_group_size(1, 64)))
+#define GLOBAL extern "C" __attribute__((global, amdgpu_flat_work_group_size(1, 128)))
 
-// The second wave ends before the barrier that the first one waits at.
+// The second half of the waves ends before the barrier that the first one waits at.
 GLOBAL void early_end(int *y) {
-    if (__builtin_amdgcn_workitem_id_x() >= 32) return;
+    if (__builtin_amdgcn_workitem_id_x() >= 64) return;
     __builtin_amdgcn_s_barrier();
     y[__builtin_amdgcn_workitem_id_x()] = 1;
 }

@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 
 use bytemuck::Pod;
-use hip_emu::{Checks, Dispatch, LaunchError, Machine, Options, Program};
+use hip_emu::{Arch, Checks, Dispatch, LaunchError, Machine, Options, Program};
 
 use crate::compile::{Build, Dialect, TARGETS, builds};
 
@@ -68,6 +68,11 @@ impl Card {
         let machine = Machine::new(options);
         let program = machine.load(&build.image).unwrap_or_else(|error| panic!("{build}: load: {error}"));
         Card { label: build.to_string(), machine, program }
+    }
+
+    /// Lanes of its waves.
+    pub(crate) fn lanes(&self) -> usize {
+        Arch::from_target(&self.machine.options().target).unwrap().lanes().into()
     }
 
     /// The source, the compiler and the optimisation.

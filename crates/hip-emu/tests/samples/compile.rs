@@ -51,7 +51,8 @@ impl Dialect {
 }
 
 /// The targets that samples are executed on: one of each generation.
-pub(crate) const TARGETS: &[&str] = &["gfx1100", "gfx1030", "gfx1151", "gfx1201"];
+pub(crate) const TARGETS: &[&str] =
+    &["gfx1100", "gfx1030", "gfx1151", "gfx1201", "gfx942", "gfx90a", "gfx906"];
 /// The target that every compiler builds for at every optimisation; for each other one, each does at one of them, unless
 /// `HIP_EMU_EVERY_BUILD` is set.
 pub(crate) const FIRST: &str = "gfx1100";
@@ -94,6 +95,11 @@ fn optimisations(target: &str, compiler: usize) -> &'static [&'static str] {
     }
 }
 
+/// The samples know of two targets with waves of 64 lanes only.
+fn wave_flags(target: &str) -> &'static [&'static str] {
+    if target == "gfx906" { &["-DWAVE=64"] } else { &[] }
+}
+
 fn compile(dialect: Dialect, source: &str, target: &'static str, defines: &[&str]) -> Vec<Build> {
     let path = dialect.folder().join(format!("{source}.hip"));
     assert!(
@@ -112,6 +118,7 @@ fn compile(dialect: Dialect, source: &str, target: &'static str, defines: &[&str
                 .args(FLAGS)
                 .arg(format!("--offload-arch={target}"))
                 .args(dialect.flags())
+                .args(wave_flags(target))
                 .args(defines)
                 .arg(optimisation);
             let run = command.arg("-o").arg(&output).arg(&path).output().unwrap();

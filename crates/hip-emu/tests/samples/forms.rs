@@ -1,6 +1,6 @@
 //! Forms of instructions that the sample kernels lack, from a source of this crate.
 
-use hip_emu::{Checks, Dispatch, FaultKind, LaunchError, Machine, Options};
+use hip_emu::{Arch, Checks, Dispatch, FaultKind, LaunchError, Machine, Options};
 
 use crate::card::{Arguments, Card, each_build};
 use crate::compare::assert_same;
@@ -8,11 +8,14 @@ use crate::compile::{Dialect, TARGETS, builds};
 
 const THREADS: usize = 64;
 
+/// Those of `early_end`: twice as many as reach its barrier.
+const WAITING: usize = 64;
+
 /// As on hardware, a barrier waits for the waves that still run.
 fn early_end(card: &Card) {
-    let y = card.upload(&[0i32; THREADS]);
-    card.launch("early_end", [1, 1, 1], THREADS, Arguments::default().buffer(&y));
-    let expected: Vec<i32> = (0..THREADS).map(|thread| i32::from(thread < 32)).collect();
+    let y = card.upload(&[0i32; 2 * WAITING]);
+    card.launch("early_end", [1, 1, 1], 2 * WAITING, Arguments::default().buffer(&y));
+    let expected: Vec<i32> = (0..2 * WAITING).map(|thread| i32::from(thread < WAITING)).collect();
     assert_same(card, "early_end", &card.download(&y), &expected);
 }
 
@@ -46,11 +49,12 @@ fn a_barrier_that_a_wave_never_reaches_is_reported() {
         options.checks.sync = true;
         let machine = Machine::new(options);
         let program = machine.load(&build.image).unwrap();
-        let y = machine.memory().allocate(4 * THREADS).unwrap();
-        let dispatch = Dispatch { groups: [1, 1, 1], block: [64, 1, 1], dynamic_lds: 0 };
+        let y = machine.memory().allocate(4 * 2 * WAITING).unwrap();
+        let dispatch = Dispatch { groups: [1, 1, 1], block: [128, 1, 1], dynamic_lds: 0 };
+        let waves = WAITING / usize::from(Arch::from_target(build.target).unwrap().lanes());
         let result = machine.launch(&program, "early_end", &dispatch, &y.to_le_bytes());
         let Err(LaunchError::Fault(fault)) = result else { panic!("{build}: {result:?}") };
-        assert_eq!(fault.kind, FaultKind::DivergentBarrier { waiting: 1, ended: 1 }, "{build}");
+        assert_eq!(fault.kind, FaultKind::DivergentBarrier { waiting: waves, ended: waves }, "{build}");
         assert_eq!(fault.wave, 0, "{build}");
     }
 }

@@ -45,7 +45,7 @@ impl Class {
                 Self::Vector
             }
             Family::Smem if name.starts_with("s_mem") || name.starts_with("s_prefetch") => Self::Wait,
-            _ if name.contains("inv") => Self::Wait,
+            _ if name.contains("inv") || name.contains("wb") => Self::Wait,
             _ => Self::Memory,
         }
     }

@@ -9,7 +9,11 @@ const COLUMNS: usize = 512;
 /// Eight packed products of two a lane and five additions between lanes: 21 roundings of a sum whose terms' sizes add
 /// up to less than 160.
 const LIMIT: f64 = 21.0 * 160.0 * f32::ROUNDING;
-const GROUPS: [usize; 3] = [(ROWS * 32).div_ceil(256), 1, 1];
+
+/// A wave for each row.
+fn groups(card: &Card) -> [usize; 3] {
+    [(ROWS * card.lanes()).div_ceil(256), 1, 1]
+}
 
 fn halves(card: &Card) {
     let mut random = Random::new(3);
@@ -18,7 +22,7 @@ fn halves(card: &Card) {
     let expected: Vec<f64> = wide(&weight).chunks_exact(COLUMNS).map(|row| dot(row, &wide_x)).collect();
     let (y, weight, x) = (card.upload(&[f32::NAN; ROWS]), card.upload(&weight), card.upload(&x));
     let arguments = Arguments::default().buffer(&y).buffer(&weight).buffer(&x);
-    card.launch("gemv_f16", GROUPS, 256, arguments.size(ROWS).size(COLUMNS));
+    card.launch("gemv_f16", groups(card), 256, arguments.size(ROWS).size(COLUMNS));
     assert_close(card, "gemv_f16", &card.download(&y), &expected, LIMIT);
 }
 
@@ -35,7 +39,7 @@ fn bytes(card: &Card) {
     let y = card.upload(&[f32::NAN; ROWS]);
     let (weight, scales, x) = (card.upload(&weight), card.upload(&scales), card.upload(&x));
     let arguments = Arguments::default().buffer(&y).buffer(&weight).buffer(&scales).buffer(&x).value(0.25f32);
-    card.launch("gemv_i8", GROUPS, 256, arguments.size(ROWS).size(COLUMNS));
+    card.launch("gemv_i8", groups(card), 256, arguments.size(ROWS).size(COLUMNS));
     assert_same(card, "gemv_i8", &card.download(&y), &expected);
 }
 

@@ -17,7 +17,7 @@ fn matrix() {
         let expected = matmul(&wide(&a), &wide(&b), INNER);
         let (c, a, b) = (card.upload(&[f32::NAN; 256]), card.upload(&a), card.upload(&b));
         let arguments = Arguments::default().buffer(&c).buffer(&a).buffer(&b).size(INNER);
-        card.launch("mat16_f16", [1, 1, 1], 32, arguments);
+        card.launch("mat16_f16", [1, 1, 1], card.lanes(), arguments);
         assert_close(card, "mat16_f16", &card.download(&c), &expected, LIMIT);
     });
 }

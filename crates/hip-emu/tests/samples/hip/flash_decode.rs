@@ -37,7 +37,7 @@ fn decode(card: &Card) {
     for size in [POSITIONS, kv_heads, heads / kv_heads, PAGE, SPLIT] {
         arguments = arguments.size(size);
     }
-    card.launch("flash_decode_f16", [heads, SPLITS, 1], 32, arguments.value(scale()));
+    card.launch("flash_decode_f16", [heads, SPLITS, 1], card.lanes(), arguments.value(scale()));
     let arguments = Arguments::default().buffer(&parts).buffer(&sums).buffer(&out).size(SPLITS);
     card.launch("flash_combine_f16", [heads, 1, 1], 128, arguments);
     // Scores of at most 10 roundings of terms whose sizes add up to 5, twice in a weight; 16 steps of three roundings

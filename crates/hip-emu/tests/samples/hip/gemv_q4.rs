@@ -8,6 +8,14 @@ const ROWS: usize = 9;
 /// Weights or activations of a block.
 const BLOCK: usize = 32;
 
+/// Work-items of a group.
+const BLOCK_ITEMS: usize = 128;
+
+/// A wave for each row.
+fn groups(card: &Card) -> [usize; 3] {
+    [(ROWS * card.lanes()).div_ceil(BLOCK_ITEMS), 1, 1]
+}
+
 /// A scale, and 16 bytes of two weights each: the low halves come first.
 #[derive(Clone, Copy)]
 struct Q4 {
@@ -68,7 +76,7 @@ fn q4(card: &Card) {
     let device_x = card.upload(&x.iter().flat_map(Q8::bytes).collect::<Vec<_>>());
     let y = card.upload(&[f32::NAN; ROWS]);
     let arguments = Arguments::default().buffer(&device_weights).buffer(&device_x).buffer(&y);
-    card.launch("gemv_q4_0_q8_1", [3, 1, 1], 128, arguments.size(ROWS).size(BLOCKS));
+    card.launch("gemv_q4_0_q8_1", groups(card), BLOCK_ITEMS, arguments.size(ROWS).size(BLOCKS));
     for (row, found) in card.download(&y).into_iter().enumerate() {
         let terms: Vec<f64> = weights[row * BLOCKS..].iter().zip(&x).map(term).collect();
         let sizes: f64 = terms.iter().map(|term| term.abs() + 1.0).sum();
@@ -128,7 +136,7 @@ fn fp8(card: &Card) {
     let (device_x, y) = (card.upload(&x), card.upload(&[0f32; ROWS]));
     let arguments =
         Arguments::default().buffer(&device_weights).buffer(&device_scales).buffer(&device_x).buffer(&y);
-    card.launch("gemv_fp8", [3, 1, 1], 128, arguments.size(ROWS).size(COLUMNS));
+    card.launch("gemv_fp8", groups(card), BLOCK_ITEMS, arguments.size(ROWS).size(COLUMNS));
     let found = card.download(&y);
     for (row, weights) in weights.chunks_exact(COLUMNS).take(ROWS - 1).enumerate() {
         let term = |c: usize| scales[c / 128].wide() * e4m3(weights[c]) * x[c].wide();

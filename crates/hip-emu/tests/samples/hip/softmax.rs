@@ -13,7 +13,7 @@ const LIMIT: f64 = (3.0 * 8.0 + 12.0) * f32::ROUNDING;
 fn softmax() {
     each_build(Dialect::Hip, "softmax", &[], |card| {
         let x = Random::new(5).values::<f32>(ROWS * COLUMNS);
-        for block in [32, 96] {
+        for block in [card.lanes(), 3 * card.lanes()] {
             let (device_x, device_y) = (card.upload(&x), card.upload(&[f32::NAN; ROWS * COLUMNS]));
             let arguments = Arguments::default().buffer(&device_x).buffer(&device_y).size(COLUMNS);
             let arguments = arguments.value(SCALE).size(PAST);

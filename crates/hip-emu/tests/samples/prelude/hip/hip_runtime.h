@@ -10,7 +10,11 @@
 #define __launch_bounds__(N) __attribute__((amdgpu_flat_work_group_size(1, N)))
 #define HIP_DEVICE static inline __attribute__((device))
 #define INFINITY __builtin_inff()
+#if defined(__GFX9__)
+#define warpSize 64
+#else
 #define warpSize 32
+#endif
 
 typedef __SIZE_TYPE__ size_t;
 typedef float float4 __attribute__((ext_vector_type(4)));
@@ -61,7 +65,7 @@ HIP_DEVICE int __popcll(unsigned long long bits) { return __builtin_popcountll(b
 HIP_DEVICE int min(int a, int b) { return a < b ? a : b; }
 
 // ---- lanes
-HIP_DEVICE int hip_lane() { return (int)__builtin_amdgcn_mbcnt_lo(~0u, 0); }
+HIP_DEVICE int hip_lane() { return (int)__builtin_amdgcn_mbcnt_hi(~0u, __builtin_amdgcn_mbcnt_lo(~0u, 0)); }
 HIP_DEVICE int hip_read_lane(int value, int lane) { return __builtin_amdgcn_ds_bpermute(lane << 2, value); }
 HIP_DEVICE int __shfl(int value, int source, int width = warpSize) {
   return hip_read_lane(value, (source & (width - 1)) + (hip_lane() & ~(width - 1)));
@@ -86,9 +90,13 @@ HIP_DEVICE unsigned long long __shfl_xor(unsigned long long value, int mask, int
   unsigned high = (unsigned)__shfl_xor((int)(value >> 32), mask, width);
   return (unsigned long long)high << 32 | low;
 }
+#if defined(__GFX9__)
+HIP_DEVICE unsigned long long __ballot(int predicate) { return __builtin_amdgcn_ballot_w64(predicate != 0); }
+#else
 HIP_DEVICE unsigned long long __ballot(int predicate) { return __builtin_amdgcn_ballot_w32(predicate != 0); }
-HIP_DEVICE int __all(int predicate) { return __builtin_amdgcn_ballot_w32(predicate == 0) == 0; }
-HIP_DEVICE int __any(int predicate) { return __builtin_amdgcn_ballot_w32(predicate != 0) != 0; }
+#endif
+HIP_DEVICE int __all(int predicate) { return __ballot(predicate == 0) == 0; }
+HIP_DEVICE int __any(int predicate) { return __ballot(predicate != 0) != 0; }
 
 // ---- atomics: relaxed, at the scope of the card
 template <typename T> HIP_DEVICE T atomicAdd(T *address, T value) {
