@@ -63,11 +63,20 @@ pub(crate) fn adr_numbers(files: &[String]) -> Vec<Finding> {
         .collect()
 }
 
+/// The architectures that `kernels.toml` names a card for. `crates/glm/tests/images.rs` executes all that it names.
+fn executed(config: &str) -> Result<BTreeSet<String>> {
+    let config: toml::Table = config.parse().context("kernels/kernels.toml")?;
+    let cards = config.get("executed").and_then(toml::Value::as_table);
+    let named = |cards: &toml::Value| cards.as_array().is_some_and(|cards| !cards.is_empty());
+    Ok(cards.into_iter().flatten().filter(|(_, cards)| named(cards)).map(|(arch, _)| arch.clone()).collect())
+}
+
 /// Every committed image stands in its crate's manifest, every manifest row has its image, and `kernels.toml` knows
-/// its family.
+/// its family and the emulated cards that execute it.
 pub(crate) fn images(root: &Path, files: &[String]) -> Result<Vec<Finding>> {
     let config =
         fs::read_to_string(root.join("kernels/kernels.toml")).context("reading kernels/kernels.toml")?;
+    let executed = executed(&config)?;
     let mut listed = BTreeSet::new();
     let mut findings = Vec::new();
     for manifest in files.iter().filter(|path| path.ends_with("/hsaco/manifest.json")) {
@@ -76,6 +85,13 @@ pub(crate) fn images(root: &Path, files: &[String]) -> Result<Vec<Finding>> {
             if !config.contains(&format!("[families.{}]", row.family)) {
                 let what =
                     format!("`{}` is not in kernels.toml; run `cargo xtask build-kernels`", row.family);
+                findings.push(finding(manifest, 0, &what));
+            }
+            if !executed.contains(&row.arch) {
+                let what = format!(
+                    "no test executes {}/{}: name a card for {} under [executed] in kernels.toml",
+                    row.arch, row.image, row.arch
+                );
                 findings.push(finding(manifest, 0, &what));
             }
             listed.insert(format!("{folder}/{}/{}", row.arch, row.image));
@@ -289,7 +305,11 @@ mod tests {
         let folder = root.path().join("crates/a/hsaco");
         fs::create_dir_all(&folder).unwrap();
         fs::create_dir(root.path().join("kernels")).unwrap();
-        fs::write(root.path().join("kernels/kernels.toml"), "[families.rope]\n").unwrap();
+        let config = |executed: &str| {
+            let text = format!("[executed]\n{executed}\n[families.rope]\n");
+            fs::write(root.path().join("kernels/kernels.toml"), text).unwrap();
+        };
+        config("gfx1100 = ['gfx1100']");
         fs::write(folder.join("manifest.json"), manifest("rope")).unwrap();
 
         let listed =
@@ -301,6 +321,12 @@ mod tests {
         assert_eq!(findings(&[listed.as_slice(), &[stray]].concat()).len(), 1);
         fs::write(folder.join("manifest.json"), manifest("norm")).unwrap();
         assert_eq!(findings(&listed).len(), 1, "kernels.toml does not know the family");
+        fs::write(folder.join("manifest.json"), manifest("rope")).unwrap();
+        for executed in ["gfx942 = ['gfx942']", "gfx1100 = []"] {
+            config(executed);
+            let found = findings(&listed);
+            assert!(found.len() == 1 && found[0].what.contains("no test executes gfx1100/"), "{found:?}");
+        }
     }
 
     fn manifest(family: &str) -> String {

@@ -39,6 +39,9 @@ const DECLARED: &[(&str, KernelDecl)] = &[
 struct Config {
     archs: Vec<String>,
     flags: Vec<String>,
+    /// Cards by architecture; `tidy` and the tests of `glm` read them.
+    #[serde(default, rename = "executed")]
+    _executed: BTreeMap<String, Vec<String>>,
     families: BTreeMap<String, FamilyConfig>,
 }
 

@@ -21,6 +21,32 @@ pub(crate) fn cargo(args: &[&str]) -> Command {
     command
 }
 
+/// A program of the workspace, built.
+#[derive(Clone, Copy)]
+pub(crate) enum Program<'a> {
+    Bin(&'a str),
+    Example(&'a str),
+}
+
+impl Program<'_> {
+    /// The command that runs it, once it is built. It is built with the features that the tests of the whole workspace have,
+    /// so that the crates below it are not compiled a second time for others.
+    ///
+    /// # Errors
+    /// When it does not build.
+    pub(crate) fn command(self) -> Result<Command> {
+        run(&mut cargo(&["build", "--workspace", "--bins", "--examples"]))?;
+        let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
+        let debug = workspace_root().join(target).join("debug");
+        let mut command = Command::new(match self {
+            Program::Bin(name) => debug.join(name),
+            Program::Example(name) => debug.join("examples").join(name),
+        });
+        command.current_dir(workspace_root());
+        Ok(command)
+    }
+}
+
 /// Runs a program to its end, its output passed through.
 ///
 /// # Errors

@@ -1,6 +1,6 @@
 //! What a launch did, counted.
 
-use crate::KernelDescriptor;
+use crate::{Arch, KernelDescriptor};
 
 /// Instructions of a launch by kind, one for all lanes of a wave, and what they moved.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -163,29 +163,56 @@ pub enum OccupancyLimit {
     Lds,
 }
 
-impl Occupancy {
-    /// Occupancy on RDNA3 of a kernel in groups of `waves` waves that have `lds` bytes of LDS each. A work-group processor
-    /// has four SIMDs, which hold 16 waves each, and 128 KiB of LDS.
-    #[must_use]
-    pub fn of_rdna3(descriptor: &KernelDescriptor, processor: &str, waves: u32, lds: u32) -> Self {
-        const MOST: u32 = 16;
-        const SIMDS: u32 = 4;
-        const LDS: u32 = 128 << 10;
-        // Cards with large register files allocate them in larger granules.
-        let (registers, granule) = match processor {
-            "gfx1102" | "gfx1103" | "gfx1152" | "gfx1153" => (1024, 16),
-            _ => (1536, 24),
-        };
-        let used = ((descriptor.resource1 & 63) + 1) * 8;
-        let by_registers = registers / used.next_multiple_of(granule);
-        let groups = LDS.checked_div(lds.next_multiple_of(1024)).unwrap_or(u32::MAX);
-        let by_lds = groups.saturating_mul(waves.max(1)) / SIMDS;
-        if by_lds.max(1) < by_registers.min(MOST) {
-            Self { waves: by_lds.max(1), limit: OccupancyLimit::Lds }
-        } else if by_registers < MOST {
-            Self { waves: by_registers, limit: OccupancyLimit::VectorRegisters }
-        } else {
-            Self { waves: MOST, limit: OccupancyLimit::Hardware }
+/// What the SIMDs that share one LDS, four of them, have (LLVM's `AMDGPUBaseInfo`).
+struct Simd {
+    /// Vector registers of a lane.
+    registers: u32,
+    /// They are allocated in multiples of this.
+    granule: u32,
+    /// Waves at most.
+    waves: u32,
+    /// LDS of all four, in bytes.
+    lds: u32,
+}
+
+impl Simd {
+    const fn new(registers: u32, granule: u32, waves: u32, lds: u32) -> Self {
+        Self { registers, granule, waves, lds }
+    }
+
+    fn of(arch: Arch, processor: &str) -> Self {
+        const CU: u32 = 64 << 10;
+        const WGP: u32 = 128 << 10;
+        match (arch, processor) {
+            (Arch::Gfx9, _) => Self::new(256, 4, 10, CU),
+            (Arch::Gfx90a | Arch::Gfx940, _) => Self::new(512, 8, 8, CU),
+            (Arch::Gfx10, rdna1) if rdna1.starts_with("gfx101") => Self::new(1024, 8, 20, WGP),
+            (Arch::Gfx11, "gfx1100" | "gfx1101" | "gfx1151") | (Arch::Gfx12, _) => {
+                Self::new(1536, 24, 16, WGP)
+            }
+            (Arch::Gfx10 | Arch::Gfx11, _) => Self::new(1024, 16, 16, WGP),
         }
+    }
+}
+
+impl Occupancy {
+    /// Occupancy of a processor, `gfx1100`, by a kernel in groups of `waves` waves that have `lds` bytes of LDS each; `None` for
+    /// a processor that is not known.
+    #[must_use]
+    pub fn of(descriptor: &KernelDescriptor, processor: &str, waves: u32, lds: u32) -> Option<Self> {
+        const SIMDS: u32 = 4;
+        let arch = Arch::from_target(processor)?;
+        let simd = Simd::of(arch, processor);
+        let granule = u32::try_from(arch.vector_granule()).unwrap_or(8);
+        let used = ((descriptor.resource1 & 63) + 1) * granule;
+        let by_registers = simd.registers / used.next_multiple_of(simd.granule);
+        let groups = simd.lds.checked_div(lds.next_multiple_of(1024)).unwrap_or(u32::MAX);
+        let by_lds = groups.saturating_mul(waves.max(1)) / SIMDS;
+        let limits = [(by_registers, OccupancyLimit::VectorRegisters), (by_lds.max(1), OccupancyLimit::Lds)];
+        let tightest = limits.into_iter().min_by_key(|(waves, _)| *waves);
+        let (waves, limit) = tightest
+            .filter(|(waves, _)| *waves < simd.waves)
+            .unwrap_or((simd.waves, OccupancyLimit::Hardware));
+        Some(Self { waves, limit })
     }
 }

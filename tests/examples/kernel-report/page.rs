@@ -2,33 +2,39 @@
 
 use hsaco::CodeObject;
 
-use crate::row::{ARCH, Row, images};
+use crate::row::{ARCHS, Row, images};
 
-/// Cards with their memory's bytes per second.
-const CARDS: [(&str, f64); 4] =
-    [("MI300X", 5.3e12), ("RX 7900 XTX", 0.96e12), ("RX 9070 XT", 0.64e12), ("Strix Halo", 0.256e12)];
+/// Cards with their architectures and their memory's bytes per second.
+const CARDS: [(&str, &str, f64); 4] = [
+    ("MI300X", "gfx942", 5.3e12),
+    ("RX 7900 XTX", "gfx1100", 0.96e12),
+    ("RX 9070 XT", "gfx1201", 0.64e12),
+    ("Strix Halo", "gfx1151", 0.256e12),
+];
 
 const HEAD: &str = "\
 # Kernel report
 
 Written by `cargo xtask kernel-report`; `--check` fails where a count is worse than here, and CI runs it. Each launch is one
-operation at the shapes of GLM-4-9B, executed by `hip-emu` from the committed gfx1100 image. Nothing here was measured on a
-card.
+operation at the shapes of GLM-4-9B, executed by `hip-emu` from the committed images: those of gfx1100 unless another
+architecture is named. Nothing here was measured on a card.
 
 - **moved**: bytes in the segments of 32 that the launch touched, as a share of the least that must be read and written once.
   An endless cache would move this. The budget is 1.05 for rotation, norms, SwiGLU, sums, decoding products and decoding
   attention.
 - **asked**: bytes that lanes asked for, as a share of the least. What is above 1 is read from a cache again.
-- **lane instructions**: instructions of waves, times 32, per element.
+- **lane instructions**: instructions of waves, times their lanes, per element.
 - **transactions**: segments of 128 bytes per vector access of global memory. A wave that reads 4 bytes a lane needs 1, one that
   reads 16 bytes a lane 4.
 - **conflicts**: cycles of LDS that conflicts of banks cost, of all cycles of LDS.
-- **waves**: that a SIMD holds, of 16, by registers and LDS.
+- **waves**: that a SIMD holds, by registers and LDS, of 16 (of 8 on gfx90a and gfx942).
 - **predicted**: microseconds for the moved bytes at the card's bandwidth (MI300X 5.3, RX 7900 XTX 0.96, RX 9070 XT 0.64, Strix
-  Halo 0.256 TB/s), with the counts of gfx1100. A launch itself costs 2 to 5 us, which is not in it.
+  Halo 0.256 TB/s), with the counts of its architecture. A launch itself costs 2 to 5 us, which is not in it.
 ";
 
-pub(crate) fn page(rows: &[Row]) -> String {
+pub(crate) fn page(all: &[Row]) -> String {
+    let first = Vec::from_iter(all.iter().filter(|row| row.arch == ARCHS[0]));
+    let rows = first.as_slice();
     let mut page = HEAD.to_owned();
     page += "\n## Memory\n\n| operation | kernel | least bytes | moved | asked | transactions |\n|---|---|---|---|---|---|\n";
     for row in rows {
@@ -41,12 +47,13 @@ pub(crate) fn page(rows: &[Row]) -> String {
         );
     }
     page += &format!(
-        "\n## Execution on {ARCH}\n\n| operation | blocks x threads | lane instructions | conflicts | VGPRs | SGPRs | LDS | spills | waves |\n|---|---|---|---|---|---|---|---|---|\n"
+        "\n## Execution on {}\n\n| operation | blocks x threads | lane instructions | conflicts | VGPRs | SGPRs | LDS | spills | waves |\n|---|---|---|---|---|---|---|---|---|\n",
+        ARCHS[0]
     );
     for row in rows {
         let Row { shape, groups, block, vgprs, sgprs, lds, spills, occupancy, .. } = row;
         let groups: u64 = groups.iter().map(|&count| u64::from(count)).product();
-        let instructions = row.instructions as f64 * 32.0 / row.elements as f64;
+        let instructions = row.lane_instructions();
         let conflicts = row.lds_conflict_cycles as f64 / row.lds_cycles.max(1) as f64;
         page += &format!(
             "| {shape} | {groups} x {block} | {instructions:.2} per {} | {conflicts:.2} | {vgprs} | {sgprs} | {lds} | {spills} | {occupancy} |\n",
@@ -68,18 +75,41 @@ pub(crate) fn page(rows: &[Row]) -> String {
             sum(|part| part.asked_bytes)
         );
     }
+    page += &architectures(all);
     page += &registers(rows);
-    let names = CARDS.map(|(name, _)| format!("{name} |")).join(" ");
+    let names = CARDS.map(|(name, ..)| format!("{name} |")).join(" ");
     page += &format!("\n## Predicted microseconds\n\n| operation | {names}\n|---|---|---|---|---|\n");
     for row in rows {
-        let times = CARDS.map(|(_, rate)| format!("{:.2} |", row.moved_bytes as f64 / rate * 1e6)).join(" ");
-        page += &format!("| {} | {times}\n", row.shape);
+        let times = CARDS.map(|(_, arch, rate)| {
+            let of = all.iter().find(|other| other.arch == arch && other.shape == row.shape);
+            of.map_or_else(String::new, |of| format!("{:.2}", of.moved_bytes as f64 / rate * 1e6))
+        });
+        page += &format!("| {} | {} |\n", row.shape, times.join(" | "));
+    }
+    page
+}
+
+/// What each operation costs on each architecture.
+fn architectures(all: &[Row]) -> String {
+    let mut page = format!(
+        "\n## By architecture\n\nMoved bytes as a share of the least; lane instructions per element; waves of a SIMD.\n\n| operation | {} |\n|---{}|\n",
+        ARCHS.join(" | "),
+        "|---".repeat(ARCHS.len())
+    );
+    for row in all.iter().filter(|row| row.arch == ARCHS[0]) {
+        let cells = ARCHS.iter().map(|arch| {
+            let of = all.iter().find(|other| other.arch == *arch && other.shape == row.shape);
+            of.map_or_else(String::new, |of| {
+                format!("{:.3}; {:.2}; {}", of.moved(), of.lane_instructions(), of.occupancy)
+            })
+        });
+        page += &format!("| {} | {} |\n", row.shape, Vec::from_iter(cells).join(" | "));
     }
     page
 }
 
 /// Vector registers of each kernel above, as it is compiled for each architecture.
-fn registers(rows: &[Row]) -> String {
+fn registers(rows: &[&Row]) -> String {
     let mut kernels: Vec<&str> = rows.iter().map(|row| row.kernel.as_str()).collect();
     kernels.sort_unstable();
     kernels.dedup();
@@ -117,12 +147,15 @@ impl Fused<'_> {
         let parts: u64 = self.parts.iter().map(|part| part.instructions).sum();
         let found = self.whole.instructions;
         let is_slower = found > parts + parts / 100;
-        is_slower.then(|| format!("{}: {found} instructions, its parts {parts}", self.whole.shape))
+        is_slower.then(|| {
+            format!("{} on {}: {found} instructions, its parts {parts}", self.whole.shape, self.whole.arch)
+        })
     }
 }
 
-pub(crate) fn fused(rows: &[Row]) -> Vec<Fused<'_>> {
-    let of = |start: &str| rows.iter().find(|row| row.shape.starts_with(start));
+/// Of rows of one architecture.
+pub(crate) fn fused<'a>(rows: &[&'a Row]) -> Vec<Fused<'a>> {
+    let of = |start: &str| rows.iter().copied().find(|row| row.shape.starts_with(start));
     let wholes: [(&str, &[&str]); 3] = [
         ("norm_linear qkv", &["add_rms_norm, both normed [1,", "linear qkv"]),
         ("norm_swiglu", &["add_rms_norm, both normed [1,", "linear gate_up", "swiglu [1,"]),

@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::cases::Case;
 use crate::told;
 
-/// The card that is emulated.
-pub(crate) const ARCH: &str = "gfx1100";
+/// The emulated cards, each of which has images of its own. The first one's counts are told at length.
+pub(crate) const ARCHS: [&str; 8] =
+    ["gfx1100", "gfx1101", "gfx1151", "gfx1200", "gfx1201", "gfx1030", "gfx90a", "gfx942"];
 
 /// The images of every kernel.
 pub(crate) fn images() -> impl Iterator<Item = &'static ImageSet> {
@@ -20,8 +21,9 @@ pub(crate) fn images() -> impl Iterator<Item = &'static ImageSet> {
 }
 
 /// One launch. The counts are exact and the same every time; greater is worse but for `occupancy`.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Row {
+    pub(crate) arch: String,
     pub(crate) shape: String,
     pub(crate) kernel: String,
     pub(crate) groups: [u32; 3],
@@ -47,13 +49,13 @@ pub(crate) struct Row {
     pub(crate) sgprs: u32,
     pub(crate) lds: u32,
     pub(crate) spills: u32,
-    /// Waves of a SIMD, of 16.
+    /// Waves that a SIMD holds, of as many as it can.
     pub(crate) occupancy: u32,
 }
 
 impl Row {
-    /// Runs a case on the emulated card, whose options ask for counts.
-    pub(crate) fn of(case: Case, device: &Device) -> Result<Row> {
+    /// Runs a case on the emulated card of `arch`, whose options ask for counts.
+    pub(crate) fn of(case: Case, device: &Device, arch: &str) -> Result<Row> {
         let Case { shape, least_bytes, elements: (element, elements), budget, prepare } = case;
         let operation = prepare(device).with_context(|| shape.clone())?;
         drop((hip_emu::take_launches(), told::take()));
@@ -68,10 +70,11 @@ impl Row {
         }
         let counters = launch.report.counters.as_deref().context("the emulator counts nothing")?;
         let block: u32 = launch.dispatch.block.iter().product();
-        let (info, occupancy) = compiled(&launch.kernel, block)?;
+        let (info, occupancy) = compiled(&launch.kernel, arch, block)?;
         let kinds = [&counters.loads, &counters.stores, &counters.atomics];
         let sum = |of: fn(&hip_emu::Traffic) -> u64| kinds.iter().map(|traffic| of(traffic)).sum::<u64>();
         Ok(Row {
+            arch: arch.to_owned(),
             shape,
             kernel: launch.kernel.clone(),
             groups: launch.dispatch.groups,
@@ -99,10 +102,17 @@ impl Row {
     pub(crate) fn over_budget(&self) -> Option<String> {
         let budget = self.budget.filter(|&budget| self.moved() > budget)?;
         Some(format!(
-            "{}: moves {:.3} of the least bytes; at most {budget} are allowed",
+            "{} on {}: moves {:.3} of the least bytes; at most {budget} are allowed",
             self.shape,
+            self.arch,
             self.moved()
         ))
+    }
+
+    /// Instructions of lanes per element.
+    pub(crate) fn lane_instructions(&self) -> f64 {
+        let lanes = if self.arch.starts_with("gfx9") { 64.0 } else { 32.0 };
+        self.instructions as f64 * lanes / self.elements as f64
     }
 
     /// Moved bytes as a share of the least.
@@ -112,6 +122,7 @@ impl Row {
 
     /// What is worse than in `before`, by name.
     pub(crate) fn worse_than(&self, before: &Row) -> Vec<String> {
+        let missing = |row: &Row| u64::from(before.occupancy.max(self.occupancy) - row.occupancy);
         let counts = [
             ("moved_bytes", self.moved_bytes, before.moved_bytes),
             ("asked_bytes", self.asked_bytes, before.asked_bytes),
@@ -121,21 +132,24 @@ impl Row {
             ("lds_conflict_cycles", self.lds_conflict_cycles, before.lds_conflict_cycles),
             ("spills", u64::from(self.spills), u64::from(before.spills)),
             // Fewer waves are worse.
-            ("waves missing", u64::from(16 - self.occupancy), u64::from(16 - before.occupancy)),
+            ("waves missing", missing(self), missing(before)),
         ];
         let worse = counts.into_iter().filter(|(_, now, then)| now > then);
-        worse.map(|(name, now, then)| format!("{}: {name} {then} -> {now}", self.shape)).collect()
+        worse
+            .map(|(name, now, then)| format!("{} on {}: {name} {then} -> {now}", self.shape, self.arch))
+            .collect()
     }
 }
 
-/// The kernel as it is compiled for the emulated card, and the waves that a SIMD holds of it.
-fn compiled(symbol: &str, block: u32) -> Result<(KernelInfo, u32)> {
+/// The kernel as it is compiled for a card, and the waves that a SIMD holds of it.
+fn compiled(symbol: &str, arch: &str, block: u32) -> Result<(KernelInfo, u32)> {
     let set = images().find(|set| set.decl.symbols.contains(&symbol));
-    let image = set.context("a kernel that no crate declares")?.select(ARCH)?;
+    let image = set.context("a kernel that no crate declares")?.select(arch)?;
     let object = CodeObject::parse(&image.bytes)?;
     let info =
         object.kernels().iter().find(|kernel| kernel.name == symbol).context("no such kernel")?.clone();
     let (_, descriptor) = KernelDescriptor::find(&image.bytes, &info.descriptor)?;
-    let occupancy = Occupancy::of_rdna3(&descriptor, ARCH, block.div_ceil(32), info.lds);
-    Ok((info, occupancy.waves.min(16)))
+    let waves = block.div_ceil(info.wavefront_size);
+    let occupancy = Occupancy::of(&descriptor, arch, waves, info.lds).context("a card that is not known")?;
+    Ok((info, occupancy.waves))
 }

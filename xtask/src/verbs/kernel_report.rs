@@ -2,32 +2,38 @@
 
 use anyhow::Result;
 
-use crate::process::{cargo, run};
+use crate::process::{Program, run};
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// Write nothing; fail where a count is worse than in the committed report
     #[arg(long)]
     check: bool,
+    /// With --check: count large operations on every architecture too, not on gfx1100 alone
+    #[arg(long, requires = "check")]
+    full: bool,
 }
 
 /// Writes `.planning/kernel-report.md` and `.json`, or compares with them.
 ///
 /// # Errors
 /// When a kernel is over its budget, or for `--check` worse than in the committed report.
-pub(crate) fn execute(&Options { check }: &Options) -> Result<()> {
-    report(if check { &["--check"] } else { &[] })
+pub(crate) fn execute(&Options { check, full }: &Options) -> Result<()> {
+    match (check, full) {
+        (false, _) => report(&[]),
+        (true, false) => check_some(),
+        (true, true) => report(&["--check", "--full"]),
+    }
 }
 
 /// As `--check`.
 ///
 /// # Errors
 /// As [`execute`].
-pub(crate) fn check() -> Result<()> {
+pub(crate) fn check_some() -> Result<()> {
     report(&["--check"])
 }
 
 fn report(arguments: &[&str]) -> Result<()> {
-    let report = ["run", "--package", "workspace-tests", "--example", "kernel-report", "--"];
-    run(cargo(&report).args(arguments))
+    run(Program::Example("kernel-report").command()?.args(arguments))
 }

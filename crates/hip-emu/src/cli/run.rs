@@ -152,11 +152,11 @@ impl Launch {
     ) -> Result<Vec<(&'static str, u64)>> {
         let object = CodeObject::parse_for(image, &self.options(image)?.target.parse()?)?;
         let (_, descriptor) = KernelDescriptor::find(object.elf(), &kernel.descriptor)?;
-        let waves = self.block.iter().product::<u32>().div_ceil(32);
+        let waves = self.block.iter().product::<u32>().div_ceil(kernel.wavefront_size.max(1));
         let lds = descriptor.group_segment_size.saturating_add(self.lds);
-        let occupancy = Occupancy::of_rdna3(&descriptor, &object.target().processor, waves, lds);
+        let occupancy = Occupancy::of(&descriptor, &object.target().processor, waves, lds);
         let mut named = counters.named();
-        named.push(("waves_per_simd", occupancy.waves.into()));
+        named.extend(occupancy.map(|occupancy| ("waves_per_simd", occupancy.waves.into())));
         Ok(named)
     }
 

@@ -77,7 +77,7 @@ fn occupancy_is_what_registers_and_lds_leave() {
     let (_, mut descriptor) = KernelDescriptor::find(object.elf(), &kernel.descriptor).unwrap();
     let of = |registers: u32, waves: u32, lds: u32, descriptor: &mut KernelDescriptor| {
         descriptor.resource1 = descriptor.resource1 & !63 | (registers / 8 - 1);
-        let Occupancy { waves, limit } = Occupancy::of_rdna3(descriptor, "gfx1100", waves, lds);
+        let Occupancy { waves, limit } = Occupancy::of(descriptor, "gfx1100", waves, lds).unwrap();
         (waves, limit)
     };
     assert_eq!(of(96, 8, 0, &mut descriptor), (16, OccupancyLimit::Hardware));
@@ -85,4 +85,22 @@ fn occupancy_is_what_registers_and_lds_leave() {
     assert_eq!(of(256, 8, 0, &mut descriptor), (5, OccupancyLimit::VectorRegisters));
     assert_eq!(of(96, 8, 65_536, &mut descriptor), (4, OccupancyLimit::Lds));
     assert_eq!(of(96, 1, 65_536, &mut descriptor), (1, OccupancyLimit::Lds));
+
+    // 64 or, with granules of four, 32 registers; and two of the largest count.
+    for (processor, of_eight, of_many) in [
+        ("gfx906", 8, 2),
+        ("gfx90a", 8, 2),
+        ("gfx942", 8, 2),
+        ("gfx1010", 16, 4),
+        ("gfx1030", 16, 4),
+        ("gfx1102", 16, 4),
+        ("gfx1201", 16, 6),
+    ] {
+        let mut waves = |count: u32| {
+            descriptor.resource1 = descriptor.resource1 & !63 | (count - 1);
+            Occupancy::of(&descriptor, processor, 4, 0).unwrap().waves
+        };
+        assert_eq!((waves(8), waves(32)), (of_eight, of_many), "{processor}");
+    }
+    assert_eq!(Occupancy::of(&descriptor, "gfx803", 4, 0), None);
 }

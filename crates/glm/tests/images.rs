@@ -1,0 +1,98 @@
+//! Every committed image is executed: `glm selfcheck` on an emulated card for each target that `kernels/kernels.toml` names,
+//! and on every member of a generic family.
+
+#![expect(clippy::unwrap_used, reason = "a call that fails fails its test")]
+
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::thread;
+
+use common::{glm, outcome};
+use hsaco::ImageSet;
+use serde_json::Value;
+
+/// The crates with images, and what each declares.
+const OWNERS: [(&str, &[&ImageSet]); 3] = [
+    ("kernels-rope", &kernels_rope::kernels::ALL),
+    ("kernels-nn", &kernels_nn::kernels::ALL),
+    ("attention", &attention::kernels::ALL),
+];
+
+fn workspace(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
+}
+
+/// The cards that execute the images of each architecture.
+fn executed() -> BTreeMap<String, Vec<String>> {
+    let config: toml::Table = fs::read_to_string(workspace("kernels/kernels.toml")).unwrap().parse().unwrap();
+    config["executed"].clone().try_into().unwrap()
+}
+
+/// Runs `glm selfcheck` on a card with the images of `arch` in place of those that would be chosen.
+fn check(arch: &str, card: &str, checked: bool) {
+    let mut command = glm();
+    command.args(["selfcheck", "--json", "--device", &format!("emu:{card}")]);
+    for (owner, sets) in OWNERS {
+        let folder = workspace(&format!("crates/{owner}/hsaco/{arch}"));
+        for set in sets {
+            command.env(set.decl.variable, folder.join(set.decl.image));
+        }
+    }
+    if checked {
+        command.env("HIP_EMU_CHECK", "memory,init,race,sync,align");
+    }
+    let told = outcome(command.output().unwrap());
+    assert_eq!(told.code, Some(0), "{arch} on {card}: {}{}", told.stdout, told.stderr);
+    assert!(!told.stderr.contains("hip-emu:"), "{arch} on {card}: {}", told.stderr);
+    let report: Value = serde_json::from_str(&told.stdout).unwrap();
+    let kernels: BTreeSet<&str> = report
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|check| check["kernel"].as_str().unwrap().split([' ', ',']).next().unwrap())
+        .collect();
+    let families: BTreeSet<&str> =
+        OWNERS.iter().flat_map(|(_, sets)| *sets).map(|set| set.decl.family).collect();
+    assert_eq!(kernels, families, "{arch} on {card}");
+}
+
+#[test]
+fn every_image_computes_what_the_cpu_does_on_every_card_that_it_is_for() {
+    let mut runs = Vec::new();
+    for (arch, cards) in executed() {
+        for (index, card) in cards.into_iter().enumerate() {
+            // The checks find what is in the image, whichever member of its family executes it.
+            runs.push((arch.clone(), card, index == 0));
+        }
+    }
+    let queue = Mutex::new(runs);
+    let next = || queue.lock().unwrap().pop();
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while let Some((arch, card, checked)) = next() {
+                    check(&arch, &card, checked);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn every_folder_of_images_has_a_card() {
+    let named: BTreeSet<String> = executed().into_keys().collect();
+    for (owner, _) in OWNERS {
+        let folder = fs::read_dir(workspace(&format!("crates/{owner}/hsaco"))).unwrap();
+        let found: BTreeSet<String> = folder
+            .map(|entry| entry.unwrap())
+            .filter(|entry| entry.path().is_dir())
+            .map(|entry| entry.file_name().into_string().unwrap())
+            .collect();
+        assert_eq!(found, named, "{owner}");
+    }
+}
