@@ -18,6 +18,21 @@ pub enum Arch {
     Gfx940,
 }
 
+/// What is decoded, by architecture.
+const TARGETS: &[(Arch, &[&str])] = &[
+    (Arch::Gfx9, &["gfx900", "gfx902", "gfx904", "gfx906", "gfx908", "gfx909", "gfx90c", "gfx9-generic"]),
+    (Arch::Gfx90a, &["gfx90a"]),
+    (Arch::Gfx940, &["gfx940", "gfx941", "gfx942", "gfx9-4-generic"]),
+    (Arch::Gfx10, &["gfx1010", "gfx1011", "gfx1012", "gfx1013", "gfx10-1-generic"]),
+    (
+        Arch::Gfx10,
+        &["gfx1030", "gfx1031", "gfx1032", "gfx1033", "gfx1034", "gfx1035", "gfx1036", "gfx10-3-generic"],
+    ),
+    (Arch::Gfx11, &["gfx1100", "gfx1101", "gfx1102", "gfx1103", "gfx1150", "gfx1151", "gfx1152", "gfx1153"]),
+    (Arch::Gfx11, &["gfx11-generic"]),
+    (Arch::Gfx12, &["gfx1200", "gfx1201", "gfx12-generic"]),
+];
+
 impl Arch {
     /// Every architecture.
     pub const ALL: [Self; 6] =
@@ -26,19 +41,17 @@ impl Arch {
     /// The architecture of a target such as `gfx1100` or `gfx11-generic`; `None` for one that is not decoded here.
     #[must_use]
     pub fn from_target(target: &str) -> Option<Self> {
-        Some(match target {
-            "gfx1030" | "gfx1031" | "gfx1032" | "gfx1033" | "gfx1034" | "gfx1035" | "gfx1036" => Self::Gfx10,
-            "gfx10-3-generic" => Self::Gfx10,
-            "gfx1010" | "gfx1011" | "gfx1012" | "gfx1013" | "gfx10-1-generic" => Self::Gfx10,
-            "gfx1100" | "gfx1101" | "gfx1102" | "gfx1103" | "gfx11-generic" => Self::Gfx11,
-            "gfx1150" | "gfx1151" | "gfx1152" | "gfx1153" => Self::Gfx11,
-            "gfx1200" | "gfx1201" | "gfx12-generic" => Self::Gfx12,
-            "gfx900" | "gfx902" | "gfx904" | "gfx906" | "gfx908" | "gfx909" | "gfx90c" => Self::Gfx9,
-            "gfx9-generic" => Self::Gfx9,
-            "gfx90a" => Self::Gfx90a,
-            "gfx940" | "gfx941" | "gfx942" | "gfx9-4-generic" => Self::Gfx940,
-            _ => return None,
-        })
+        let (arch, _) = TARGETS.iter().find(|(_, targets)| targets.contains(&target))?;
+        Some(*arch)
+    }
+
+    /// The targets that a card can be; of the rest, which are generic, it takes objects.
+    pub fn cards() -> impl Iterator<Item = &'static str> {
+        TARGETS
+            .iter()
+            .flat_map(|(_, targets)| *targets)
+            .copied()
+            .filter(|target| !target.ends_with("-generic"))
     }
 
     /// Lanes in a wave, as decoded and printed here.

@@ -2,8 +2,8 @@
 //!
 //! - [`Machine`] is one emulated card: [`Memory`], [`Machine::load`] for code objects, [`Machine::launch`] for kernels.
 //!   Every access is checked against the allocations; what is not executed stops the launch with its name and place.
-//! - [`api`] is HIP's function table over a card of this process. With the feature `cdylib` the same functions are
-//!   exported: `cargo rustc -p hip-emu --lib --features cdylib --crate-type cdylib` builds a stand-in for `libamdhip64`.
+//! - [`api`] is HIP's function table over the cards of this process. The crate `hip-emu-cdylib` exports the same functions, as
+//!   a stand-in for `libamdhip64`.
 //! - [`Options::checks`] look for mistakes that hardware keeps to itself, each told with kernel, source line, instruction,
 //!   wave, lane and allocation: see [`Checks`]. [`Options::counts`] counts what a launch does: see [`Counters`].
 //! - [`decode`] reads one instruction of an [`Arch`] into an [`Instruction`]: mnemonic, [`Family`], typed operands and
@@ -123,7 +123,7 @@ pub use descriptor::KernelDescriptor;
 pub use error::{DecodeError, ObjectError};
 pub use fault::{FaultKind, LaunchError, LaunchFault, LoadError, MemoryError};
 pub use finding::{Origin, Place, SharedSpace, Use, WaveId};
-pub use hip::{ConfigureError, Launch, api, configuration, configure, take_launches};
+pub use hip::{ConfigureError, Launch, api, card, configuration, configure, take_launches};
 pub use instruction::{Instruction, Lanes, Modifiers, Text};
 pub use listing::{Function, Line, Listing};
 pub use machine::{Dispatch, Machine, Options, OptionsError, Report};
