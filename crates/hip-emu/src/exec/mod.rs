@@ -14,6 +14,7 @@ mod fidelity;
 mod float;
 mod formats;
 mod group;
+mod indexing;
 mod lanes;
 mod matrix;
 mod memory_ops;

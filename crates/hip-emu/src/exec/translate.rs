@@ -8,7 +8,9 @@ use crate::{
         buffers::ONE_SWIZZLE,
         cdna, control, division,
         environment::Environment,
-        fidelity, lanes, matrix, memory_ops, mfma,
+        fidelity,
+        indexing::{self, Region},
+        lanes, matrix, memory_ops, mfma,
         names::{accumulates, clears_other_half, stem},
         one_lane,
         op::{Op, Operands, Place, Run, Source, Target},
@@ -59,6 +61,7 @@ impl<const L: usize> Op<L> {
 pub(super) fn translate<const L: usize>(arch: Arch, code: &[u8], registers: VectorRegisters) -> Vec<Op<L>> {
     let cpu = Cpu::detect();
     let mut ops = vec![Op::new(outside::<L>, 4); code.len() / 4];
+    let mut region = Region::default();
     let mut at = 0;
     while at < ops.len() {
         let rest = code.get(4 * at..).unwrap_or(&[]);
@@ -68,7 +71,14 @@ pub(super) fn translate<const L: usize>(arch: Arch, code: &[u8], registers: Vect
             continue;
         };
         let words = instruction.length() / 4;
-        match operations(&instruction, registers, cpu) {
+        let leaves = region.is_left_by(&instruction);
+        let shifts = region.shifts(&instruction);
+        let found =
+            operations(&instruction, registers, cpu).filter(|_| !leaves).and_then(|(first, second)| {
+                let first = if shifts { indexing::shifted(first, &instruction)? } else { first };
+                Some((first, second))
+            });
+        match found {
             Some((first, second)) => {
                 ops[at] = first;
                 if let (Some(second), Some(place)) = (second, ops.get_mut(at + 1)) {
@@ -354,6 +364,10 @@ fn vector<const L: usize>(
         op.sources[2] = Source::plain(Place::Scalar(u8::try_from(VCC).ok()?));
     }
     halves(op, instruction, stem);
+    if instruction.arch() == Arch::Gfx940 && stem.starts_with("v_mfma_f64_") {
+        let signs = instruction.modifiers().lane_group;
+        (0..).zip(&mut op.sources[..3]).for_each(|(bit, source)| source.neg = signs >> bit & 1 != 0);
+    }
     if let Target::Vector { half: half @ Half::Whole, .. } = &mut op.target
         && !clears_other_half(instruction.arch(), mnemonic)
     {
@@ -432,6 +446,7 @@ fn scalar<const L: usize>(
             Value::HardwareRegister(code) => op.immediate = i32::from(code),
             Value::Message(code) => op.immediate = i32::from(code),
             Value::Immediate(bits) if !constant => op.immediate = i32::from(bits),
+            Value::IndexMode(bits) => op.immediate = i32::from(bits),
             Value::Number(bits) if !constant => op.immediate = bits.cast_signed(),
             Value::WaitCounters(_)
             | Value::DelayAlu(_)

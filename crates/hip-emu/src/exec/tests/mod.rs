@@ -5,6 +5,7 @@
     reason = "numbers of tests are small, or their low bits are meant"
 )]
 
+mod cdna;
 mod elements;
 mod lds;
 mod modes;
