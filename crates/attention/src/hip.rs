@@ -132,6 +132,11 @@ pub(crate) fn attend_device(
     }
     let kv = CacheArgs::of(cache)?;
     let shape = cache.shape();
+    let keys = match before {
+        Before::Tokens(len) => len as usize + tokens as usize,
+        Before::OnDevice(_) => keys_of_all(cache),
+    };
+    let bytes = q.bytes() + out.bytes() + keys * kv.token_bytes;
     let HipAttention { attend, attend_split, partials, counters, spans, .. } =
         cache.hip.as_deref_mut().ok_or_else(foreign)?;
     let (sequence, sequences, tokens, len, lengths, most_spans) = match before {
@@ -178,8 +183,11 @@ pub(crate) fn attend_device(
     // counters are 0 between launches. All of it is borrowed, what is written mutably, is on the kernel's device, and is freed
     // by hipFree, which waits for the stream.
     unsafe {
-        kernel
-            .launch(grid([pass_tiles, shape.kv_heads().into(), sequences.into(), spans.max(1).into()]), &args)
+        kernel.launch(
+            grid([pass_tiles, shape.kv_heads().into(), sequences.into(), spans.max(1).into()]),
+            bytes,
+            &args,
+        )
     }?;
     Ok(())
 }
@@ -200,6 +208,8 @@ pub(crate) fn decode_attention_device(
     }
     let kv = CacheArgs::of(cache)?;
     let shape = cache.shape();
+    // A token of each sequence is appended to what is read.
+    let keys = keys_of_all(cache);
     let HipAttention { decode, partials, counters, spans, .. } =
         cache.hip.as_deref_mut().ok_or_else(foreign)?;
     let weight = |weight: Option<View<'_, f32>>| {
@@ -240,6 +250,11 @@ pub(crate) fn decode_attention_device(
         spans,
     };
     let head_tiles = tiles(shape.group().into());
+    // q, out, k, v, a row of cos and of sin, the positions and the length of each sequence; then the cache.
+    let heads = (2 * shape.q_heads() + 2 * shape.kv_heads()) as usize * shape.head_dim() as usize;
+    let words = heads + table.spec().rotary_dim() as usize + axes as usize + 1;
+    let norms = norm.map_or(0, |_| 2 * shape.head_dim() as usize * size_of::<f32>());
+    let bytes = tokens.sequences as usize * words * size_of::<f32>() + norms + keys * kv.token_bytes;
     // SAFETY: the kernel reads heads [head_dim] of q, k and v, which `NewTokens` proved for each sequence, `positions`
     // [axes, sequences] and `lengths` [sequences], of which `decode_attention` proved the numbers, weights [head_dim], likewise,
     // and rows of cos, sin and pair_axis, which `RopeTable` allocated: it compares each position with the table's length. It
@@ -247,10 +262,18 @@ pub(crate) fn decode_attention_device(
     // row at it, after it has compared that with the sequence's room. Everything else is as in `attend_device`; the cache is
     // borrowed mutably by `LayerCacheMut`, so that nothing else reads or writes it.
     unsafe {
-        decode
-            .launch(grid([head_tiles, shape.kv_heads().into(), tokens.sequences.into(), spans.into()]), &args)
+        decode.launch(
+            grid([head_tiles, shape.kv_heads().into(), tokens.sequences.into(), spans.into()]),
+            bytes,
+            &args,
+        )
     }?;
     Ok(())
+}
+
+/// Tokens of all sequences, with the one that each gets.
+fn keys_of_all(cache: &LayerCacheMut<'_>) -> usize {
+    cache.lens.iter().map(|&len| len as usize + 1).sum()
 }
 
 /// As many blocks as the product says. A launch refuses 2^24 blocks of 256 threads and more, so that a kernel can count rows.
@@ -270,6 +293,8 @@ struct CacheArgs {
     block_shift: u32,
     table_len: u32,
     capacity: u32,
+    /// Bytes of a token's keys and values.
+    token_bytes: usize,
 }
 
 impl CacheArgs {
@@ -287,7 +312,10 @@ impl CacheArgs {
             }
         };
         let row_len = layout.row_len;
+        let element = with_storage!(cache.storage(), kv => kv.element_bytes());
+        let shape = cache.shape();
         Ok(CacheArgs {
+            token_bytes: 2 * shape.kv_heads() as usize * shape.head_dim() as usize * element,
             keys,
             values,
             block_table,

@@ -194,6 +194,10 @@ impl LayerCacheMut<'_> {
 }
 
 impl<T: Float> KeysValues<T> {
+    pub(crate) fn element_bytes(&self) -> usize {
+        size_of::<T>()
+    }
+
     fn host(&self) -> Option<(&[T], &[T])> {
         match (self.keys.as_view(), self.values.as_view()) {
             (View::Host(keys), View::Host(values)) => Some((keys, values)),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hip_ffi::{HipApi, Search};
 use thiserror::Error;
 
-use crate::{HipDevice, MemError, Transfers};
+use crate::{HipDevice, MemError, SharedMemory, Transfers};
 
 /// Where buffers live and operations run. A closed set: each operation has one `match` over it.
 #[derive(Clone, Debug)]
@@ -89,6 +89,14 @@ impl Device {
         match self {
             Device::Cpu => Ok(None),
             Device::Hip(hip) => hip.free_memory().map(Some),
+        }
+    }
+
+    /// The memory that an integrated GPU shares with the CPU; see [`HipDevice::shared_memory`].
+    pub fn shared_memory(&self) -> Option<SharedMemory> {
+        match self {
+            Device::Cpu => None,
+            Device::Hip(hip) => hip.shared_memory(),
         }
     }
 

@@ -170,7 +170,11 @@ fn device(api: &HipApi, ordinal: u32) -> Check {
         Ok(device) => {
             let memory = device.properties().total_memory >> 20;
             let found = format!("{device}, wave {}, {memory} MiB", device.properties().wavefront_size);
-            Check { name: "devices", status: Status::Ok, found, advice: None }
+            let (found, advice) = match device.shared_memory() {
+                Some(shared) => (format!("{found}, shared with the CPU: {shared}"), Some(shared.advice())),
+                None => (found, None),
+            };
+            Check { name: "devices", status: Status::Ok, found, advice: advice.map(str::to_owned) }
         }
         Err(error) => Check {
             name: "devices",

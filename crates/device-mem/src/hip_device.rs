@@ -1,5 +1,6 @@
 use std::borrow::Cow;
 use std::fmt;
+use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use hip_ffi::sys::{hipDeviceAttribute_t, hipFunction_t, hipModule_t, hipStream_t};
@@ -8,7 +9,7 @@ use hsaco::{ImageSet, KernelDecl};
 
 use crate::graph::Recording;
 use crate::transfers::Counters;
-use crate::{MemError, Transfers};
+use crate::{MemError, SharedMemory, Transfers};
 
 /// A device behind HIP's C API, with the one stream that all its work goes through.
 ///
@@ -49,6 +50,8 @@ pub struct HipProperties {
     pub total_memory: usize,
     /// The most threads of a block.
     pub max_block: u32,
+    /// Bus and device number on the PCI bus of a GPU that shares the CPU's memory; `None` of one with its own.
+    pub integrated_at: Option<(u8, u8)>,
 }
 
 #[derive(Debug)]
@@ -108,13 +111,21 @@ impl HipDevice {
         self.counters.read()
     }
 
-    /// Bytes of memory that HIP says can still be allocated.
+    /// Bytes of memory that can still be allocated: what HIP says, but of a GPU that shares the CPU's memory no more than
+    /// [`SharedMemory::room`].
     ///
     /// # Errors
     /// What the device reports.
     pub fn free_memory(&self) -> Result<u64, MemError> {
         let (free, _) = self.call(result::memory_info)?;
-        Ok(free as u64)
+        let room = self.shared_memory().map_or(u64::MAX, |memory| memory.room());
+        Ok(room.min(free as u64))
+    }
+
+    /// The memory that an integrated GPU shares with the CPU; `None` of a card with its own, and where the operating system
+    /// does not tell.
+    pub fn shared_memory(&self) -> Option<SharedMemory> {
+        SharedMemory::read(Path::new("/"), self.properties.integrated_at?)
     }
 
     /// Waits until everything launched so far is done. Errors of earlier launches come out here.
@@ -242,12 +253,20 @@ fn read_properties(api: &HipApi, ordinal: i32) -> Result<HipProperties, HipError
         Ok(u32::try_from(value).unwrap_or(0))
     };
     let (_, total_memory) = result::memory_info(api)?;
+    let integrated_at = if attribute(hipDeviceAttribute_t::hipDeviceAttributeIntegrated)? == 0 {
+        None
+    } else {
+        let bus = attribute(hipDeviceAttribute_t::hipDeviceAttributePciBusId)?;
+        let device = attribute(hipDeviceAttribute_t::hipDeviceAttributePciDeviceId)?;
+        u8::try_from(bus).ok().zip(u8::try_from(device).ok())
+    };
     Ok(HipProperties {
         name: names.name,
         arch: names.arch,
         wavefront_size: attribute(hipDeviceAttribute_t::hipDeviceAttributeWarpSize)?,
         total_memory,
         max_block: attribute(hipDeviceAttribute_t::hipDeviceAttributeMaxThreadsPerBlock)?,
+        integrated_at,
     })
 }
 

@@ -60,9 +60,10 @@ impl<A: KernelArgs> Kernel<A> {
 
     /// Puts one launch into the device's stream and returns; errors of the kernel itself come out at a later call.
     ///
-    /// The call is a span of `tracing` at level TRACE, named `launch`, with the kernel, its grid and its arguments, and whether
-    /// it goes into a graph. On a card the span ends when the launch stands in the stream, on the emulator when the kernel is
-    /// done.
+    /// The call is a span of `tracing` at level TRACE, named `launch`, with the kernel, its grid, `bytes` and its arguments. On a
+    /// card the span ends when the launch stands in the stream, on the emulator when the kernel is done.
+    ///
+    /// `bytes` is what the operation has to move at least: what it reads and what it writes, once each. It is only told.
     ///
     /// # Errors
     /// [`MemError::Grid`] when the shape cannot be launched, or what the device reports.
@@ -70,7 +71,7 @@ impl<A: KernelArgs> Kernel<A> {
     /// # Safety
     /// For these arguments and this grid the kernel reads and writes only memory of this device that the caller
     /// borrows accordingly, and that memory is freed only after the stream has been waited for.
-    pub unsafe fn launch(&self, grid: Grid, args: &A) -> Result<(), MemError> {
+    pub unsafe fn launch(&self, grid: Grid, bytes: usize, args: &A) -> Result<(), MemError> {
         self.check(grid)?;
         let base = std::ptr::from_ref(args).cast::<u8>();
         let mut parameters = [std::ptr::null_mut::<c_void>(); 32];
@@ -80,7 +81,7 @@ impl<A: KernelArgs> Kernel<A> {
         let parameters = parameters.get_mut(..A::DECL.args.len()).unwrap_or_default();
         let (device, Grid { blocks, threads }) = (&self.device, grid);
         let _launch =
-            tracing::trace_span!("launch", kernel = self.symbol, ?blocks, ?threads, ?args).entered();
+            tracing::trace_span!("launch", kernel = self.symbol, ?blocks, ?threads, bytes, ?args).entered();
         device.call(|api| {
             // SAFETY: function and stream live as long as the device, which `self` holds. `parameters` points at each
             // field of `args` in order: `KernelArgs` vouches for offset and size, and the image was checked against

@@ -199,6 +199,11 @@ impl<'a, T: Element> HipView<'a, T> {
         self.len
     }
 
+    /// Bytes of all elements.
+    pub fn bytes(&self) -> usize {
+        self.len * size_of::<T>()
+    }
+
     /// The first element's address, for a kernel that reads at most [`HipView::len`] elements.
     pub fn pointer(&self) -> KernelPointer {
         KernelPointer(self.address)
@@ -234,6 +239,11 @@ impl<'a, T: Element> HipViewMut<'a, T> {
     #[expect(clippy::len_without_is_empty, reason = "ViewMut, which people use, has both")]
     pub fn len(&self) -> usize {
         self.len
+    }
+
+    /// Bytes of all elements.
+    pub fn bytes(&self) -> usize {
+        self.len * size_of::<T>()
     }
 
     /// The first element's address, for a kernel that reads and writes at most [`HipViewMut::len`] elements.

@@ -33,6 +33,7 @@ mod hip_device;
 mod hip_kernel;
 mod hip_memory;
 mod mapped;
+mod shared_memory;
 mod transfers;
 
 pub use buffer::{DeviceBuffer, View, ViewMut};
@@ -45,4 +46,5 @@ pub use hip_device::{HipDevice, HipProperties};
 pub use hip_kernel::{Grid, Kernel};
 pub use hip_memory::{HipView, HipViewMut};
 pub use mapped::MappedFile;
+pub use shared_memory::SharedMemory;
 pub use transfers::Transfers;

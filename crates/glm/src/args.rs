@@ -47,8 +47,9 @@ pub(crate) enum Verb {
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct DeviceArgs {
     /// auto: HIP if it can run the model, else the CPU, saying why. cpu: never loads HIP. hip, hip:N: that device,
-    /// or an error. emu: an emulated gfx1100, which runs the GPU's kernels on the CPU, slowly.
-    #[arg(long, env = "GLM_DEVICE", default_value = "auto", value_name = "auto|cpu|hip[:N]|emu")]
+    /// or an error. emu, emu:TARGET: an emulated card, gfx1100 if none is named, which runs the GPU's kernels on the CPU,
+    /// slowly.
+    #[arg(long, env = "GLM_DEVICE", default_value = "auto", value_name = "auto|cpu|hip[:N]|emu[:TARGET]")]
     pub(crate) device: Asked,
     /// Type to hold weights in; as stored if not given.
     #[arg(long, env = "GLM_DTYPE", value_name = "f32|bf16|f16", value_parser = weight_dtype)]
@@ -197,8 +198,8 @@ pub(crate) struct DoctorArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct SelfcheckArgs {
-    /// The card to check, or emu, an emulated gfx1100.
-    #[arg(long, env = "GLM_DEVICE", default_value = "auto", value_name = "auto|hip[:N]|emu")]
+    /// The card to check; emu[:TARGET] is an emulated one.
+    #[arg(long, env = "GLM_DEVICE", default_value = "auto", value_name = "auto|hip[:N]|emu[:TARGET]")]
     pub(crate) device: Asked,
     /// Print JSON.
     #[arg(long)]

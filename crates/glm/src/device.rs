@@ -17,8 +17,9 @@ use crate::selfcheck::WrongKernels;
 pub(crate) enum Asked {
     /// What `device-mem` knows.
     Of(DeviceChoice),
-    /// The emulated card of this process: HIP's interface and the kernels' images, without a GPU.
-    Emulator,
+    /// An emulated card: HIP's interface and the kernels' images, without a GPU. Of a target, or of the one that the
+    /// environment names.
+    Emulator(Option<&'static str>),
 }
 
 impl Asked {
@@ -26,8 +27,16 @@ impl Asked {
     pub(crate) fn open(self) -> Result<Opened, MemError> {
         match self {
             Asked::Of(choice) => Device::open(choice),
-            Asked::Emulator => Ok(Opened { device: Device::from_api(hip_emu::api(), 0)?, fallback: None }),
+            Asked::Emulator(target) => {
+                let ordinal = target.map_or(0, hip_emu::card);
+                Ok(Opened { device: Device::from_api(hip_emu::api(), ordinal)?, fallback: None })
+            }
         }
+    }
+
+    /// Whether it is an emulated card.
+    pub(crate) fn is_emulated(self) -> bool {
+        matches!(self, Asked::Emulator(_))
     }
 
     /// Whether the CPU may take over, with a warning.
@@ -40,12 +49,19 @@ impl FromStr for Asked {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Asked, String> {
-        match text {
-            "emu" => Ok(Asked::Emulator),
+        match text.split_once(':') {
+            None if text == "emu" => Ok(Asked::Emulator(None)),
+            Some(("emu", target)) => {
+                let known = hip_emu::Arch::cards().find(|known| *known == target);
+                known.map(|known| Asked::Emulator(Some(known))).ok_or_else(|| {
+                    let cards: Vec<_> = hip_emu::Arch::cards().collect();
+                    format!("expected emu:TARGET with one of {}, found {target:?}", cards.join(", "))
+                })
+            }
             _ => text
                 .parse()
                 .map(Asked::Of)
-                .map_err(|_| format!("expected auto, cpu, emu, hip or hip:N, found {text:?}")),
+                .map_err(|_| format!("expected auto, cpu, emu, emu:TARGET, hip or hip:N, found {text:?}")),
         }
     }
 }
@@ -54,7 +70,8 @@ impl fmt::Display for Asked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Asked::Of(choice) => choice.fmt(f),
-            Asked::Emulator => f.write_str("emu"),
+            Asked::Emulator(None) => f.write_str("emu"),
+            Asked::Emulator(Some(target)) => write!(f, "emu:{target}"),
         }
     }
 }
@@ -95,15 +112,17 @@ mod tests {
 
     #[test]
     fn choices_read_and_print() {
-        for text in ["auto", "cpu", "emu", "hip:0", "hip:3"] {
+        for text in ["auto", "cpu", "emu", "emu:gfx942", "hip:0", "hip:3"] {
             assert_eq!(text.parse::<Asked>().map(|asked| asked.to_string()), Ok(text.to_owned()));
         }
-        for text in ["", "gpu", "emu:0", "hip:"] {
-            let error = text.parse::<Asked>().err();
-            assert!(
-                error.is_some_and(|error| error.contains("expected auto, cpu, emu, hip or hip:N")),
-                "{text}"
-            );
+        for text in ["", "gpu", "hip:"] {
+            let error = text.parse::<Asked>().unwrap_err();
+            assert!(error.contains("expected auto, cpu, emu, emu:TARGET, hip or hip:N"), "{text}: {error}");
         }
+        let error = "emu:gfx11-generic".parse::<Asked>().unwrap_err();
+        assert!(
+            error.contains("expected emu:TARGET with one of gfx900, ") && error.contains("gfx1201"),
+            "{error}"
+        );
     }
 }

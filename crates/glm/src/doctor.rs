@@ -22,7 +22,7 @@ pub(crate) fn execute(args: &DoctorArgs) -> Result<()> {
     let mut checks = examine(&DoctorEnv::of_this_process());
     checks.extend(IMAGES.iter().map(|(owner, sets)| images(owner, sets)));
     checks.push(self_test("self-test", Asked::Of(DeviceChoice::Cpu)));
-    checks.push(self_test("emulator", Asked::Emulator));
+    checks.push(self_test("emulator", Asked::Emulator(None)));
     if args.json {
         return run::say(&format!("{}\n", Value::Array(checks.iter().map(as_json).collect())));
     }

@@ -13,7 +13,7 @@ use model_glm::{
 use serde_json::Value;
 
 use crate::args::{AnswerArgs, DeviceArgs};
-use crate::device::{self, Asked};
+use crate::device;
 use crate::{embedded, selfcheck, ui};
 
 /// Tokens of context prepared unasked.
@@ -158,7 +158,7 @@ pub(crate) fn load<R>(
     })?;
     let fallback = fallback.map(|reason| ui::one_line(&reason));
     let on = |device: &Device| {
-        if args.device != Asked::Emulator {
+        if !args.device.is_emulated() {
             selfcheck::before_first_use(device)?;
         }
         let (model, memory) = load_on(config.clone(), weights, device, args, context, caches)?;
@@ -181,7 +181,7 @@ pub(crate) fn load<R>(
         }
         Err(reason) => return Err(reason),
     };
-    Ok((Loaded { model, memory, emulated: args.device == Asked::Emulator, fallback }, needed))
+    Ok((Loaded { model, memory, emulated: args.device.is_emulated(), fallback }, needed))
 }
 
 fn load_on(
@@ -202,7 +202,7 @@ fn load_on(
         ..LoadOptions::default()
     };
     let memory = MemoryBudget::of(&config, weights, device, &options)?;
-    ui::tell_memory(&memory, device.free_memory()?);
+    ui::tell_memory(&memory, device.free_memory()?, device.shared_memory());
     let model = GlmModel::load(config, weights, device, options);
     loading.finish();
     Ok((model?, memory))

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::io::{IsTerminal, stderr};
 use std::time::Duration;
 
+use device_mem::SharedMemory;
 use indicatif::{ProgressBar, ProgressStyle};
 use model_glm::MemoryBudget;
 
@@ -72,8 +73,8 @@ pub(crate) fn bytes(count: usize) -> String {
 }
 
 /// Says what a model is going to take before it is loaded: unasked where that is much, else in the log.
-pub(crate) fn tell_memory(budget: &MemoryBudget, free: Option<u64>) {
-    let line = memory(budget, free);
+pub(crate) fn tell_memory(budget: &MemoryBudget, free: Option<u64>, shared: Option<SharedMemory>) {
+    let line = memory(budget, free, shared);
     if budget.total() >= WORTH_TELLING as u64 {
         eprintln!("{line}");
     } else {
@@ -82,12 +83,13 @@ pub(crate) fn tell_memory(budget: &MemoryBudget, free: Option<u64>) {
 }
 
 /// What a model takes, and what its device has left where that is known.
-fn memory(budget: &MemoryBudget, free: Option<u64>) -> String {
+fn memory(budget: &MemoryBudget, free: Option<u64>, shared: Option<SharedMemory>) -> String {
     let size = |count: u64| bytes(usize::try_from(count).unwrap_or(usize::MAX));
     let MemoryBudget { weights, rope_table, caches, activations, .. } = *budget;
     let [total, weights, rope_table, caches, activations] =
         [budget.total(), weights, rope_table, caches, activations].map(size);
-    let free = free.map_or(String::new(), |free| format!(" of {} free", size(free)));
+    let shared = shared.map_or(String::new(), |shared| format!(" ({shared})"));
+    let free = free.map_or(String::new(), |free| format!(" of {} free{shared}", size(free)));
     format!(
         "memory: {total}{free}: weights {weights}, keys and values {caches}, activations {activations}, rotary table {rope_table}"
     )

@@ -138,7 +138,7 @@ fn cpu_never_loads_hip() {
 #[test]
 fn a_device_that_does_not_exist_is_wrong_usage() {
     run(&[QUESTION[0], QUESTION[1], "--device", "gpu"])
-        .refused(2, &["expected auto, cpu, emu, hip or hip:N"]);
+        .refused(2, &["expected auto, cpu, emu, emu:TARGET, hip or hip:N"]);
 }
 
 #[test]
@@ -152,7 +152,7 @@ fn the_emulator_needs_no_library_and_says_what_it_is() {
     assert!(!marker.exists(), "--device emu loaded the library");
 
     let help = run(&["demo", "--help"]).ok().stdout;
-    assert!(help.contains("emulated gfx1100"), "{help}");
+    assert!(help.contains("an emulated card, gfx1100 if none is named"), "{help}");
 }
 
 #[test]
@@ -185,8 +185,26 @@ fn memory_is_counted_before_loading_and_what_does_not_fit_is_refused_with_the_nu
 }
 
 #[test]
-fn another_emulated_card_is_refused_where_it_is_not_executed() {
+fn an_emulated_card_is_named_by_flag_or_environment() {
+    let mut by_environment = glm();
+    by_environment.args(QUESTION).args(["--device", "emu"]).env("HIP_EMU_ARCH", "gfx1030");
+    let by_flag = run(&[&QUESTION[..], &["--device", "emu:gfx1201"]].concat()).ok();
+    for (told, target) in [(outcome(by_environment.output().unwrap()).ok(), "gfx1030"), (by_flag, "gfx1201")]
+    {
+        assert!(told.stdout.contains(ANSWER));
+        assert!(
+            told.stderr.contains(&format!("ran on emu: the kernels of {target}, emulated")),
+            "{}",
+            told.stderr
+        );
+    }
+}
+
+#[test]
+fn a_card_that_is_not_emulated_is_refused() {
     let mut command = glm();
-    command.args(QUESTION).args(["--device", "emu"]).env("HIP_EMU_TARGET", "gfx1201");
+    command.args(QUESTION).args(["--device", "emu"]).env("HIP_EMU_ARCH", "gfx803");
     outcome(command.output().unwrap()).refused(3, &["--device emu cannot run this model"]);
+    run(&[&QUESTION[..], &["--device", "emu:gfx803"]].concat())
+        .refused(2, &["expected emu:TARGET with one of gfx900", "found \"gfx803\""]);
 }

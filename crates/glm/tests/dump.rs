@@ -1,5 +1,5 @@
-//! `glm dump` on the golden checkpoints, against transformers and an independent f64 reference, on the CPU and on the
-//! emulated card.
+//! `glm dump` on the golden checkpoints, against transformers and an independent f64 reference, on the CPU and on emulated
+//! cards of every kind, which check the kernels as they run.
 
 #![expect(clippy::unwrap_used, reason = "a call that fails fails its test")]
 
@@ -7,7 +7,7 @@ mod common;
 
 use std::path::Path;
 
-use common::{copy_of, edit, golden, read_json, run};
+use common::{copy_of, edit, glm, golden, outcome, read_json};
 use parity::{Golden, Number, Tolerance, compare};
 use safetensors::SafeTensors;
 use tempfile::TempDir;
@@ -16,9 +16,12 @@ use tempfile::TempDir;
 const CHECKPOINTS: [(&str, &str); 3] = [("glm4", "glm4"), ("glm", "glm"), ("chatglm_orig", "glm")];
 const LOGITS: f64 = 1e-4;
 
+/// Where it runs: one card of each kind.
+const DEVICES: [&str; 5] = ["cpu", "emu:gfx1100", "emu:gfx1151", "emu:gfx1201", "emu:gfx1030"];
+
 /// Each checkpoint, with the one whose outputs it must give, on each device.
 fn cases() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
-    ["cpu", "emu"].into_iter().flat_map(|device| CHECKPOINTS.map(|(checkpoint, of)| (device, checkpoint, of)))
+    DEVICES.into_iter().flat_map(|device| CHECKPOINTS.map(|(checkpoint, of)| (device, checkpoint, of)))
 }
 
 /// A file that `glm dump` wrote.
@@ -38,8 +41,13 @@ impl Dump {
         ids.iter().for_each(|ids| args.extend(["--ids", ids]));
         args.extend(["--out", out.to_str().unwrap()]);
         args.extend(flags);
-        let told = run(&args).ok().stderr;
-        assert!(told.contains(&format!("ran on {device}")), "{told}");
+        let checked = ("HIP_EMU_CHECK", "memory,init,race,sync,align");
+        let told = outcome(glm().args(&args).env(checked.0, checked.1).output().unwrap()).ok().stderr;
+        let place = match device.split_once(':') {
+            Some((emu, target)) => format!("ran on {emu}: the kernels of {target}, emulated"),
+            None => format!("ran on {device}"),
+        };
+        assert!(told.contains(&place) && !told.contains("hip-emu:"), "{told}");
         Dump { bytes: std::fs::read(out).unwrap() }
     }
 
@@ -140,7 +148,7 @@ fn a_batch_and_shifted_positions() {
 
 #[test]
 fn the_keys_of_transformers_4_and_yarn() {
-    for device in ["cpu", "emu"] {
+    for device in DEVICES {
         for checkpoint in ["glm4", "glm"] {
             let expected = outputs(checkpoint);
             let folder = copy_of(&golden(checkpoint));

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use common::{Outcome, glm, outcome, run};
-use hip_emu::{Arch, Listing};
+use hip_emu_cdylib::hip_emu::{Arch, Listing};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -43,13 +43,11 @@ fn additions(image: &[u8]) -> Vec<usize> {
 
 /// The emulated card as a library that HIP programs load.
 fn library(folder: &TempDir) -> PathBuf {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["rustc", "--quiet", "--package", "hip-emu", "--lib", "--features", "cdylib"]);
-    cargo.args(["--crate-type", "cdylib", "--target-dir"]).arg(target);
-    assert!(cargo.current_dir(env!("CARGO_MANIFEST_DIR")).status().unwrap().success());
+    // Cargo builds it beside the tests of the crates that depend on it.
+    let built =
+        std::env::current_exe().unwrap().with_file_name(format!("{DLL_PREFIX}hip_emu_cdylib{DLL_SUFFIX}"));
     let library = folder.path().join("libamdhip64.so");
-    fs::copy(target.join("debug").join(format!("{DLL_PREFIX}hip_emu{DLL_SUFFIX}")), &library).unwrap();
+    fs::copy(built, &library).unwrap();
     library
 }
 

@@ -32,6 +32,8 @@ fn a_trace_holds_launches_under_their_kernels_names_and_copies_with_their_bytes(
     let first = &begun("embed")[0]["args"];
     assert_eq!((&first["blocks"], &first["threads"]), (&"[1, 9, 1]".into(), &"[256, 1, 1]".into()));
     assert!(first["args"].as_str().unwrap().contains("tokens: 9, vocab: 1280, hidden: 192"), "{first}");
+    // Ids, rows of bf16, rows of f32.
+    assert_eq!(first["bytes"], (9 * (4 + 192 * 2 + 192 * 4)).to_string());
     // One token at a time comes down, four bytes.
     let downloads = begun("download");
     let of_a_token = downloads.iter().filter(|event| event["args"]["bytes"] == "4").count();

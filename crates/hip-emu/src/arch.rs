@@ -18,6 +18,21 @@ pub enum Arch {
     Gfx940,
 }
 
+/// What is decoded, by architecture.
+const TARGETS: &[(Arch, &[&str])] = &[
+    (Arch::Gfx9, &["gfx900", "gfx902", "gfx904", "gfx906", "gfx908", "gfx909", "gfx90c", "gfx9-generic"]),
+    (Arch::Gfx90a, &["gfx90a"]),
+    (Arch::Gfx940, &["gfx940", "gfx941", "gfx942", "gfx9-4-generic"]),
+    (Arch::Gfx10, &["gfx1010", "gfx1011", "gfx1012", "gfx1013", "gfx10-1-generic"]),
+    (
+        Arch::Gfx10,
+        &["gfx1030", "gfx1031", "gfx1032", "gfx1033", "gfx1034", "gfx1035", "gfx1036", "gfx10-3-generic"],
+    ),
+    (Arch::Gfx11, &["gfx1100", "gfx1101", "gfx1102", "gfx1103", "gfx1150", "gfx1151", "gfx1152", "gfx1153"]),
+    (Arch::Gfx11, &["gfx11-generic"]),
+    (Arch::Gfx12, &["gfx1200", "gfx1201", "gfx12-generic"]),
+];
+
 impl Arch {
     /// Every architecture.
     pub const ALL: [Self; 6] =
@@ -26,19 +41,17 @@ impl Arch {
     /// The architecture of a target such as `gfx1100` or `gfx11-generic`; `None` for one that is not decoded here.
     #[must_use]
     pub fn from_target(target: &str) -> Option<Self> {
-        Some(match target {
-            "gfx1030" | "gfx1031" | "gfx1032" | "gfx1033" | "gfx1034" | "gfx1035" | "gfx1036" => Self::Gfx10,
-            "gfx10-3-generic" => Self::Gfx10,
-            "gfx1010" | "gfx1011" | "gfx1012" | "gfx1013" | "gfx10-1-generic" => Self::Gfx10,
-            "gfx1100" | "gfx1101" | "gfx1102" | "gfx1103" | "gfx11-generic" => Self::Gfx11,
-            "gfx1150" | "gfx1151" | "gfx1152" | "gfx1153" => Self::Gfx11,
-            "gfx1200" | "gfx1201" | "gfx12-generic" => Self::Gfx12,
-            "gfx900" | "gfx902" | "gfx904" | "gfx906" | "gfx908" | "gfx909" | "gfx90c" => Self::Gfx9,
-            "gfx9-generic" => Self::Gfx9,
-            "gfx90a" => Self::Gfx90a,
-            "gfx940" | "gfx941" | "gfx942" | "gfx9-4-generic" => Self::Gfx940,
-            _ => return None,
-        })
+        let (arch, _) = TARGETS.iter().find(|(_, targets)| targets.contains(&target))?;
+        Some(*arch)
+    }
+
+    /// The targets that a card can be; of the rest, which are generic, it takes objects.
+    pub fn cards() -> impl Iterator<Item = &'static str> {
+        TARGETS
+            .iter()
+            .flat_map(|(_, targets)| *targets)
+            .copied()
+            .filter(|target| !target.ends_with("-generic"))
     }
 
     /// Lanes in a wave, as decoded and printed here.
@@ -78,6 +91,41 @@ impl Arch {
     /// Vector registers in the unit of a descriptor's count (LLVM's AMDGPU usage guide, "granulated_workitem_vgpr_count").
     pub(crate) const fn vector_granule(self) -> usize {
         if matches!(self, Self::Gfx9) { 4 } else { 8 }
+    }
+}
+
+/// What a target lacks of the operations that its architecture's table has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lacks {
+    Nothing,
+    /// What RDNA2 added to RDNA1, but for dot products, and where RDNA1 has another operation in its place.
+    Rdna2,
+    /// The same, and dot products.
+    Rdna2AndProducts,
+    /// Float arithmetic on scalar registers, which gfx1150 added.
+    ScalarFloats,
+    /// What CDNA2 added to CDNA1.
+    Cdna2,
+    /// The same, and matrices, which CDNA1 added to Vega 20.
+    Matrices,
+    /// The same, and products of parts of registers, which Vega 20 added.
+    Products,
+    /// The same, and fused operations on floats of two widths, in whose place Vega 10 has unfused ones.
+    MixedFloats,
+}
+
+impl Lacks {
+    pub(crate) fn of(target: &str) -> Self {
+        match target {
+            "gfx1011" | "gfx1012" => Self::Rdna2,
+            "gfx1010" | "gfx1013" | "gfx10-1-generic" => Self::Rdna2AndProducts,
+            "gfx1100" | "gfx1101" | "gfx1102" | "gfx1103" | "gfx11-generic" => Self::ScalarFloats,
+            "gfx908" => Self::Cdna2,
+            "gfx906" => Self::Matrices,
+            "gfx904" => Self::Products,
+            "gfx900" | "gfx902" | "gfx909" | "gfx90c" | "gfx9-generic" => Self::MixedFloats,
+            _ => Self::Nothing,
+        }
     }
 }
 

@@ -124,6 +124,14 @@ pub enum LaunchError {
         /// What there is.
         available: Vec<String>,
     },
+    /// A kernel of 64-lane waves for a card whose usual waves have 32.
+    #[error(
+        "kernel `{kernel}` has waves of 64 lanes, which are not emulated for this card: compile it with -mwavefrontsize32"
+    )]
+    WideWaves {
+        /// The kernel.
+        kernel: String,
+    },
     /// A dimension is zero, or the block is too large.
     #[error(
         "grid {groups:?} of blocks {block:?} cannot be launched: dimensions start at 1, a block has at most {most}"

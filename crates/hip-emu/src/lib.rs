@@ -2,8 +2,8 @@
 //!
 //! - [`Machine`] is one emulated card: [`Memory`], [`Machine::load`] for code objects, [`Machine::launch`] for kernels.
 //!   Every access is checked against the allocations; what is not executed stops the launch with its name and place.
-//! - [`api`] is HIP's function table over a card of this process. With the feature `cdylib` the same functions are
-//!   exported: `cargo rustc -p hip-emu --lib --features cdylib --crate-type cdylib` builds a stand-in for `libamdhip64`.
+//! - [`api`] is HIP's function table over the cards of this process. The crate `hip-emu-cdylib` exports the same functions, as
+//!   a stand-in for `libamdhip64`.
 //! - [`Options::checks`] look for mistakes that hardware keeps to itself, each told with kernel, source line, instruction,
 //!   wave, lane and allocation: see [`Checks`]. [`Options::counts`] counts what a launch does: see [`Counters`].
 //! - [`decode`] reads one instruction of an [`Arch`] into an [`Instruction`]: mnemonic, [`Family`], typed operands and
@@ -14,7 +14,7 @@
 //!
 //! | [`Arch`] | targets | waves |
 //! |---|---|---|
-//! | `Gfx10` | gfx1030 to gfx1036 | 32 lanes |
+//! | `Gfx10` | gfx1030 to gfx1036, gfx1010 to gfx1013 | 32 lanes |
 //! | `Gfx11` | gfx1100 to gfx1103, gfx1150 to gfx1153 | 32 lanes |
 //! | `Gfx12` | gfx1200, gfx1201 | 32 lanes |
 //! | `Gfx90a` | gfx90a | 64 lanes |
@@ -28,7 +28,12 @@
 //! parameter loads, the global data share and wave synchronisation, registers of geometry shaders, the stack of ray
 //! tracing, and what only trap handlers, debuggers or waves of 64 lanes use; of those that are executed, the forms that
 //! clamp integer products, carries and differences of bytes, and that return a texture-fail word. Targets that share an [`Arch`] share its table,
-//! so an operation that only some of them have decodes for all.
+//! so an operation that only some of them have decodes for all; it is refused where the card lacks it: float arithmetic on
+//! scalar registers before gfx1150, what gfx1030 added to gfx1010.
+//!
+//! Of `Gfx10` elements of buffers with a format are refused too, of `Gfx12` sparse matrices, transposing loads, stochastic
+//! rounding, and barriers other than the group's. One table names an operation the same on every architecture, so each has one
+//! body; an architecture is that table and how it starts a wave, finds scratch, counts what is in flight, and treats NaNs.
 //!
 //! `MODE` is honoured, from the kernel's descriptor and as the code changes it: four roundings, denormal operands and
 //! results of binary32 and of binary16 with binary64, `DX10_CLAMP` and `IEEE`; output multipliers apply where hardware
@@ -48,8 +53,8 @@
 //! # What is not modelled
 //!
 //! There are no caches, so a missing invalidation is not found, and a race between lanes of one wave is not either; nothing
-//! is told about speed. 64-lane code of gfx10 to gfx12 is read as if it were 32-lane code, which has the same bits but other
-//! masks. Nothing is encoded.
+//! is told about speed. 64-lane code of gfx10 to gfx12 is listed as if it were 32-lane code, which has the same bits but other
+//! masks, and its launch refused ([`LaunchError::WideWaves`]). Nothing is encoded.
 //!
 //! The tables are generated from LLVM's TableGen records (`examples/generate`), and held to 183,000 encodings with
 //! llvm-mc's text.
@@ -118,7 +123,7 @@ pub use descriptor::KernelDescriptor;
 pub use error::{DecodeError, ObjectError};
 pub use fault::{FaultKind, LaunchError, LaunchFault, LoadError, MemoryError};
 pub use finding::{Origin, Place, SharedSpace, Use, WaveId};
-pub use hip::{ConfigureError, Launch, api, configuration, configure, take_launches};
+pub use hip::{ConfigureError, Launch, api, card, configuration, configure, take_launches};
 pub use instruction::{Instruction, Lanes, Modifiers, Text};
 pub use listing::{Function, Line, Listing};
 pub use machine::{Dispatch, Machine, Options, OptionsError, Report};

@@ -57,21 +57,33 @@ impl Default for Options {
 }
 
 impl Options {
-    /// The defaults, changed by the environment: `HIP_EMU_TARGET`, `HIP_EMU_SEED`, `HIP_EMU_THREADS`,
-    /// `HIP_EMU_INSTRUCTION_LIMIT`, `HIP_EMU_PERTURB`, and `HIP_EMU_CHECK`, a list that [`Checks`] reads.
+    /// The defaults, changed by the environment: `HIP_EMU_ARCH`, of which the first target counts, `HIP_EMU_SEED`,
+    /// `HIP_EMU_THREADS`, `HIP_EMU_INSTRUCTION_LIMIT`, `HIP_EMU_PERTURB`, and `HIP_EMU_CHECK`, a list that [`Checks`] reads.
     ///
     /// # Errors
     ///
     /// [`OptionsError`] names the variable that cannot be read.
     pub fn from_env() -> Result<Self, OptionsError> {
+        Ok(Self::all_from_env()?.swap_remove(0))
+    }
+
+    /// As [`from_env`](Self::from_env), for each target that `HIP_EMU_ARCH` lists, separated by commas: `gfx1100,gfx942`. There
+    /// is at least one.
+    ///
+    /// # Errors
+    ///
+    /// [`OptionsError`] names the variable that cannot be read.
+    pub fn all_from_env() -> Result<Vec<Self>, OptionsError> {
         let mut options = Self::default();
-        read("HIP_EMU_TARGET", &mut options.target)?;
+        let mut targets = options.target.clone();
+        read("HIP_EMU_ARCH", &mut targets)?;
         read("HIP_EMU_SEED", &mut options.seed)?;
         read("HIP_EMU_THREADS", &mut options.threads)?;
         read("HIP_EMU_INSTRUCTION_LIMIT", &mut options.instruction_limit)?;
         read("HIP_EMU_PERTURB", &mut options.perturb)?;
         read("HIP_EMU_CHECK", &mut options.checks)?;
-        Ok(options)
+        let of = |target: &str| Self { target: target.trim().to_owned(), ..options.clone() };
+        Ok(targets.split(',').map(of).collect())
     }
 }
 
@@ -186,6 +198,9 @@ impl Machine {
             let available = program.kernels().iter().map(|kernel| kernel.name.clone()).collect();
             return Err(LaunchError::NoKernel { kernel: kernel.to_owned(), available });
         };
+        if program.arch.lanes() == 32 && !descriptor.is_wave32() {
+            return Err(LaunchError::WideWaves { kernel: kernel.to_owned() });
+        }
         let most = if info.max_block == 0 { MOST_ITEMS } else { info.max_block.min(MOST_ITEMS) };
         let items = dispatch.block.iter().try_fold(1_u32, |product, &size| product.checked_mul(size));
         let threads = dispatch

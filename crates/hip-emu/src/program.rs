@@ -14,6 +14,7 @@ use object::{
 
 use crate::{
     Arch, KernelDescriptor, LoadError,
+    arch::Lacks,
     descriptor::{self, VectorRegisters},
     exec::Code,
     memory::{Allocation, Memory},
@@ -30,6 +31,8 @@ pub struct Program {
     descriptors: HashMap<String, (u64, KernelDescriptor)>,
     symbols: HashMap<String, (u64, u64)>,
     pub(crate) arch: Arch,
+    /// What the card lacks of it.
+    lacks: Lacks,
     /// The executable segment's bytes.
     pub(crate) code: Vec<u8>,
     /// The executable segment in the object's own numbering.
@@ -79,6 +82,7 @@ impl Program {
             descriptors: HashMap::new(),
             symbols: HashMap::new(),
             arch,
+            lacks: Lacks::of(&target.processor),
             code: Vec::new(),
             code_start: segments.code.0,
             image: Allocation { address, bytes },
@@ -221,7 +225,7 @@ impl Program {
         let registers = descriptor.vector_registers(self.arch);
         let code = translated
             .entry(registers)
-            .or_insert_with(|| Arc::new(Code::new(self.arch, &self.code, registers)));
+            .or_insert_with(|| Arc::new(Code::new(self.arch, self.lacks, &self.code, registers)));
         Arc::clone(code)
     }
 }

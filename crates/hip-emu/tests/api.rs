@@ -26,7 +26,7 @@ fn allocate(api: &HipApi, bytes: usize) -> *mut c_void {
 }
 
 #[test]
-fn there_is_one_card() {
+fn there_is_one_card_unless_others_are_added() {
     let api = hip_emu::api();
     assert_eq!(result::device_count(&api), Ok(1));
     assert!(result::runtime_version(&api).unwrap() >= 60_000_000);

@@ -237,7 +237,7 @@ fn the_card_is_the_one_that_the_object_is_for() {
     let rope = |arch: &str, arguments: &[&str]| {
         let image = format!("{}/../kernels-rope/hsaco/{arch}/rope_kernel.hsaco", env!("CARGO_MANIFEST_DIR"));
         let mut command = Command::new(env!("CARGO_BIN_EXE_hip-emu"));
-        command.env_remove("HIP_EMU_TARGET").args(["run", &image, "--kernel=rope_f32"]);
+        command.env_remove("HIP_EMU_ARCH").args(["run", &image, "--kernel=rope_f32"]);
         command.args(["--grid=1", "--block=32"]).args(arguments.iter().map(|one| format!("--arg={one}")));
         command.output().unwrap()
     };

@@ -55,6 +55,8 @@ pub(crate) fn embed_device(
         Weight::BF16(_) => "embed_bf16",
     };
     let kernel = Kernel::<EmbeddingArgs>::load(ids.device(), &EMBEDDING, symbol)?;
+    let row = embedding.hidden * embedding.weight.dtype().size();
+    let bytes = ids.bytes() + tokens * row + out.bytes();
     let args = EmbeddingArgs {
         table: matrix(&embedding.weight)?,
         ids: ids.pointer(),
@@ -66,7 +68,7 @@ pub(crate) fn embed_device(
     // SAFETY: the kernel reads ids[..tokens], rows of the table below vocab, which `Embedding::new` proved to be there in
     // the symbol's type, and writes out[..tokens * hidden], which `embed` proved. All of it is borrowed, on the kernel's
     // device by `embed`, and is freed by hipFree, which waits for the stream.
-    unsafe { kernel.launch(rows_and_columns(tokens, embedding.hidden), &args) }?;
+    unsafe { kernel.launch(rows_and_columns(tokens, embedding.hidden), bytes, &args) }?;
     Ok(())
 }
 
@@ -93,6 +95,7 @@ fn launch_linear(
     let slices = if *out_features < SLICE_BELOW { GROUPS } else { 1 };
     let tiles = out_features.div_ceil(GROUPS / slices * ROWS);
     let kernel = Kernel::<LinearArgs>::load(x.device(), &LINEAR, symbol)?;
+    let bytes = x.bytes() + layer.bytes() + out.bytes();
     let args = LinearArgs {
         weight: matrix(weight)?,
         x: x.pointer(),
@@ -106,9 +109,8 @@ fn launch_linear(
     // SAFETY: the kernel reads weight[..out_features * in_features] in the symbol's type and bias[..out_features], if not
     // null, both proven by `Linear::new`; it reads x[..tokens * in_features] and writes out[..tokens * out_features], both
     // proven by `linear`. No count is 0, slices is 1 or 8, and rows are whole chunks and aligned unless the symbol is for
-    // any. All of it is borrowed, on the
-    // kernel's device by `linear`, and is freed by hipFree, which waits for the stream.
-    unsafe { kernel.launch(Grid { blocks: [blocks(tiles), 1, 1], threads: [BLOCK, 1, 1] }, &args) }?;
+    // any. All of it is borrowed, on the kernel's device by `linear`, and is freed by hipFree, which waits for the stream.
+    unsafe { kernel.launch(Grid { blocks: [blocks(tiles), 1, 1], threads: [BLOCK, 1, 1] }, bytes, &args) }?;
     Ok(())
 }
 
@@ -127,6 +129,7 @@ fn launch_linear_tiled(
     };
     let tiles = out_features.div_ceil(TILE_ROWS).saturating_mul(tokens.div_ceil(TILE_TOKENS));
     let kernel = Kernel::<LinearTiledArgs>::load(x.device(), &LINEAR_TILED, symbol)?;
+    let bytes = x.bytes() + layer.bytes() + out.bytes();
     let args = LinearTiledArgs {
         weight: matrix(weight)?,
         x: x.pointer(),
@@ -140,7 +143,7 @@ fn launch_linear_tiled(
     // null, both proven by `Linear::new`; it reads x[..tokens * in_features] and writes out[..tokens * out_features], both
     // proven by `linear`. No count is 0. All of it is borrowed, on the kernel's device by `linear`, and is freed by
     // hipFree, which waits for the stream.
-    unsafe { kernel.launch(Grid { blocks: [blocks(tiles), 1, 1], threads: [BLOCK, 1, 1] }, &args) }?;
+    unsafe { kernel.launch(Grid { blocks: [blocks(tiles), 1, 1], threads: [BLOCK, 1, 1] }, bytes, &args) }?;
     Ok(())
 }
 
@@ -176,9 +179,10 @@ pub(crate) fn rms_norm_device(
         return Ok(());
     }
     let kernel = Kernel::<RmsNormArgs>::load(x.device(), &RMS_NORM, "rms_norm_f32")?;
+    let bytes = x.bytes() + norm.bytes() + out.bytes();
     // SAFETY: the kernel reads x[..rows * width] and weight[..width] and writes out[..rows * width], as `rms_norm` proved;
     // all of it is borrowed, on the kernel's device, and is freed by hipFree, which waits for the stream.
-    unsafe { kernel.launch(rows_in_turn(x.len() / norm.hidden()), &args) }?;
+    unsafe { kernel.launch(rows_in_turn(x.len() / norm.hidden()), bytes, &args) }?;
     Ok(())
 }
 
@@ -190,10 +194,11 @@ pub(crate) fn rms_norm_in_place_device(x: ViewMut<'_, f32>, norm: &RmsNorm) -> R
         return Ok(());
     }
     let kernel = Kernel::<RmsNormArgs>::load(x.device(), &RMS_NORM, "rms_norm_f32")?;
+    let bytes = 2 * x.bytes() + norm.bytes();
     // SAFETY: the kernel reads weight[..width] and reads and writes x[..rows * width], as `rms_norm_in_place` proved; its
     // output may be its input. All of it is borrowed, on the kernel's device, and is freed by hipFree, which waits for the
     // stream.
-    unsafe { kernel.launch(rows_in_turn(x.len() / norm.hidden()), &args) }?;
+    unsafe { kernel.launch(rows_in_turn(x.len() / norm.hidden()), bytes, &args) }?;
     Ok(())
 }
 
@@ -229,6 +234,8 @@ pub(crate) fn add_rms_norm_device(
         return Ok(());
     }
     let kernel = Kernel::<AddRmsNormArgs>::load(branch.device(), &ADD_RMS_NORM, "add_rms_norm_f32")?;
+    let norms = norm.bytes() + branch_norm.map_or(0, RmsNorm::bytes);
+    let bytes = 2 * x.bytes() + branch.bytes() + norms + out.bytes();
     let args = AddRmsNormArgs {
         x: x.pointer(),
         branch: branch.pointer(),
@@ -244,7 +251,7 @@ pub(crate) fn add_rms_norm_device(
     // SAFETY: the kernel reads branch[..rows * width], weight[..width] and branch_weight[..width], if not null, reads and
     // writes x[..rows * width] and writes out[..rows * width], as `add_rms_norm` proved. x and out are distinct, both
     // being borrowed for writing. All of it is on the kernel's device, and is freed by hipFree, which waits for the stream.
-    unsafe { kernel.launch(rows_in_turn(rows), &args) }?;
+    unsafe { kernel.launch(rows_in_turn(rows), bytes, &args) }?;
     Ok(())
 }
 
@@ -260,11 +267,10 @@ pub(crate) fn swiglu_device(gate_up: View<'_, f32>, ff: usize, out: ViewMut<'_, 
         SwigluArgs { gate_up: gate_up.pointer(), out: out.pointer(), tokens: tokens as u64, ff: ff as u64 };
     // SAFETY: the kernel reads gate_up[..tokens * 2 * ff] and writes out[..tokens * ff], as `swiglu` proved; both are
     // borrowed, on the kernel's device, and are freed by hipFree, which waits for the stream.
-    unsafe { kernel.launch(rows_and_columns(tokens, ff), &args) }?;
+    unsafe { kernel.launch(rows_and_columns(tokens, ff), gate_up.bytes() + out.bytes(), &args) }?;
     Ok(())
 }
 
-/// `x += y`.
 /// `x += y`, by the kernel for their type. Both are of the same length.
 pub(crate) fn add_device<T: Element>(
     x: ViewMut<'_, T>,
@@ -279,7 +285,7 @@ pub(crate) fn add_device<T: Element>(
     let args = AddArgs { x: x.pointer(), y: y.pointer(), len: y.len() as u64 };
     // SAFETY: the kernel reads y[..len] and reads and writes x[..len], which the caller proved to be as long; both are borrowed,
     // on the kernel's device, and are freed by hipFree, which waits for the stream.
-    unsafe { kernel.launch(rows_and_columns(1, y.len()), &args) }?;
+    unsafe { kernel.launch(rows_and_columns(1, y.len()), 2 * x.bytes() + y.bytes(), &args) }?;
     Ok(())
 }
 
@@ -299,7 +305,7 @@ pub(crate) fn argmax_device(
         ArgmaxArgs { logits: logits.pointer(), tokens: tokens.pointer(), rows: rows as u64, width: vocab };
     // SAFETY: the kernel reads logits[..rows * vocab] and writes tokens[..rows], as `argmax` proved; both are borrowed, on
     // the kernel's device, and are freed by hipFree, which waits for the stream.
-    unsafe { kernel.launch(Grid { blocks: [blocks(rows), 1, 1], threads: [LOGIT_BLOCK, 1, 1] }, &args) }?;
+    unsafe { kernel.launch(one_block_each(rows), logits.bytes() + tokens.bytes(), &args) }?;
     Ok(())
 }
 
@@ -317,6 +323,8 @@ pub(crate) fn sample_device(
         return Ok(());
     }
     let kernel = Kernel::<SampleArgs>::load(logits.device(), &SAMPLE, "sample_f32")?;
+    // Of four words of a draw, all are read and one is written.
+    let bytes = logits.bytes() + draws.bytes() + draws.bytes() / 4 + tokens.bytes();
     let args = SampleArgs {
         logits: logits.pointer(),
         draws: draws.pointer(),
@@ -330,13 +338,18 @@ pub(crate) fn sample_device(
     // SAFETY: the kernel reads logits[..rows * vocab], reads and writes draws[..rows * 4] and writes tokens[..rows], as
     // `sample` proved; draws and tokens are distinct, both being borrowed for writing. `Rule::of` gives a positive and
     // finite scale. All of it is on the kernel's device, and is freed by hipFree, which waits for the stream.
-    unsafe { kernel.launch(Grid { blocks: [blocks(rows), 1, 1], threads: [LOGIT_BLOCK, 1, 1] }, &args) }?;
+    unsafe { kernel.launch(one_block_each(rows), bytes, &args) }?;
     Ok(())
 }
 
 /// Blocks for `work` pieces, which they take in turn.
 pub(crate) fn blocks(work: usize) -> u32 {
     u32::try_from(work).map_or(MAX_BLOCKS, |work| work.min(MAX_BLOCKS))
+}
+
+/// A block that chooses a token for each row of logits, or as many as there may be.
+fn one_block_each(rows: usize) -> Grid {
+    Grid { blocks: [blocks(rows), 1, 1], threads: [LOGIT_BLOCK, 1, 1] }
 }
 
 /// A block for each row, or as many as there may be.

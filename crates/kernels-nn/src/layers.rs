@@ -126,6 +126,11 @@ pub struct Linear {
 }
 
 impl Linear {
+    /// Bytes of weight and bias.
+    pub(crate) fn bytes(&self) -> usize {
+        self.weight.bytes() + self.bias.as_ref().map_or(0, |bias| bias.len() * size_of::<f32>())
+    }
+
     /// `weight` `[out_features, in_features]`, row-major, and `bias` `[out_features]` on the same device.
     ///
     /// # Errors
@@ -211,6 +216,11 @@ pub struct RmsNorm {
 }
 
 impl RmsNorm {
+    /// Bytes of the weight.
+    pub(crate) fn bytes(&self) -> usize {
+        self.hidden() * size_of::<f32>()
+    }
+
     /// `weight` `[hidden]`; `eps` is added to the mean square.
     ///
     /// # Errors

@@ -31,6 +31,11 @@ impl Layout {
         usize::try_from(row.checked_mul(u64::from(self.tokens))?).ok()
     }
 
+    /// Rows `[head_dim]`.
+    pub(crate) fn rows(&self) -> usize {
+        self.tokens as usize * self.heads as usize
+    }
+
     /// Whether there is nothing to rotate.
     pub fn is_empty(&self) -> bool {
         self.tokens == 0 || self.heads == 0 || self.head_dim == 0

@@ -148,6 +148,20 @@ struct DeviceRotation {
     tokens: u32,
     rotary_dim: u32,
     pair_span: u32,
+    /// Of the positions, and of a row of cos and of sin for each token.
+    bytes: usize,
+}
+
+impl DeviceRotation {
+    /// What is read and written of heads of type `T` that are rotated in place.
+    fn rotated<T>(&self, layout: &Layout) -> usize {
+        2 * layout.rows() * self.rotary_dim as usize * size_of::<T>()
+    }
+
+    /// What is read besides where all of the heads is needed.
+    fn not_rotated<T>(&self, layout: &Layout) -> usize {
+        layout.rows() * layout.head_dim.saturating_sub(self.rotary_dim) as usize * size_of::<T>()
+    }
 }
 
 /// Addresses and shape of what is appended to; without a cache, zeros.
@@ -166,22 +180,26 @@ struct DeviceAppend {
     capacity: u32,
     sequence: u32,
     first: u32,
+    /// Of the values, of what is appended, and of the lengths.
+    bytes: usize,
 }
 
 impl DeviceAppend {
     fn new<T: Float, C: Float>(append: AppendKv<'_, T, C>) -> Result<DeviceAppend, RopeError> {
         let AppendKv { v, keys, values, layout, blocks, at } = append;
+        let v = device_view(v)?;
         // Two 32-bit factors cannot overflow 64 bits, and `to_blocks` proved that blocks are addressable.
         let head_stride = u64::from(layout.capacity) * u64::from(layout.row_len);
         let block_stride = head_stride.saturating_mul(layout.kv_heads.into());
         let mut args = DeviceAppend {
-            v: device_view(v)?.pointer(),
+            v: v.pointer(),
             keys: device_data(keys)?.pointer(),
             values: device_data(values)?.pointer(),
             block_stride,
             head_stride,
             row_len: layout.row_len,
             capacity: layout.capacity,
+            bytes: v.bytes() + 2 * v.len() * size_of::<C>(),
             ..DeviceAppend::default()
         };
         if let KvBlocks::Table(table) = blocks {
@@ -191,7 +209,10 @@ impl DeviceAppend {
         }
         match at {
             AppendAt::Sequence { sequence, first } => (args.sequence, args.first) = (sequence, first),
-            AppendAt::Next(lengths) => args.lengths = device_view(lengths)?.pointer(),
+            AppendAt::Next(lengths) => {
+                let lengths = device_view(lengths)?;
+                (args.lengths, args.bytes) = (lengths.pointer(), args.bytes + lengths.bytes());
+            }
         }
         Ok(args)
     }
@@ -205,6 +226,8 @@ fn on_device<'a>(
     let (cos, sin) = (device_view(table.cos.as_view())?, device_view(table.sin.as_view())?);
     let pair_axis = device_view(table.pair_axis.as_view())?;
     let positions = device_view(at.view()?)?;
+    // A row of each has half as many elements as are rotated.
+    let rows = at.tokens as usize * table.spec().rotary_dim() as usize * size_of::<f32>();
     let rotation = DeviceRotation {
         cos: cos.pointer(),
         sin: sin.pointer(),
@@ -213,6 +236,7 @@ fn on_device<'a>(
         tokens: at.tokens,
         rotary_dim: table.spec().rotary_dim(),
         pair_span: table.spec().pair_span(),
+        bytes: positions.bytes() + rows,
     };
     Ok((kernels, rotation))
 }
@@ -226,6 +250,7 @@ fn rope_gpu_kernel<T: Float>(
     if layout.is_empty() {
         return Ok(());
     }
+    let bytes = rotation.bytes + rotation.rotated::<T>(layout);
     let args = RopeArgs {
         x: x.pointer(),
         cos: rotation.cos,
@@ -245,7 +270,7 @@ fn rope_gpu_kernel<T: Float>(
     // rows of cos and sin at positions that `Positions` proved to lie inside the table, `positions` at an axis below
     // their count, and `pair_axis` below rotary_dim / 2, which `RopeTable` allocated. All of it is on the kernel's
     // device, and is freed by hipFree, which waits for the stream.
-    unsafe { kernel.launch(grid(rotation.tokens), &args) }?;
+    unsafe { kernel.launch(grid(rotation.tokens), bytes, &args) }?;
     Ok(())
 }
 
@@ -259,6 +284,10 @@ fn position_embeddings_gpu_kernel<T: Float>(
     if q_layout.is_empty() && k_layout.is_empty() {
         return Ok(());
     }
+    // Keys that are appended are read whole.
+    let whole = if append.bytes == 0 { 0 } else { rotation.not_rotated::<T>(k_layout) };
+    let rotated = rotation.rotated::<T>(q_layout) + rotation.rotated::<T>(k_layout);
+    let bytes = rotation.bytes + rotated + whole + append.bytes;
     let args = PositionEmbeddingsArgs {
         q: q.pointer(),
         k: k.pointer(),
@@ -295,7 +324,7 @@ fn position_embeddings_gpu_kernel<T: Float>(
     // `KvBlocks::count` bounds, and of tokens below the capacity, which the kernel checks where it reads `lengths`, of which
     // `check` proved one for each token. C is the symbol's second type. q, k, keys and values are distinct since all are
     // borrowed for writing.
-    unsafe { kernel.launch(block_per_token(rotation.tokens), &args) }?;
+    unsafe { kernel.launch(block_per_token(rotation.tokens), bytes, &args) }?;
     Ok(())
 }
 
@@ -340,7 +369,7 @@ pub(crate) fn append_kv_device<C: Float>(
     // SAFETY: the kernel reads k and v [..tokens * kv_heads * head_dim], which `append_kv` proved, and writes rows of the
     // cache in the symbol's type as in `position_embeddings_gpu_kernel`; keys and values are distinct, both being borrowed for
     // writing. All of it is on the kernel's device, and is freed by hipFree, which waits for the stream.
-    unsafe { kernel.launch(block_per_token(tokens), &args) }?;
+    unsafe { kernel.launch(block_per_token(tokens), k.bytes() + append.bytes, &args) }?;
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use attention::AttentionError;
-use device_mem::{DType, MemError};
+use device_mem::{DType, MemError, SharedMemory};
 use kernels_nn::NnError;
 use kernels_rope::RopeError;
 use thiserror::Error;
@@ -155,7 +155,9 @@ pub enum GlmError {
     },
     /// The device has too little memory left.
     #[error(
-        "{device} has {free} bytes free, and the model takes {needed}; choose a shorter context, a smaller type for keys and values or for weights, or close what else uses the device"
+        "{device} has {free} bytes free{}, and the model takes {needed}; choose a shorter context, a smaller type for keys and values or for weights, or close what else uses the device{}",
+        told_apart(shared.as_ref()),
+        shared.as_ref().map_or(String::new(), |shared| format!("; {}", shared.advice()))
     )]
     DeviceMemory {
         /// The device.
@@ -164,6 +166,8 @@ pub enum GlmError {
         needed: MemoryBudget,
         /// Bytes that the device has left.
         free: u64,
+        /// Where they come from, when the device shares the CPU's memory.
+        shared: Option<SharedMemory>,
     },
     /// There is nothing to compute.
     #[error("a forward pass needs at least one token in each sequence")]
@@ -199,4 +203,9 @@ pub enum GlmError {
     /// Memory or a device failed.
     #[error("memory or the device failed")]
     Mem(#[from] MemError),
+}
+
+/// Where a device's free memory comes from, in brackets.
+fn told_apart(shared: Option<&SharedMemory>) -> String {
+    shared.map_or(String::new(), |shared| format!(" ({shared})"))
 }

@@ -74,9 +74,12 @@ impl MemoryBudget {
     /// [`GlmError::DeviceMemory`] with the numbers, or what the device reports.
     pub fn expect_room(&self, device: &Device) -> Result<(), GlmError> {
         match device.free_memory()? {
-            Some(free) if free < self.total() => {
-                Err(GlmError::DeviceMemory { device: device.to_string(), needed: *self, free })
-            }
+            Some(free) if free < self.total() => Err(GlmError::DeviceMemory {
+                device: device.to_string(),
+                needed: *self,
+                free,
+                shared: device.shared_memory(),
+            }),
             _ => Ok(()),
         }
     }

@@ -5,7 +5,7 @@
 use std::num::NonZeroU32;
 
 use attention::KvDType;
-use device_mem::{DType, Device};
+use device_mem::{DType, Device, SharedMemory};
 use model_glm::{CacheSize, GlmConfig, GlmError, GlmModel, GlmWeights, LoadOptions, MemoryBudget};
 use parity::golden_dir;
 
@@ -79,4 +79,24 @@ fn a_cpu_refuses_nothing() {
         &options(None, &[CacheSize { capacity: u32::MAX, ..CACHE }]),
     );
     huge.unwrap().expect_room(&Device::Cpu).unwrap();
+}
+
+#[test]
+fn memory_shared_with_the_cpu_is_told_apart() {
+    let root = tempfile::tempdir().unwrap();
+    let card = root.path().join("sys/bus/pci/devices/0000:05:00.0");
+    std::fs::create_dir_all(&card).unwrap();
+    std::fs::create_dir_all(root.path().join("proc")).unwrap();
+    for (name, mib) in [("vram_total", 512_u64), ("vram_used", 500), ("gtt_total", 8000), ("gtt_used", 0)] {
+        std::fs::write(card.join(format!("mem_info_{name}")), (mib << 20).to_string()).unwrap();
+    }
+    std::fs::write(root.path().join("proc/meminfo"), "MemAvailable: 20480000 kB\n").unwrap();
+    let shared = SharedMemory::read(root.path(), (5, 0));
+    let free = shared.unwrap().room();
+    let needed = MemoryBudget::default();
+    let error = GlmError::DeviceMemory { device: String::from("hip:0"), needed, free, shared };
+    let said = error.to_string();
+    for part in ["VRAM 12 of 512 MiB", "GTT 8000 of 8000 MiB", "RAM 20000 MiB", "ttm.pages_limit"] {
+        assert!(said.contains(part), "{said}");
+    }
 }

@@ -2,12 +2,12 @@ use std::env;
 use std::sync::OnceLock;
 
 use device_mem::{Device, DeviceChoice, MemError};
-use hip_emu::{Checks, Options};
+use hip_emu::{Arch, Checks, Options};
 use thiserror::Error;
 
 use crate::host_hip::host_hip;
 
-/// Names the devices that parity tests run on, separated by commas: `cpu`, `host`, `emu`, `hip`, `hip:N`.
+/// Names the devices that parity tests run on, separated by commas: `cpu`, `host`, `emu`, `emu:TARGET`, `hip`, `hip:N`.
 pub const PARITY_DEVICES: &str = "PARITY_DEVICES";
 
 /// What runs where nothing is asked for.
@@ -21,7 +21,7 @@ const CHECKS: &str = "HIP_EMU_CHECK";
 pub enum DevicesError {
     /// The list names something else.
     #[error(
-        "{PARITY_DEVICES} may list cpu, host, emu, hip and hip:N, separated by commas, but has {found:?}"
+        "{PARITY_DEVICES} may list cpu, host, emu, emu:TARGET, hip and hip:N, separated by commas, but has {found:?}"
     )]
     Unknown {
         /// The entry.
@@ -70,8 +70,12 @@ fn open(name: &str) -> Result<Device, DevicesError> {
             check_kernels();
             Device::from_api(hip_emu::api(), 0)
         }
-        _ => match name.parse() {
-            Ok(choice @ DeviceChoice::Hip { .. }) => Device::open(choice).map(|opened| opened.device),
+        _ => match (name.strip_prefix("emu:"), name.parse()) {
+            (Some(target), _) if Arch::cards().any(|known| known == target) => {
+                check_kernels();
+                Device::from_api(hip_emu::api(), hip_emu::card(target))
+            }
+            (None, Ok(choice @ DeviceChoice::Hip { .. })) => Device::open(choice).map(|opened| opened.device),
             _ => return Err(DevicesError::Unknown { found: name.to_owned() }),
         },
     };
@@ -102,6 +106,14 @@ mod tests {
     }
 
     #[test]
+    fn cards_of_several_targets_are_checked_alike() {
+        let devices = parse("emu:gfx1201,emu:gfx1030").unwrap();
+        let targets: Vec<String> = devices.iter().map(ToString::to_string).collect();
+        assert!(targets[0].contains("gfx1201") && targets[1].contains("gfx1030"), "{targets:?}");
+        assert_eq!(hip_emu::configuration().checks, Checks::ALL);
+    }
+
+    #[test]
     fn the_emulated_card_checks_what_it_runs() {
         parse("emu").unwrap();
         assert_eq!(hip_emu::configuration().checks, Checks::ALL);
@@ -110,7 +122,7 @@ mod tests {
 
     #[test]
     fn what_a_list_names_is_there_or_an_error() {
-        for list in ["", "auto", "host,", "host cpu", "hip:x"] {
+        for list in ["", "auto", "host,", "host cpu", "hip:x", "emu:gfx11", "emu:gfx11-generic"] {
             assert!(matches!(parse(list), Err(DevicesError::Unknown { .. })), "{list:?}");
         }
         assert!(matches!(parse("cpu"), Err(DevicesError::OnlyCpu { .. })));

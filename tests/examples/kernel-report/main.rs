@@ -3,6 +3,7 @@
 mod cases;
 mod page;
 mod row;
+mod told;
 
 use std::fs;
 use std::path::PathBuf;
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use device_mem::Device;
 use hip_emu::Options;
+use tracing_subscriber::prelude::*;
 
 use crate::row::{ARCH, Row};
 
@@ -24,6 +26,7 @@ fn main() -> Result<()> {
     options.target = ARCH.to_owned();
     options.counts = true;
     hip_emu::configure(options)?;
+    tracing_subscriber::registry().with(told::LaunchBytes).init();
     let device = Device::from_api(hip_emu::api(), 0)?;
     let count = |case: cases::Case| {
         eprintln!("{}", case.shape);

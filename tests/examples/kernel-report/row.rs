@@ -7,6 +7,7 @@ use hsaco::{CodeObject, ImageSet, KernelInfo};
 use serde::{Deserialize, Serialize};
 
 use crate::cases::Case;
+use crate::told;
 
 /// The card that is emulated.
 pub(crate) const ARCH: &str = "gfx1100";
@@ -55,12 +56,16 @@ impl Row {
     pub(crate) fn of(case: Case, device: &Device) -> Result<Row> {
         let Case { shape, least_bytes, elements: (element, elements), budget, prepare } = case;
         let operation = prepare(device).with_context(|| shape.clone())?;
-        drop(hip_emu::take_launches());
+        drop((hip_emu::take_launches(), told::take()));
         operation().with_context(|| shape.clone())?;
         let launches = hip_emu::take_launches();
         let [launch] = launches.as_slice() else {
             bail!("{shape} is {} launches; expected one", launches.len());
         };
+        let told = told::take();
+        if told != least_bytes as u64 {
+            bail!("{shape} tells of {told} bytes in traces; {least_bytes} have to be moved");
+        }
         let counters = launch.report.counters.as_deref().context("the emulator counts nothing")?;
         let block: u32 = launch.dispatch.block.iter().product();
         let (info, occupancy) = compiled(&launch.kernel, block)?;

@@ -60,6 +60,8 @@ pub(crate) struct Fake {
     pub(crate) devices: c_int,
     /// Target of every device.
     pub(crate) arch: &'static str,
+    /// Whether it shares the CPU's memory.
+    pub(crate) integrated: bool,
     /// The device that this thread has bound.
     pub(crate) bound: Option<c_int>,
     /// Calls that fail: from the call of this number on, as many as given, with the code.
@@ -102,6 +104,7 @@ thread_local! {
         calls: Vec::new(),
         devices: 1,
         arch: "gfx1100",
+        integrated: false,
         bound: None,
         fail: None,
         pending: hipError_t::hipSuccess,
@@ -256,6 +259,9 @@ unsafe extern "C" fn hip_device_get_attribute(
     let found = match attribute {
         hipDeviceAttribute_t::hipDeviceAttributeWarpSize => 32,
         hipDeviceAttribute_t::hipDeviceAttributeMaxThreadsPerBlock => 128,
+        hipDeviceAttribute_t::hipDeviceAttributeIntegrated => with(|fake| fake.integrated.into()),
+        hipDeviceAttribute_t::hipDeviceAttributePciBusId => 0xfe,
+        hipDeviceAttribute_t::hipDeviceAttributePciDeviceId => 0x1f,
         _ => return hipError_t::hipErrorInvalidValue,
     };
     // SAFETY: the caller gives room for an int.

@@ -57,7 +57,7 @@ fn scale(
     assert!(x.len() <= y.len());
     let args = ScaleArgs { y: y.pointer(), x: x.pointer(), factor, length: x.len() as u64 };
     // SAFETY: both buffers are of this device and hold `length` elements; `y` is borrowed for writing.
-    unsafe { kernel.launch(grid, &args) }
+    unsafe { kernel.launch(grid, 2 * x.bytes(), &args) }
 }
 
 #[test]
@@ -75,6 +75,16 @@ fn opening_reads_what_the_device_is_in_both_layouts() {
         assert_eq!(device.free_memory().unwrap(), Some(1 << 29));
         assert_eq!(device.to_string(), "hip:0 (a card, gfx90a:sramecc+:xnack-)");
     }
+}
+
+#[test]
+fn an_integrated_device_is_known_by_its_place_on_the_bus() {
+    assert_eq!(hip(&open()).properties().integrated_at, None);
+    fake::with(|fake| fake.integrated = true);
+    let device = open();
+    assert_eq!(hip(&device).properties().integrated_at, Some((0xfe, 0x1f)));
+    // The operating system knows no such card, so HIP's number stands.
+    assert_eq!((device.shared_memory(), device.free_memory().unwrap()), (None, Some(1 << 29)));
 }
 
 #[test]

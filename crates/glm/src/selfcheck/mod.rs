@@ -93,7 +93,7 @@ impl fmt::Display for Found {
 /// The device, and that it is emulated if it is.
 fn place(asked: Asked, device: &Device) -> String {
     match (asked, device) {
-        (Asked::Emulator, Device::Hip(hip)) => format!("an emulated {}", hip.properties().arch),
+        (Asked::Emulator(_), Device::Hip(hip)) => format!("an emulated {}", hip.properties().arch),
         (_, device) => device.to_string(),
     }
 }

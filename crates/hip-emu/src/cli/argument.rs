@@ -30,7 +30,7 @@ axpy_f32(float *y, const float *x, float scale, unsigned length)
       --arg inout:f32:1,2,3 --arg in:f32:@x.bin --arg f32:2 --arg u32:3
 
 The card is the one that the file is for, or gfx1100 where it is for several.
-HIP_EMU_TARGET, HIP_EMU_SEED, HIP_EMU_THREADS, HIP_EMU_INSTRUCTION_LIMIT and
+HIP_EMU_ARCH, HIP_EMU_SEED, HIP_EMU_THREADS, HIP_EMU_INSTRUCTION_LIMIT and
 HIP_EMU_CHECK change it, as they do where it stands in for HIP.";
 
 /// One argument.

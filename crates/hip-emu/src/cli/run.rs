@@ -134,7 +134,7 @@ impl Launch {
         options.counts = self.count;
         options.perturb = self.perturb.unwrap_or(options.perturb);
         // Of several objects in a bundle, the card chooses; what cannot be read is told when it is loaded.
-        if env::var_os("HIP_EMU_TARGET").is_none()
+        if env::var_os("HIP_EMU_ARCH").is_none()
             && let Ok(object) = CodeObject::parse(image)
             && !object.target().processor.ends_with("-generic")
         {

@@ -90,10 +90,18 @@ const APPROXIMATE: [(&str, Result, bool); COUNT] = [
     ("v_mfma_f64_4x4x4f64", Result::Doubles(1), false),
     ("v_exp_legacy_f32", Result::Single, false),
     ("v_log_legacy_f32", Result::Single, false),
+    ("v_dot4_f32_bf8_bf8", Result::Single, false),
+    ("v_dot4_f32_bf8_fp8", Result::Single, false),
+    ("v_dot4_f32_fp8_bf8", Result::Single, false),
+    ("v_dot4_f32_fp8_fp8", Result::Single, false),
+    ("v_wmma_split_f32_16x16x16_bf8_bf8", Result::Singles(8), false),
+    ("v_wmma_split_f32_16x16x16_bf8_fp8", Result::Singles(8), false),
+    ("v_wmma_split_f32_16x16x16_fp8_bf8", Result::Singles(8), false),
+    ("v_wmma_split_f32_16x16x16_fp8_fp8", Result::Singles(8), false),
 ];
 
 /// Operations in the table.
-const COUNT: usize = 58;
+const COUNT: usize = 66;
 
 /// What hardware calls an operation of the table.
 fn printed(name: &'static str) -> &'static str {
@@ -102,6 +110,10 @@ fn printed(name: &'static str) -> &'static str {
         "v_wmma_split_f16_16x16x16_f16" => "v_wmma_f16_16x16x16_f16",
         "v_wmma_split_f32_16x16x16_bf16" => "v_wmma_f32_16x16x16_bf16",
         "v_wmma_split_f32_16x16x16_f16" => "v_wmma_f32_16x16x16_f16",
+        "v_wmma_split_f32_16x16x16_bf8_bf8" => "v_wmma_f32_16x16x16_bf8_bf8",
+        "v_wmma_split_f32_16x16x16_bf8_fp8" => "v_wmma_f32_16x16x16_bf8_fp8",
+        "v_wmma_split_f32_16x16x16_fp8_bf8" => "v_wmma_f32_16x16x16_fp8_bf8",
+        "v_wmma_split_f32_16x16x16_fp8_fp8" => "v_wmma_f32_16x16x16_fp8_fp8",
         _ => name,
     }
 }

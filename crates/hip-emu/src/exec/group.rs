@@ -8,7 +8,9 @@ use std::sync::{
 use rayon::prelude::*;
 
 use crate::{
-    Arch, Checks, Counters, DecodeError, FaultKind, KernelDescriptor, LaunchFault, decode,
+    Arch, Checks, Counters, DecodeError, FaultKind, KernelDescriptor, LaunchFault,
+    arch::Lacks,
+    decode,
     descriptor::VectorRegisters,
     exec::{
         check::{Checker, InstructionFacts, Watched, facts_of},
@@ -42,17 +44,17 @@ pub(crate) struct Translated<const L: usize> {
 }
 
 impl Code {
-    pub(crate) fn new(arch: Arch, code: &[u8], registers: VectorRegisters) -> Self {
+    pub(crate) fn new(arch: Arch, lacks: Lacks, code: &[u8], registers: VectorRegisters) -> Self {
         match arch.lanes() {
-            64 => Self::Wave64(Translated::new(arch, code, registers)),
-            _ => Self::Wave32(Translated::new(arch, code, registers)),
+            64 => Self::Wave64(Translated::new(arch, lacks, code, registers)),
+            _ => Self::Wave32(Translated::new(arch, lacks, code, registers)),
         }
     }
 }
 
 impl<const L: usize> Translated<L> {
-    fn new(arch: Arch, code: &[u8], registers: VectorRegisters) -> Self {
-        Self { ops: translate(arch, code, registers), registers, facts: OnceLock::new() }
+    fn new(arch: Arch, lacks: Lacks, code: &[u8], registers: VectorRegisters) -> Self {
+        Self { ops: translate(arch, lacks, code, registers), registers, facts: OnceLock::new() }
     }
 }
 

@@ -12,6 +12,7 @@ mod exact;
 mod extremes;
 mod fidelity;
 mod float;
+mod float8;
 mod formats;
 mod group;
 mod indexing;

@@ -97,7 +97,7 @@ pub(super) struct Op<const L: usize> {
     pub(super) immediate: i32,
     /// Bytes that a buffer access moves.
     pub(super) bytes: u8,
-    /// Format of a buffer's elements; 0 is the descriptor's.
+    /// Format of a buffer's elements; 0 is the descriptor's. Of a conversion of bytes, which one.
     pub(super) format: u8,
     /// Bits of their own: what addresses a buffer (1 index, 2 offset), what a row permutation reads (1 inactive lanes,
     /// 2 zero from them).

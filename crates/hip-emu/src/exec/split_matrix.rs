@@ -13,7 +13,7 @@ use crate::exec::{
 };
 
 /// Rows of a result that one lane holds.
-const ROWS: usize = 8;
+pub(super) const ROWS: usize = 8;
 
 /// The 16-bit elements of a row or column, in the order of the inner dimension; signs of even and of odd ones change as asked.
 fn line<const L: usize>(words: &[[u32; L]; 4], source: &Source, line: usize) -> [u16; SIDE] {
@@ -26,7 +26,7 @@ fn line<const L: usize>(words: &[[u32; L]; 4], source: &Source, line: usize) -> 
 }
 
 /// An addend: its magnitude, then its sign, as asked.
-fn addend(source: &Source, value: f32) -> f32 {
+pub(super) fn addend(source: &Source, value: f32) -> f32 {
     let value = if source.neg_high { value.abs() } else { value };
     if source.neg { -value } else { value }
 }

@@ -1,14 +1,16 @@
 //! From decoded instructions to operations.
 
 use crate::{
-    Arch, Family, FaultKind, Half, Instruction, Lanes, LaunchFault, Register, Value, decode,
+    Arch, Family, FaultKind, Half, Instruction, Lanes, LaunchFault, Register, Value,
+    arch::Lacks,
+    decode,
     descriptor::VectorRegisters,
     exec::{
         atomic_ops,
         buffers::ONE_SWIZZLE,
         cdna, control, division,
         environment::Environment,
-        fidelity,
+        fidelity, float8,
         indexing::{self, Region},
         lanes, matrix, memory_ops, mfma,
         names::{accumulates, clears_other_half, stem},
@@ -58,7 +60,12 @@ impl<const L: usize> Op<L> {
 }
 
 /// One operation for each word of code, for a kernel with so many vector registers.
-pub(super) fn translate<const L: usize>(arch: Arch, code: &[u8], registers: VectorRegisters) -> Vec<Op<L>> {
+pub(super) fn translate<const L: usize>(
+    arch: Arch,
+    lacks: Lacks,
+    code: &[u8],
+    registers: VectorRegisters,
+) -> Vec<Op<L>> {
     let cpu = Cpu::detect();
     let mut ops = vec![Op::new(outside::<L>, 4); code.len() / 4];
     let mut region = Region::default();
@@ -71,10 +78,10 @@ pub(super) fn translate<const L: usize>(arch: Arch, code: &[u8], registers: Vect
             continue;
         };
         let words = instruction.length() / 4;
-        let leaves = region.is_left_by(&instruction);
+        let refused = region.is_left_by(&instruction) || is_lacked(lacks, &instruction);
         let shifts = region.shifts(&instruction);
         let found =
-            operations(&instruction, registers, cpu).filter(|_| !leaves).and_then(|(first, second)| {
+            operations(&instruction, registers, cpu).filter(|_| !refused).and_then(|(first, second)| {
                 let first = if shifts { indexing::shifted(first, &instruction)? } else { first };
                 Some((first, second))
             });
@@ -90,6 +97,50 @@ pub(super) fn translate<const L: usize>(arch: Arch, code: &[u8], registers: Vect
         at += words.max(1);
     }
     ops
+}
+
+/// Whether a card has no such operation, though its architecture's table does.
+pub(super) fn is_lacked(lacks: Lacks, instruction: &Instruction) -> bool {
+    let stem = &*stem(instruction.arch(), instruction.mnemonic());
+    // RDNA1 has unfused operations of the same encoding as those named after a legacy.
+    let later = || {
+        stem.contains("_atomic_csub_")
+            || [
+                "v_fma_dx9_zero_f32",
+                "v_fmac_dx9_zero_f32",
+                "global_load_addtid_b32",
+                "global_store_addtid_b32",
+            ]
+            .contains(&stem)
+    };
+    match lacks {
+        Lacks::Nothing => false,
+        Lacks::Rdna2 => later(),
+        Lacks::Rdna2AndProducts => later() || stem.starts_with("v_dot"),
+        Lacks::ScalarFloats => one_lane::vector_name(instruction.family(), stem).is_some(),
+        Lacks::Cdna2 => of_cdna2(stem),
+        Lacks::Matrices => of_cdna2(stem) || is_of_matrices(stem),
+        Lacks::Products => of_cdna2(stem) || is_of_matrices(stem) || is_of_vega20(stem),
+        Lacks::MixedFloats => {
+            of_cdna2(stem) || is_of_matrices(stem) || is_of_vega20(stem) || stem.starts_with("v_fma_mix")
+        }
+    }
+}
+
+/// Whether CDNA2 added an operation to CDNA1.
+fn of_cdna2(stem: &str) -> bool {
+    let packed =
+        ["v_pk_fma_f32", "v_pk_mul_f32", "v_pk_add_f32", "v_pk_mov_b32", "v_fmac_f64"].contains(&stem);
+    let double = stem.ends_with("_f64") && (stem.contains("_atomic_") || stem.starts_with("ds_add"));
+    packed || double || (stem.starts_with("v_mfma") && (stem.ends_with("_1k") || stem.contains("f64")))
+}
+
+fn is_of_matrices(stem: &str) -> bool {
+    stem.starts_with("v_mfma") || stem.starts_with("v_accvgpr")
+}
+
+fn is_of_vega20(stem: &str) -> bool {
+    stem.starts_with("v_dot") || ["v_fmac_f32", "v_xnor_b32"].contains(&stem)
 }
 
 /// An instruction's operation, and that of a pair's second half.
@@ -135,6 +186,7 @@ fn body<const L: usize>(family: Family, stem: &str, cpu: Cpu) -> Option<Run<L>> 
             .or_else(|| lanes::masks(stem, cpu))
             .or_else(|| division::steps(stem, cpu))
             .or_else(|| vector_rare::rare(stem, cpu))
+            .or_else(|| float8::operations(stem, cpu))
             .or_else(|| lanes::crossing(stem, cpu))
             .or_else(|| packed::products(stem, cpu))
             .or_else(|| packed::halves_at_once(stem, cpu))
@@ -145,6 +197,7 @@ fn body<const L: usize>(family: Family, stem: &str, cpu: Cpu) -> Option<Run<L>> 
             .or_else(|| packed::products(stem, cpu))
             .or_else(|| matrix::multiply(stem, cpu))
             .or_else(|| split_matrix::multiply(stem, cpu))
+            .or_else(|| float8::operations(stem, cpu))
             .or_else(|| cdna::only(stem, cpu))
             .or_else(|| mfma::blocks(stem, cpu)),
         Family::Ds => memory_ops::lds(stem, cpu)
@@ -206,6 +259,7 @@ fn operation<const L: usize>(
     }
     op.clamp = modifiers.clamp;
     op.output = modifiers.output;
+    op.format = modifiers.byte_select;
     let typed = stem.contains("_format_") && !matches!(instruction.arch(), Arch::Gfx11 | Arch::Gfx12);
     if typed {
         // Formats have other numbers.

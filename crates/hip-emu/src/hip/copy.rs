@@ -1,4 +1,4 @@
-//! Copies between any two of the card's memory and the host's, and fills.
+//! Copies between any two of the cards' memories and the host's, and fills.
 
 use std::{
     ffi::{c_int, c_void},
@@ -8,9 +8,9 @@ use std::{
 use hip_ffi::sys::{hipError_t, hipMemcpyKind, hipStream_t};
 
 use crate::hip::{
-    CARD, Status,
+    Status,
     errors::tell,
-    memory::{is_device, number},
+    memory::{number, owner},
     stream,
 };
 
@@ -18,7 +18,7 @@ use crate::hip::{
 ///
 /// # Safety
 ///
-/// Whichever of `to` and `from` is not the card's memory is host memory of `bytes` bytes.
+/// Whichever of `to` and `from` is not a card's memory is host memory of `bytes` bytes.
 pub(super) unsafe fn copy(to: *mut c_void, from: *const c_void, bytes: usize, kind: hipMemcpyKind) -> Status {
     if bytes == 0 {
         return Ok(());
@@ -26,7 +26,8 @@ pub(super) unsafe fn copy(to: *mut c_void, from: *const c_void, bytes: usize, ki
     if to.is_null() || from.is_null() || isize::try_from(bytes).is_err() {
         return Err(hipError_t::hipErrorInvalidValue);
     }
-    let (to_device, from_device) = (is_device(to, bytes)?, is_device(from, bytes)?);
+    let (to_card, from_card) = (owner(to, bytes)?, owner(from, bytes)?);
+    let (to_device, from_device) = (to_card.is_some(), from_card.is_some());
     // Host memory from hipHostMalloc is the card's too, so a side that is called the host's may be either.
     let named = match kind {
         hipMemcpyKind::hipMemcpyHostToHost | hipMemcpyKind::hipMemcpyDefault => true,
@@ -38,20 +39,26 @@ pub(super) unsafe fn copy(to: *mut c_void, from: *const c_void, bytes: usize, ki
     if !named {
         return Err(hipError_t::hipErrorInvalidValue);
     }
-    let memory = CARD.machine.memory();
-    match (to_device, from_device) {
-        (true, true) => memory.copy(number(to), number(from), bytes).map_err(tell),
-        (true, false) => {
+    match (to_card, from_card) {
+        (Some(to_card), Some(from_card)) if to_card.ordinal == from_card.ordinal => {
+            to_card.machine.memory().copy(number(to), number(from), bytes).map_err(tell)
+        }
+        (Some(to_card), Some(from_card)) => {
+            let mut between = vec![0; bytes];
+            from_card.machine.memory().read(number(from), &mut between).map_err(tell)?;
+            to_card.machine.memory().write(number(to), &between).map_err(tell)
+        }
+        (Some(card), None) => {
             // SAFETY: host memory of `bytes` bytes by the contract; not null, not longer than isize::MAX.
             let from = unsafe { slice::from_raw_parts(from.cast(), bytes) };
-            memory.write(number(to), from).map_err(tell)
+            card.machine.memory().write(number(to), from).map_err(tell)
         }
-        (false, true) => {
+        (None, Some(card)) => {
             // SAFETY: as above, and the caller lends it for writing.
             let to = unsafe { slice::from_raw_parts_mut(to.cast(), bytes) };
-            memory.read(number(from), to).map_err(tell)
+            card.machine.memory().read(number(from), to).map_err(tell)
         }
-        (false, false) => {
+        (None, None) => {
             // SAFETY: host memory of `bytes` bytes on both sides by the contract; it may overlap.
             unsafe { ptr::copy(from.cast::<u8>(), to.cast::<u8>(), bytes) };
             Ok(())
@@ -124,11 +131,11 @@ fn fill(to: *mut c_void, pattern: &[u8], count: usize) -> Status {
     if bytes == 0 {
         return Ok(());
     }
-    let memory = CARD.machine.memory();
+    let card = owner(to, bytes)?.ok_or(hipError_t::hipErrorInvalidValue)?;
+    let memory = card.machine.memory();
     match pattern {
         [byte] => memory.fill(number(to), *byte, bytes).map_err(tell),
-        _ if is_device(to, bytes)? => memory.write(number(to), &pattern.repeat(count)).map_err(tell),
-        _ => Err(hipError_t::hipErrorInvalidValue),
+        _ => memory.write(number(to), &pattern.repeat(count)).map_err(tell),
     }
 }
 

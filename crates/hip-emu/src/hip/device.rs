@@ -10,7 +10,11 @@ use hip_ffi::sys::{hipDeviceAttribute_t, hipDeviceProp_t, hipDeviceProp_tR0600, 
 
 use crate::{
     Arch,
-    hip::{CARD, Status, memory::TOTAL_BYTES, put, stream},
+    hip::{
+        cards::{self, Card},
+        memory::TOTAL_BYTES,
+        put, stream,
+    },
 };
 
 /// The first version with both layouts of the properties.
@@ -26,15 +30,10 @@ const GRID: c_int = c_int::MAX;
 /// Bytes of `hipDeviceProp_tR0600`.
 const PROPERTIES_BYTES: usize = size_of::<hipDeviceProp_tR0600>();
 
-fn check_device(device: c_int) -> Status {
-    CARD.usable()?;
-    if device == 0 { Ok(()) } else { Err(hipError_t::hipErrorInvalidDevice) }
-}
-
 hip_functions! {
-    /// Makes the card. No flag is defined.
+    /// Makes the cards. No flag is defined.
     fn hipInit(flags: c_uint) {
-        CARD.usable()?;
+        cards::usable()?;
         if flags == 0 { Ok(()) } else { Err(hipError_t::hipErrorInvalidValue) }
     }
 
@@ -50,27 +49,28 @@ hip_functions! {
         unsafe { put(version, VERSION) }
     }
 
-    /// One.
+    /// How many cards there are.
     fn hipGetDeviceCount(count: *mut c_int) {
-        CARD.usable()?;
+        cards::usable()?;
         // SAFETY: the caller's place for the result.
-        unsafe { put(count, 1) }
+        unsafe { put(count, c_int::try_from(cards::all().len()).unwrap_or(c_int::MAX)) }
     }
 
-    /// Accepts the only card.
+    /// Lets the calling thread use a card.
     fn hipSetDevice(device: c_int) {
-        check_device(device)
+        cards::select(cards::at(device)?);
+        Ok(())
     }
 
-    /// The only card.
+    /// The card that the calling thread uses; the first if it chose none.
     fn hipGetDevice(device: *mut c_int) {
         // SAFETY: the caller's place for the result.
-        unsafe { put(device, 0) }
+        unsafe { put(device, cards::current_ordinal()) }
     }
 
     /// The handle of a card, which is its ordinal.
     fn hipDeviceGet(device: *mut c_int, ordinal: c_int) {
-        check_device(ordinal)?;
+        cards::at(ordinal)?;
         // SAFETY: the caller's place for the result.
         unsafe { put(device, ordinal) }
     }
@@ -82,12 +82,12 @@ hip_functions! {
 
     /// The card's name, cut to `length` bytes with the NUL.
     fn hipDeviceGetName(name: *mut c_char, length: c_int, device: c_int) {
-        check_device(device)?;
+        let card = cards::at(device)?;
         let room = usize::try_from(length).unwrap_or(0);
         if name.is_null() || room == 0 {
             return Err(hipError_t::hipErrorInvalidValue);
         }
-        let mut text = card_name().into_bytes();
+        let mut text = card_name(card).into_bytes();
         text.truncate(room - 1);
         text.push(0);
         // SAFETY: the caller's `length` bytes; the text is not longer, and no part of them.
@@ -97,15 +97,14 @@ hip_functions! {
 
     /// Bytes of the card's memory.
     fn hipDeviceTotalMem(bytes: *mut usize, device: c_int) {
-        check_device(device)?;
+        cards::at(device)?;
         // SAFETY: the caller's place for the result.
         unsafe { put(bytes, TOTAL_BYTES) }
     }
 
     /// The numbers in the target's name.
     fn hipDeviceComputeCapability(major: *mut c_int, minor: *mut c_int, device: c_int) {
-        check_device(device)?;
-        let capability = capability(CARD.target());
+        let capability = capability(cards::at(device)?.target());
         // SAFETY: the caller's place for the result.
         unsafe { put(major, capability.0) }?;
         // SAFETY: the caller's place for the result.
@@ -114,30 +113,28 @@ hip_functions! {
 
     /// One property; of those that mean nothing here, zero.
     fn hipDeviceGetAttribute(value: *mut c_int, attribute: hipDeviceAttribute_t, device: c_int) {
-        check_device(device)?;
-        let found = property(attribute).unwrap_or(0);
+        let found = property(cards::at(device)?, attribute).unwrap_or(0);
         // SAFETY: the caller's place for the result.
         unsafe { put(value, found) }
     }
 
     /// The properties in HIP 5's layout.
     fn hipGetDeviceProperties(properties: *mut hipDeviceProp_t, device: c_int) {
-        check_device(device)?;
-        let found = legacy();
+        let found = legacy(cards::at(device)?);
         // SAFETY: the caller's place for the result.
         unsafe { put(properties, found) }
     }
 
     /// The properties in HIP 6's layout.
     fn hipGetDevicePropertiesR0600(properties: *mut hipDeviceProp_tR0600, device: c_int) {
-        check_device(device)?;
+        let found = r0600(cards::at(device)?);
         // SAFETY: the caller's place for the result; an array of bytes may stand anywhere.
-        unsafe { put(properties.cast(), r0600()) }
+        unsafe { put(properties.cast(), found) }
     }
 }
 
-fn card_name() -> String {
-    format!("hip-emu {}", CARD.target())
+fn card_name(card: &Card) -> String {
+    format!("hip-emu {}", card.target())
 }
 
 /// `gfx1100` is 11.0, `gfx90a` is 9.0: the last two digits are the minor number and the stepping.
@@ -149,16 +146,16 @@ fn capability(target: &str) -> (c_int, c_int) {
     (major, minor)
 }
 
-fn wave_lanes() -> c_int {
-    Arch::from_target(CARD.target()).map_or(32, |arch| c_int::from(arch.lanes()))
+fn wave_lanes(card: &Card) -> c_int {
+    Arch::from_target(card.target()).map_or(32, |arch| c_int::from(arch.lanes()))
 }
 
-fn property(attribute: hipDeviceAttribute_t) -> Option<c_int> {
+fn property(card: &Card, attribute: hipDeviceAttribute_t) -> Option<c_int> {
     use hipDeviceAttribute_t as A;
     Some(match attribute {
-        A::hipDeviceAttributeWarpSize => wave_lanes(),
-        A::hipDeviceAttributeMultiprocessorCount => CARD.units,
-        A::hipDeviceAttributePhysicalMultiProcessorCount => CARD.units,
+        A::hipDeviceAttributeWarpSize => wave_lanes(card),
+        A::hipDeviceAttributeMultiprocessorCount => card.units,
+        A::hipDeviceAttributePhysicalMultiProcessorCount => card.units,
         A::hipDeviceAttributeMaxThreadsPerBlock | A::hipDeviceAttributeMaxThreadsPerMultiProcessor => BLOCK,
         A::hipDeviceAttributeMaxBlockDimX | A::hipDeviceAttributeMaxBlockDimY => BLOCK,
         A::hipDeviceAttributeMaxBlockDimZ => BLOCK,
@@ -170,8 +167,8 @@ fn property(attribute: hipDeviceAttribute_t) -> Option<c_int> {
         A::hipDeviceAttributeSharedMemPerMultiprocessor => LDS_BYTES,
         A::hipDeviceAttributeMaxRegistersPerBlock => REGISTERS,
         A::hipDeviceAttributeMaxRegistersPerMultiprocessor => REGISTERS,
-        A::hipDeviceAttributeComputeCapabilityMajor => capability(CARD.target()).0,
-        A::hipDeviceAttributeComputeCapabilityMinor => capability(CARD.target()).1,
+        A::hipDeviceAttributeComputeCapabilityMajor => capability(card.target()).0,
+        A::hipDeviceAttributeComputeCapabilityMinor => capability(card.target()).1,
         A::hipDeviceAttributeCanMapHostMemory | A::hipDeviceAttributeUnifiedAddressing => 1,
         A::hipDeviceAttributeManagedMemory => 1,
         _ => return None,
@@ -187,22 +184,22 @@ fn field(text: &str) -> [c_char; 256] {
     field
 }
 
-fn legacy() -> hipDeviceProp_t {
+fn legacy(card: &Card) -> hipDeviceProp_t {
     // SAFETY: the structure holds numbers and raw pointers, for which zero bytes are valid.
     let mut properties: hipDeviceProp_t = unsafe { MaybeUninit::zeroed().assume_init() };
-    properties.name = field(&card_name());
-    properties.gcnArchName = field(CARD.target());
+    properties.name = field(&card_name(card));
+    properties.gcnArchName = field(card.target());
     properties.totalGlobalMem = TOTAL_BYTES;
     properties.sharedMemPerBlock = LDS_BYTES as usize;
     properties.maxSharedMemoryPerMultiProcessor = LDS_BYTES as usize;
     properties.regsPerBlock = REGISTERS;
-    properties.warpSize = wave_lanes();
+    properties.warpSize = wave_lanes(card);
     properties.maxThreadsPerBlock = BLOCK;
     properties.maxThreadsPerMultiProcessor = BLOCK;
     properties.maxThreadsDim = [BLOCK; 3];
     properties.maxGridSize = [GRID; 3];
-    (properties.major, properties.minor) = capability(CARD.target());
-    properties.multiProcessorCount = CARD.units;
+    (properties.major, properties.minor) = capability(card.target());
+    properties.multiProcessorCount = card.units;
     properties.canMapHostMemory = 1;
     properties.managedMemory = 1;
     properties
@@ -210,16 +207,16 @@ fn legacy() -> hipDeviceProp_t {
 
 /// HIP 6's structure as bytes, most of whose fields [`hipDeviceProp_tR0600`] does not name: the offsets are those of
 /// HIP 6's header.
-fn r0600() -> [u8; PROPERTIES_BYTES] {
+fn r0600(card: &Card) -> [u8; PROPERTIES_BYTES] {
     let mut bytes = [0; PROPERTIES_BYTES];
     let mut set = |offset: usize, value: &[u8]| {
         for (place, byte) in bytes.iter_mut().skip(offset).zip(value) {
             *place = *byte;
         }
     };
-    let (major, minor) = capability(CARD.target());
-    set(0, card_name().as_bytes());
-    set(1160, CARD.target().as_bytes());
+    let (major, minor) = capability(card.target());
+    set(0, card_name(card).as_bytes());
+    set(1160, card.target().as_bytes());
     let sizes = [
         (288, TOTAL_BYTES),
         (296, LDS_BYTES as usize),
@@ -231,8 +228,14 @@ fn r0600() -> [u8; PROPERTIES_BYTES] {
     }
     let limits =
         [(320, BLOCK), (324, BLOCK), (328, BLOCK), (332, BLOCK), (336, GRID), (340, GRID), (344, GRID)];
-    let unit =
-        [(304, REGISTERS), (308, wave_lanes()), (388, CARD.units), (624, BLOCK), (648, REGISTERS), (712, 1)];
+    let unit = [
+        (304, REGISTERS),
+        (308, wave_lanes(card)),
+        (388, card.units),
+        (624, BLOCK),
+        (648, REGISTERS),
+        (712, 1),
+    ];
     let abilities = [(360, major), (364, minor), (400, 1), (604, 1), (652, 1)];
     for (offset, value) in limits.into_iter().chain(unit).chain(abilities) {
         set(offset, &value.to_ne_bytes());
@@ -256,7 +259,8 @@ mod tests {
 
     #[test]
     fn both_layouts_say_the_same() {
-        let (old, new) = (legacy(), r0600());
+        let card = cards::current().unwrap();
+        let (old, new) = (legacy(card), r0600(card));
         let number = |offset: usize| c_int::from_ne_bytes(*new[offset..].first_chunk().unwrap());
         let size = |offset: usize| usize::from_ne_bytes(*new[offset..].first_chunk().unwrap());
         assert_eq!((size(288), size(296)), (old.totalGlobalMem, old.sharedMemPerBlock));

@@ -85,6 +85,7 @@ impl Coded for LaunchError {
             Self::NoKernel { .. } => hipError_t::hipErrorNotFound,
             Self::BadDispatch { .. } => hipError_t::hipErrorInvalidConfiguration,
             Self::TooMuchLds { .. } | Self::TooMuchScratch { .. } => hipError_t::hipErrorLaunchOutOfResources,
+            Self::WideWaves { .. } => hipError_t::hipErrorInvalidDeviceFunction,
             Self::BadArguments { .. } => hipError_t::hipErrorInvalidValue,
             Self::Memory(error) => error.code(),
             Self::Fault(fault) => match fault.kind {

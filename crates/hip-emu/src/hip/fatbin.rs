@@ -6,7 +6,7 @@ use std::{
     collections::BTreeMap,
     ffi::{c_char, c_int, c_uint, c_void},
     ptr,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use hip_ffi::sys::{hipError_t, hipMemcpyKind, hipStream_t};
@@ -14,7 +14,8 @@ use hip_ffi::sys::{hipError_t, hipMemcpyKind, hipStream_t};
 use crate::{
     Dispatch, Program,
     hip::{
-        CARD, copy,
+        cards::{self, Card},
+        copy,
         errors::{remember, tell},
         handles::Handles,
         image,
@@ -53,12 +54,16 @@ impl From<Dim3> for [u32; 3] {
 /// A registered image. It is loaded when it is first needed: most of a program's images may be for other cards.
 struct Binary {
     image: &'static [u8],
-    program: OnceLock<Result<Arc<Program>, hipError_t>>,
+    /// By the card's ordinal.
+    programs: Mutex<BTreeMap<usize, Result<Arc<Program>, hipError_t>>>,
 }
 
 impl Binary {
-    fn program(&self) -> Result<Arc<Program>, hipError_t> {
-        self.program.get_or_init(|| CARD.machine.load(self.image).map(Arc::new).map_err(tell)).clone()
+    /// The program on a card.
+    fn program(&self, card: &Card) -> Result<Arc<Program>, hipError_t> {
+        let mut programs = self.programs.lock().unwrap_or_else(PoisonError::into_inner);
+        let load = || card.machine.load(self.image).map(Arc::new).map_err(tell);
+        programs.entry(card.ordinal).or_insert_with(load).clone()
     }
 }
 
@@ -104,16 +109,17 @@ unsafe fn register(entries: &Entries, binary: *mut *mut c_void, host: *const c_v
     lock(entries).insert(host.addr(), entry);
 }
 
-/// The kernel that a host address stands for.
+/// The kernel that a host address stands for, on the thread's card.
 fn kernel(host: *const c_void) -> Result<Function, hipError_t> {
     let entry = lock(&KERNELS).get(&host.addr()).cloned().ok_or(hipError_t::hipErrorInvalidDeviceFunction)?;
-    Ok(Function { program: entry.binary.program()?, kernel: entry.name })
+    let card = cards::current()?;
+    Ok(Function { card, program: entry.binary.program(card)?, kernel: entry.name })
 }
 
 /// Address and bytes of the variable whose shadow is at a host address.
 fn variable(host: *const c_void) -> Result<(u64, usize), hipError_t> {
     let entry = lock(&VARIABLES).get(&host.addr()).cloned().ok_or(hipError_t::hipErrorInvalidSymbol)?;
-    let found = entry.binary.program()?.symbol(&entry.name);
+    let found = entry.binary.program(cards::current()?)?.symbol(&entry.name);
     let (address, bytes) = found.ok_or(hipError_t::hipErrorInvalidSymbol)?;
     Ok((address, usize::try_from(bytes).map_err(|_| hipError_t::hipErrorInvalidSymbol)?))
 }
@@ -145,7 +151,7 @@ pub(super) unsafe extern "C" fn __hipRegisterFatBinary(wrapper: *const Wrapper) 
         remember(Err(hipError_t::hipErrorInvalidImage));
         return ptr::null_mut();
     };
-    BINARIES.add(Arc::new(Binary { image, program: OnceLock::new() }))
+    BINARIES.add(Arc::new(Binary { image, programs: Mutex::default() }))
 }
 
 /// Ends a registration and the names in it.

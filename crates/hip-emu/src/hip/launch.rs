@@ -10,8 +10,8 @@ use hip_ffi::sys::{hipError_t, hipFunction_t, hipStream_t};
 use hsaco::KernelInfo;
 
 use crate::{
-    Dispatch, Launch, Program,
-    hip::{CARD, Status, errors::tell, module::FUNCTIONS, stream},
+    Dispatch, Program,
+    hip::{Status, cards::Card, errors::tell, module::FUNCTIONS, stream},
 };
 
 /// `HIP_LAUNCH_PARAM_BUFFER_POINTER`: the packed arguments follow.
@@ -21,9 +21,10 @@ const BUFFER_SIZE: usize = 2;
 /// `HIP_LAUNCH_PARAM_END`.
 const END: usize = 3;
 
-/// A kernel of a loaded program, which it keeps loaded.
+/// A kernel of a program that is loaded on a card, which it keeps loaded.
 #[derive(Clone)]
 pub(super) struct Function {
+    pub(super) card: &'static Card,
     pub(super) program: Arc<Program>,
     pub(super) kernel: String,
 }
@@ -33,19 +34,18 @@ impl Function {
         self.program.kernel(&self.kernel).ok_or(hipError_t::hipErrorInvalidDeviceFunction)
     }
 
-    /// Runs the kernel in the order of a stream.
+    /// Runs the kernel in the order of a stream of its card.
     pub(super) fn launch_on(&self, on: hipStream_t, dispatch: Dispatch, arguments: Vec<u8>) -> Status {
+        stream::expect_of(on, self.card)?;
         let function = self.clone();
         stream::submit(on, move || function.launch(&dispatch, &arguments))
     }
 
     /// Runs the kernel to its end.
     fn launch(&self, dispatch: &Dispatch, arguments: &[u8]) -> Status {
-        CARD.usable()?;
-        let report = CARD.machine.launch(&self.program, &self.kernel, dispatch, arguments).map_err(tell)?;
-        if report.counters.is_some() {
-            CARD.launched(Launch { kernel: self.kernel.clone(), dispatch: *dispatch, report });
-        }
+        let machine = &self.card.machine;
+        let report = machine.launch(&self.program, &self.kernel, dispatch, arguments).map_err(tell)?;
+        self.card.launched(&self.kernel, *dispatch, report);
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! The card's memory.
+//! The cards' memory.
 
 use std::{
     ffi::{c_uint, c_void},
@@ -10,7 +10,8 @@ use hip_ffi::sys::{hipError_t, hipStream_t};
 use crate::{
     MemoryError,
     hip::{
-        CARD, Status,
+        Status,
+        cards::{self, Card},
         errors::{Coded, tell},
         put, stream,
     },
@@ -19,8 +20,8 @@ use crate::{
 /// Bytes of memory that the card says it has.
 pub(super) const TOTAL_BYTES: usize = 16 << 30;
 
-fn free_bytes() -> usize {
-    let used = usize::try_from(CARD.machine.memory().used()).unwrap_or(usize::MAX);
+fn free_bytes(card: &Card) -> usize {
+    let used = usize::try_from(card.machine.memory().used()).unwrap_or(usize::MAX);
     TOTAL_BYTES.saturating_sub(used)
 }
 
@@ -31,11 +32,12 @@ fn free_bytes() -> usize {
 /// As [`put`].
 unsafe fn allocate(place: *mut *mut c_void, bytes: usize) -> Status {
     stream::expect_no_recording()?;
+    let card = cards::current()?;
     let address = match bytes {
         _ if place.is_null() => return Err(hipError_t::hipErrorInvalidValue),
         0 => ptr::null_mut(),
-        _ if bytes > free_bytes() => return Err(MemoryError::OutOfMemory { bytes }.code()),
-        _ => pointer(CARD.machine.memory().allocate(bytes).map_err(|error| error.code())?),
+        _ if bytes > free_bytes(card) => return Err(MemoryError::OutOfMemory { bytes }.code()),
+        _ => pointer(card.machine.memory().allocate(bytes).map_err(|error| error.code())?),
     };
     // SAFETY: by the contract.
     unsafe { put(place, address) }
@@ -46,7 +48,11 @@ fn free(address: *mut c_void) -> Status {
     if address.is_null() {
         return Ok(());
     }
-    CARD.machine.memory().free(number(address)).map_err(tell)
+    let card = match cards::holding(number(address)) {
+        Some((card, _)) => card,
+        None => cards::current()?,
+    };
+    card.machine.memory().free(number(address)).map_err(tell)
 }
 
 pub(super) fn number(address: *const c_void) -> u64 {
@@ -59,22 +65,22 @@ pub(super) fn pointer(address: u64) -> *mut c_void {
     ptr::with_exposed_provenance_mut(address as usize)
 }
 
-/// Whether an address is the card's. A range that leaves its allocation is refused.
-pub(super) fn is_device(address: *const c_void, bytes: usize) -> Result<bool, hipError_t> {
-    let Some(allocation) = CARD.machine.memory().find(number(address)) else { return Ok(false) };
+/// The card whose memory an address is of, if it is not the host's. A range that leaves its allocation is refused.
+pub(super) fn owner(address: *const c_void, bytes: usize) -> Result<Option<&'static Card>, hipError_t> {
+    let Some((card, allocation)) = cards::holding(number(address)) else { return Ok(None) };
     let offset = number(address) - allocation.address;
     if bytes as u64 > allocation.bytes as u64 - offset {
         let nearest = Some(allocation);
         return Err(tell(MemoryError::OutOfBounds { address: number(address), bytes, nearest }));
     }
-    Ok(true)
+    Ok(Some(card))
 }
 
 hip_functions! {
-    /// Bytes that can still be allocated, and bytes in all.
+    /// Bytes that can still be allocated on the thread's card, and bytes in all.
     fn hipMemGetInfo(free: *mut usize, total: *mut usize) {
         // SAFETY: the caller's place for the result.
-        unsafe { put(free, free_bytes()) }?;
+        unsafe { put(free, free_bytes(cards::current()?)) }?;
         // SAFETY: the caller's place for the result.
         unsafe { put(total, TOTAL_BYTES) }
     }
@@ -122,7 +128,7 @@ hip_functions! {
 
     /// The address that kernels use, which is the same.
     fn hipHostGetDevicePointer(place: *mut *mut c_void, address: *mut c_void, _flags: c_uint) {
-        if !is_device(address, 0)? {
+        if owner(address, 0)?.is_none() {
             return Err(hipError_t::hipErrorInvalidValue);
         }
         // SAFETY: the caller's place for the result.
@@ -131,7 +137,7 @@ hip_functions! {
 
     /// Start and size of the allocation that holds an address; a place that is null is passed over.
     fn hipMemGetAddressRange(start: *mut *mut c_void, bytes: *mut usize, address: *mut c_void) {
-        let found = CARD.machine.memory().find(number(address)).ok_or(hipError_t::hipErrorNotFound)?;
+        let (_, found) = cards::holding(number(address)).ok_or(hipError_t::hipErrorNotFound)?;
         if !start.is_null() {
             // SAFETY: the caller's place for the result.
             unsafe { put(start, pointer(found.address)) }?;

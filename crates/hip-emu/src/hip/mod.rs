@@ -1,11 +1,11 @@
-//! HIP's C functions over one [`Machine`] of this process.
+//! HIP's C functions over the emulated cards of this process, each a [`Machine`](crate::Machine).
 //!
 //! [`api`] gives them as a table; the feature `cdylib` exports them under HIP's names, for programs that are linked
 //! against `libamdhip64.so` or load it.
 //!
-//! The card is set by [`configure`], or else by the environment ([`Options::from_env`]), at the first call that needs it. Every call is done
-//! when it returns, unless its stream records it for a graph, and a kernel's fault is the result of its launch. What
-//! a code cannot tell goes to the standard error stream. Handles are looked up, never followed: one that was
+//! The cards are set by [`configure`], or else by the environment ([`Options::all_from_env`](crate::Options::all_from_env)),
+//! at the first call that needs one; [`card`] adds others. Every call is done when it returns, unless its stream records it
+//! for a graph, and a kernel's fault is the result of its launch. What a code cannot tell goes to the standard error stream. Handles are looked up, never followed: one that was
 //! destroyed or never made is `hipErrorInvalidHandle`.
 
 #![cfg_attr(
@@ -13,17 +13,11 @@
     expect(non_snake_case, dead_code, reason = "HIP's own names; only the shared library has them all")
 )]
 
-use std::{
-    ffi::{CStr, c_char, c_int},
-    mem,
-    num::NonZero,
-    sync::{LazyLock, Mutex, OnceLock, PoisonError},
-    thread,
-};
+use std::ffi::{CStr, c_char};
 
 use hip_ffi::{GraphApi, HipApi, PropertiesFn, sys::hipError_t};
 
-use crate::{Dispatch, Machine, Options, OptionsError, Report};
+pub use cards::{ConfigureError, Launch, card, configuration, configure, take_launches};
 
 /// Defines HIP functions: the body gives a [`Status`], which becomes the code and the thread's last error.
 macro_rules! hip_functions {
@@ -41,6 +35,7 @@ macro_rules! hip_functions {
     )+};
 }
 
+mod cards;
 mod copy;
 mod device;
 mod errors;
@@ -56,100 +51,9 @@ mod stream;
 /// How a call ended.
 type Status = Result<(), hipError_t>;
 
-/// What [`configure`] asked for.
-static CONFIGURED: OnceLock<Options> = OnceLock::new();
-
-/// The card of this process.
-static CARD: LazyLock<Card> = LazyLock::new(Card::new);
-
-/// Sets the card that HIP's functions use in this process, in place of the environment.
-///
-/// # Errors
-///
-/// [`ConfigureError`] when a call has made the card already, or it was set before.
-pub fn configure(options: Options) -> Result<(), ConfigureError> {
-    CONFIGURED.set(options).map_err(|_| ConfigureError)
-}
-
-/// How the card of this process behaves, which is made if it was not.
-#[must_use]
-pub fn configuration() -> &'static Options {
-    CARD.machine.options()
-}
-
-/// A launch by HIP's functions.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Launch {
-    /// Entry symbol.
-    pub kernel: String,
-    /// Its shape.
-    pub dispatch: Dispatch,
-    /// What it did.
-    pub report: Report,
-}
-
-/// Takes the launches since the last call, in order. They are kept only where [`Options::counts`] is set for the card of this
-/// process, and only those that came to a good end.
-#[must_use]
-pub fn take_launches() -> Vec<Launch> {
-    mem::take(&mut *CARD.launches.lock().unwrap_or_else(PoisonError::into_inner))
-}
-
-/// The card of this process is set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the emulated card of this process is set: configure it once, before the first HIP call")]
-pub struct ConfigureError;
-
-struct Card {
-    machine: Machine,
-    /// Work-groups that run at the same time.
-    units: c_int,
-    /// What of the environment cannot be read: then the card runs nothing.
-    problem: Option<OptionsError>,
-    /// For [`take_launches`].
-    launches: Mutex<Vec<Launch>>,
-}
-
-impl Card {
-    fn new() -> Self {
-        let mut problem = None;
-        let from_env = || Options::from_env().map_err(|found| problem = Some(found)).unwrap_or_default();
-        let options = CONFIGURED.get_or_init(from_env).clone();
-        let machine = Machine::new(options);
-        let threads = match machine.options().threads {
-            0 => thread::available_parallelism().map_or(1, NonZero::get),
-            threads => threads,
-        };
-        Self {
-            machine,
-            units: c_int::try_from(threads).unwrap_or(c_int::MAX),
-            problem,
-            launches: Mutex::default(),
-        }
-    }
-
-    /// Fails when the environment asks for what cannot be had.
-    fn usable(&self) -> Status {
-        match &self.problem {
-            Some(problem) => Err(errors::tell(problem)),
-            None => Ok(()),
-        }
-    }
-
-    fn launched(&self, launch: Launch) {
-        self.launches.lock().unwrap_or_else(PoisonError::into_inner).push(launch);
-    }
-
-    /// Its processor, `gfx1100`.
-    fn target(&self) -> &str {
-        &self.machine.options().target
-    }
-}
-
 /// The functions as a table, for callers in this process.
 ///
-/// All tables share one card and its memory.
+/// All tables share the cards and their memory.
 #[must_use]
 pub fn api() -> HipApi {
     HipApi {

@@ -10,14 +10,31 @@ use hip_ffi::sys::{hipError_t, hipFunction_t, hipModule_t};
 
 use crate::{
     Program,
-    hip::{CARD, Status, device, errors::tell, handles::Handles, image, launch::Function, memory, put, text},
+    hip::{
+        Status,
+        cards::{self, Card},
+        device,
+        errors::tell,
+        handles::Handles,
+        image,
+        launch::Function,
+        memory, put, text,
+    },
 };
 
-static MODULES: Handles<Program> = Handles::new();
+/// A program, and the card that it is loaded on.
+struct Module {
+    card: &'static Card,
+    program: Arc<Program>,
+}
+
+static MODULES: Handles<Module> = Handles::new();
 pub(super) static FUNCTIONS: Handles<Function> = Handles::new();
 
 fn load(image: &[u8]) -> Result<hipModule_t, hipError_t> {
-    CARD.machine.load(image).map(|program| MODULES.add(program)).map_err(tell)
+    let card = cards::current()?;
+    let program = Arc::new(card.machine.load(image).map_err(tell)?);
+    Ok(MODULES.add(Module { card, program }))
 }
 
 /// Loads an image that the caller has in memory.
@@ -49,7 +66,7 @@ pub(super) fn occupancy(function: &Function, block: c_int, dynamic_lds: usize) -
 /// The block that fills a unit, up to `limit` work-items where it is not zero, and the grid that fills the card.
 pub(super) fn largest(function: &Function, limit: c_int) -> Result<(c_int, c_int), hipError_t> {
     let most = c_int::try_from(function.info()?.max_block).unwrap_or(device::BLOCK).min(device::BLOCK);
-    Ok((CARD.units, if limit > 0 { most.min(limit) } else { most }))
+    Ok((function.card.units, if limit > 0 { most.min(limit) } else { most }))
 }
 
 hip_functions! {
@@ -83,31 +100,32 @@ hip_functions! {
 
     /// Ends a module and its functions' handles.
     fn hipModuleUnload(module: hipModule_t) {
-        let program = MODULES.remove(module)?;
-        FUNCTIONS.retain(|function| !Arc::ptr_eq(&function.program, &program));
+        let module = MODULES.remove(module)?;
+        FUNCTIONS.retain(|function| !Arc::ptr_eq(&function.program, &module.program));
         Ok(())
     }
 
     /// A kernel by name; the same name gives the same handle.
     fn hipModuleGetFunction(place: *mut hipFunction_t, module: hipModule_t, name: *const c_char) {
-        let program = MODULES.get(module)?;
+        let module = MODULES.get(module)?;
+        let (card, program) = (module.card, module.program.clone());
         // SAFETY: the caller's string.
         let kernel = unsafe { text(name) }?.to_owned();
         if program.kernel(&kernel).is_none() {
             return Err(hipError_t::hipErrorNotFound);
         }
         let known = FUNCTIONS.find(|other| Arc::ptr_eq(&other.program, &program) && other.kernel == kernel);
-        let function = known.unwrap_or_else(|| FUNCTIONS.add(Function { program, kernel }));
+        let function = known.unwrap_or_else(|| FUNCTIONS.add(Function { card, program, kernel }));
         // SAFETY: the caller's place for the result.
         unsafe { put(place, function) }
     }
 
     /// Address and bytes of a variable; a place that is null is passed over.
     fn hipModuleGetGlobal(place: *mut *mut c_void, bytes: *mut usize, module: hipModule_t, name: *const c_char) {
-        let program = MODULES.get(module)?;
+        let module = MODULES.get(module)?;
         // SAFETY: the caller's string.
         let name = unsafe { text(name) }?;
-        let (address, size) = program.symbol(name).ok_or(hipError_t::hipErrorNotFound)?;
+        let (address, size) = module.program.symbol(name).ok_or(hipError_t::hipErrorNotFound)?;
         if !place.is_null() {
             // SAFETY: the caller's place for the result.
             unsafe { put(place, memory::pointer(address)) }?;

@@ -10,6 +10,7 @@ use hip_ffi::sys::{hipError_t, hipStream_t};
 
 use crate::hip::{
     Status,
+    cards::{self, Card},
     graph::{Recording, Work},
     handles::Handles,
     put,
@@ -29,6 +30,7 @@ static EVENTS: Handles<Event> = Handles::new();
 type EventHandle = *mut c_void;
 
 pub(super) struct Stream {
+    card: &'static Card,
     flags: c_uint,
     recording: Mutex<Option<Recording>>,
 }
@@ -80,6 +82,15 @@ pub(super) fn submit_recorded(on: hipStream_t, work: &Work) -> Status {
     work()
 }
 
+/// Fails unless a stream is a card's; HIP's own are the thread's card's.
+pub(super) fn expect_of(on: hipStream_t, card: &Card) -> Status {
+    let of = match find(on)? {
+        Some(stream) => stream.card,
+        None => cards::current()?,
+    };
+    if of.ordinal == card.ordinal { Ok(()) } else { Err(hipError_t::hipErrorInvalidHandle) }
+}
+
 /// Fails unless a stream can be used for what is not recorded.
 pub(super) fn expect_idle(on: hipStream_t) -> Status {
     match find(on)?.as_ref().map(|stream| stream.recording()).as_deref_mut() {
@@ -116,7 +127,7 @@ fn create(flags: c_uint) -> Result<hipStream_t, hipError_t> {
     if flags & !NON_BLOCKING != 0 {
         return Err(hipError_t::hipErrorInvalidValue);
     }
-    Ok(STREAMS.add(Stream { flags, recording: Mutex::new(None) }))
+    Ok(STREAMS.add(Stream { card: cards::current()?, flags, recording: Mutex::new(None) }))
 }
 
 fn create_event(flags: c_uint) -> EventHandle {

@@ -3,9 +3,22 @@
 use std::ops::Range;
 
 use hip_emu::{Checks, Counters, Dispatch, LaunchError, LaunchFault, Machine, MemoryError, Options, Program};
+use hsaco::CodeObject;
 
 /// Kernels with a mistake each, and the same without it.
 pub(crate) const PLANTED: &[u8] = include_bytes!("../data/planted.gfx1100.hsaco");
+
+/// The same for each architecture whose waits or barriers are others.
+pub(crate) const EVERY: [&[u8]; 3] = [
+    PLANTED,
+    include_bytes!("../data/planted.gfx1030.hsaco"),
+    include_bytes!("../data/planted.gfx1201.hsaco"),
+];
+
+/// The processor that an image is for.
+pub(crate) fn processor(image: &[u8]) -> String {
+    CodeObject::parse(image).unwrap().target().processor.clone()
+}
 
 /// Items of a work-group of every kernel.
 pub(crate) const ITEMS: usize = 256;
@@ -46,6 +59,7 @@ impl Card {
 
     pub(crate) fn with(image: &[u8], checks: Checks, counts: bool) -> Self {
         let mut options = Options::default();
+        options.target = processor(image);
         (options.checks, options.counts, options.instruction_limit) = (checks, counts, 1 << 20);
         let machine = Machine::new(options);
         let program = machine.load(image).unwrap();

@@ -4,14 +4,15 @@ use std::ops::Range;
 
 use hip_emu::{Arch, Checks, FaultKind, LaunchError, Listing, MemoryError};
 
-use crate::card::{Argument, Card, ITEMS, PLANTED, only};
+use crate::card::{Argument, Card, EVERY, ITEMS, PLANTED, only, processor};
 
 /// The instructions of a kernel: where they lie in the image, and their text.
 fn instructions(image: &[u8], kernel: &str) -> Vec<(Range<usize>, String)> {
-    let listings = Listing::of_elf(image, Arch::Gfx11).unwrap();
+    let arch = Arch::from_target(&processor(image)).unwrap();
+    let listings = Listing::of_elf(image, arch).unwrap();
     let mut functions = listings.iter().flat_map(|listing| &listing.functions);
     let function = functions.find(|function| function.name == kernel).unwrap();
-    let lines = function.lines(Arch::Gfx11).map(|line| {
+    let lines = function.lines(arch).map(|line| {
         let start = line.code.as_ptr().addr() - image.as_ptr().addr();
         (start..start + line.code.len(), line.instruction.unwrap().to_string())
     });
@@ -19,14 +20,14 @@ fn instructions(image: &[u8], kernel: &str) -> Vec<(Range<usize>, String)> {
 }
 
 /// The instructions of a kernel that begin with `text`.
-fn places(kernel: &str, text: &str) -> Vec<Range<usize>> {
-    let places = instructions(PLANTED, kernel).into_iter().filter(|(_, found)| found.starts_with(text));
+fn places(image: &[u8], kernel: &str, text: &str) -> Vec<Range<usize>> {
+    let places = instructions(image, kernel).into_iter().filter(|(_, found)| found.starts_with(text));
     places.map(|(place, _)| place).collect()
 }
 
 /// The image with `s_nop 0` in a place.
-fn without(place: Range<usize>) -> Vec<u8> {
-    let mut image = PLANTED.to_vec();
+fn without(image: &[u8], place: Range<usize>) -> Vec<u8> {
+    let mut image = image.to_vec();
     for word in image[place].chunks_exact_mut(4) {
         word.copy_from_slice(&0xbf80_0000_u32.to_le_bytes());
     }
@@ -35,7 +36,7 @@ fn without(place: Range<usize>) -> Vec<u8> {
 
 /// The planted kernels without the first of a kernel's instructions that begins with `text`.
 pub(crate) fn without_first(kernel: &str, text: &str) -> Vec<u8> {
-    without(places(kernel, text)[0].clone())
+    without(PLANTED, places(PLANTED, kernel, text)[0].clone())
 }
 
 /// Right kernels with their arguments and numbers of groups.
@@ -66,47 +67,77 @@ fn run(image: &[u8], checks: Checks, kernel: &str, groups: u32) -> Result<(), La
 
 #[test]
 fn a_deleted_barrier_is_reported() {
-    let mut deleted = 0;
-    for (kernel, groups) in RIGHT {
-        run(PLANTED, Checks::ALL, kernel, groups).unwrap();
-        for place in places(kernel, "s_barrier") {
-            let image = without(place.clone());
-            let result = run(&image, only(|checks| checks.race = true), kernel, groups);
-            let Err(LaunchError::Fault(fault)) = result else { panic!("{kernel} {place:x?}: {result:?}") };
-            assert!(matches!(fault.kind, FaultKind::Race { .. }), "{kernel} {place:x?}: {fault}");
-            assert!(run(&image, Checks::ALL, kernel, groups).is_err(), "{kernel} {place:x?}");
-            deleted += 1;
+    for image in EVERY {
+        let mut deleted = 0;
+        for (kernel, groups) in RIGHT {
+            run(image, Checks::ALL, kernel, groups).unwrap();
+            // Of a barrier in two halves, either half and both.
+            let halves = places(image, kernel, "s_barrier_signal");
+            let ends = places(image, kernel, if halves.is_empty() { "s_barrier" } else { "s_barrier_wait" });
+            for (index, end) in ends.iter().enumerate() {
+                let target = processor(image);
+                let mut changed = without(image, end.clone());
+                if let Some(half) = halves.get(index) {
+                    // To wait for what was not said stops a wave; not to wait is a race.
+                    for (place, checks) in [(half, Checks::NONE), (end, Checks::ALL)] {
+                        let result = run(&without(image, place.clone()), checks, kernel, groups);
+                        assert!(result.is_err(), "{target} {kernel} {place:x?}");
+                    }
+                    changed = without(&changed, half.clone());
+                }
+                let result = run(&changed, only(|checks| checks.race = true), kernel, groups);
+                let Err(LaunchError::Fault(fault)) = result else {
+                    panic!("{target} {kernel} {end:x?}: {result:?}")
+                };
+                assert!(matches!(fault.kind, FaultKind::Race { .. }), "{target} {kernel} {end:x?}: {fault}");
+                assert!(run(&changed, Checks::ALL, kernel, groups).is_err(), "{target} {kernel} {end:x?}");
+                deleted += 1;
+            }
         }
+        assert!(deleted >= 5, "{deleted}");
     }
-    assert!(deleted >= 5, "{deleted}");
 }
 
 #[test]
 fn a_deleted_wait_is_reported() {
-    let (mut deleted, mut missed) = (0, Vec::new());
-    for (kernel, groups) in RIGHT {
-        for place in places(kernel, "s_waitcnt") {
-            match run(&without(place.clone()), Checks::ALL, kernel, groups) {
-                Err(LaunchError::Fault(fault)) => assert!(
-                    matches!(fault.kind, FaultKind::MissingWait { .. } | FaultKind::Race { .. }),
-                    "{kernel} {place:x?}: {fault}"
-                ),
-                Ok(()) => missed.push((kernel, place)),
-                Err(error) => panic!("{kernel} {place:x?}: {error}"),
+    for image in EVERY {
+        let (mut deleted, mut missed, target) = (0, Vec::new(), processor(image));
+        for (kernel, groups) in RIGHT {
+            // These wait for no memory.
+            let others = ["s_wait_alu", "s_waitcnt_depctr"];
+            let waits = instructions(image, kernel).into_iter().filter(|(_, text)| {
+                text.starts_with("s_wait") && !others.iter().any(|other| text.starts_with(other))
+            });
+            for (place, text) in waits {
+                match run(&without(image, place.clone()), Checks::ALL, kernel, groups) {
+                    Err(LaunchError::Fault(fault)) => assert!(
+                        matches!(fault.kind, FaultKind::MissingWait { .. } | FaultKind::Race { .. }),
+                        "{target} {kernel} {place:x?}: {fault}"
+                    ),
+                    Ok(()) => missed.push((kernel, text)),
+                    Err(error) => panic!("{target} {kernel} {place:x?}: {error}"),
+                }
+                deleted += 1;
             }
-            deleted += 1;
         }
+        println!("{target}: {deleted} deleted, {missed:?} missed");
+        assert!(deleted >= 30, "{target}: {deleted}");
+        // The barrier after a row also waits for its result, which no other wave reads, and on gfx12 for the next row.
+        let expected: &[(&str, &str)] = match target.as_str() {
+            "gfx1201" => &[("row_sums", "s_wait_loadcnt 0x0"), ("row_sums", "s_wait_storecnt 0x0")],
+            _ => &[("row_sums", "s_waitcnt_vscnt null, 0x0")],
+        };
+        let missed: Vec<(&str, &str)> =
+            missed.iter().map(|(kernel, text)| (*kernel, text.as_str())).collect();
+        assert_eq!(missed, expected, "{target}: {deleted} deleted");
     }
-    assert!(deleted >= 30, "{deleted}");
-    // The barrier after a row also waits for its result, which no other wave reads.
-    assert_eq!(missed, [("row_sums", places("row_sums", "s_waitcnt_vscnt")[0].clone())], "{deleted} deleted");
 }
 
 /// Each store, moved by an element, writes beyond the end of its buffer, or what another item writes.
 #[test]
 fn a_shifted_store_is_reported() {
     for kernel in ["twice", "reverse_in_lds", "gather"] {
-        let place = places(kernel, "global_store_b32")[0].clone();
+        let place = places(PLANTED, kernel, "global_store_b32")[0].clone();
         let mut image = PLANTED.to_vec();
         // The offset is the low 13 bits.
         assert_eq!(image[place.start] & 0x1f, 0);

@@ -51,7 +51,8 @@ impl Dialect {
 }
 
 /// The targets that samples are executed on: one of each generation.
-pub(crate) const TARGETS: &[&str] = &["gfx942", "gfx90a", "gfx906"];
+pub(crate) const TARGETS: &[&str] =
+    &["gfx1100", "gfx1030", "gfx1151", "gfx1201", "gfx942", "gfx90a", "gfx906"];
 /// The target that every compiler builds for at every optimisation; for each other one, each does at one of them, unless
 /// `HIP_EMU_EVERY_BUILD` is set.
 pub(crate) const FIRST: &str = "gfx1100";

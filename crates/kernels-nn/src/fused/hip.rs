@@ -24,18 +24,27 @@ struct Product {
     out: KernelPointer,
     /// Width of a row of `out`.
     columns: usize,
+    /// Of weight, bias and out.
+    bytes: usize,
 }
 
 impl Product {
-    const NONE: Product =
-        Product { weight: KernelPointer(0), bias: KernelPointer(0), out: KernelPointer(0), columns: 0 };
+    const NONE: Product = Product {
+        weight: KernelPointer(0),
+        bias: KernelPointer(0),
+        out: KernelPointer(0),
+        columns: 0,
+        bytes: 0,
+    };
 
     fn new(layer: &Linear, out: ViewMut<'_, f32>, columns: usize) -> Result<Product, NnError> {
+        let mut out = on_device_mut(out)?;
         Ok(Product {
             weight: matrix(&layer.weight)?,
             bias: optional(layer.bias.as_ref())?,
-            out: on_device_mut(out)?.pointer(),
+            out: out.pointer(),
             columns,
+            bytes: layer.bytes() + out.bytes(),
         })
     }
 }
@@ -97,6 +106,10 @@ fn launch(
     let norm_weight = on_device(norm.weight.as_view())?.pointer();
     let read = [x.pointer(), branch, branch_weight, norm_weight];
     let aligned = read.into_iter().chain(products.iter().map(|product| product.weight)).all(is_aligned);
+    // Rows and their norm; with a branch, that, its norm, and the sum.
+    let norms = norm.bytes() + branch_norm.map_or(0, RmsNorm::bytes);
+    let rows_moved = if sum == KernelPointer(0) { 1 } else { 3 };
+    let bytes = rows_moved * x.bytes() + norms + products.iter().map(|product| product.bytes).sum::<usize>();
     let present = products.iter().filter(|product| product.columns != 0);
     let [any_columns, columns] = TILE_ROWS.map(|rows| rows / rows_of_column);
     let wide =
@@ -138,7 +151,11 @@ fn launch(
     // unless they are whole chunks and aligned, and no layer has less than a tile. All of it is borrowed, on the norm's
     // device, and is freed by hipFree, which waits for the stream.
     unsafe {
-        kernel.launch(Grid { blocks: [blocks(tokens), turns(tiles), 1], threads: [BLOCK, 1, 1] }, &args)
+        kernel.launch(
+            Grid { blocks: [blocks(tokens), turns(tiles), 1], threads: [BLOCK, 1, 1] },
+            bytes,
+            &args,
+        )
     }?;
     Ok(())
 }

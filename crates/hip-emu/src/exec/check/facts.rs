@@ -222,8 +222,10 @@ impl<const L: usize> Facts<L> {
         // Operations with 16-bit results keep the other half of their register.
         let halves = name.contains("16")
             && !["v_pk_", "_f32_", "_i32_", "_u32_", "wmma", "mfma"].iter().any(|part| name.contains(part));
-        self.keeps |=
-            halves || ["writelane", "movrel", "swap", "permlane64"].iter().any(|part| name.contains(part));
+        let bytes = name.contains("_pk_fp8_") || name.contains("_pk_bf8_");
+        self.keeps |= halves
+            || bytes
+            || ["writelane", "movrel", "swap", "permlane64"].iter().any(|part| name.contains(part));
         self.relative |= name.contains("movrel") || name.contains("swaprel");
         let by_m0 =
             ["ds_append", "ds_consume", "ds_load_addtid", "ds_store_addtid", "lds_direct", "load_lds_"];

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use crate::{
     Allocation, Arch, FaultKind,
+    arch::Lacks,
     descriptor::VectorRegisters,
     exec::{
         environment::Environment,
@@ -47,7 +48,7 @@ fn run_with(arch: Arch, texts: &[&str], wave: &mut Wave64, lds: Vec<u8>) -> Vec<
         .flat_map(|text| encodings.get(text).unwrap_or_else(|| panic!("{text} is not among the encodings")))
         .copied()
         .collect();
-    let ops = translate::<64>(arch, &code, REGISTERS);
+    let ops = translate::<64>(arch, Lacks::Nothing, &code, REGISTERS);
     let memory = Memory::new(false, false);
     let table = memory.lock();
     let mut environment = Environment::new(&table, &[], Allocation { address: 0, bytes: 0 });

@@ -7,15 +7,19 @@
 
 mod cdna;
 mod elements;
+mod gfx10;
+mod gfx12;
 mod lds;
 mod modes;
 mod rare;
 mod refusals;
+mod refusals_gfx9;
 
 use std::{collections::HashMap, sync::OnceLock};
 
 use crate::{
     Allocation, Arch, FaultKind,
+    arch::Lacks,
     descriptor::VectorRegisters,
     exec::{
         environment::Environment,
@@ -27,19 +31,24 @@ use crate::{
     memory::Memory,
 };
 
-/// Encodings by the text that the assembler takes.
-fn encodings() -> &'static HashMap<&'static str, Vec<u8>> {
-    static ENCODINGS: OnceLock<HashMap<&'static str, Vec<u8>>> = OnceLock::new();
-    ENCODINGS.get_or_init(|| {
-        let lines = include_str!("../../../tests/data/instructions.gfx11.tsv").lines();
-        lines
-            .map(|line| {
+/// Encodings by architecture and by the text that the assembler takes.
+fn encoding(arch: Arch, text: &str) -> Vec<u8> {
+    static ENCODINGS: OnceLock<HashMap<(Arch, &'static str), Vec<u8>>> = OnceLock::new();
+    let encodings = ENCODINGS.get_or_init(|| {
+        let of = |arch: Arch, lines: &'static str| {
+            lines.lines().map(move |line| {
                 let (hex, text) = line.split_once('\t').unwrap();
                 let byte = |at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
-                (text, (0..hex.len()).step_by(2).map(byte).collect())
+                ((arch, text), (0..hex.len()).step_by(2).map(byte).collect())
             })
+        };
+        of(Arch::Gfx10, include_str!("../../../tests/data/instructions.gfx10.tsv"))
+            .chain(of(Arch::Gfx11, include_str!("../../../tests/data/instructions.gfx11.tsv")))
+            .chain(of(Arch::Gfx12, include_str!("../../../tests/data/instructions.gfx12.tsv")))
             .collect()
-    })
+    });
+    let found = encodings.get(&(arch, text));
+    found.unwrap_or_else(|| panic!("{text} is not among the encodings of {arch:?}")).clone()
 }
 
 /// The mode of a kernel that a compiler made: nearest even, denormals, clamped NaNs, IEEE.
@@ -55,14 +64,37 @@ fn wave() -> Wave<32> {
 
 /// Runs an instruction with `lds` as the group's memory; gives it back.
 fn run_with(text: &str, wave: &mut Wave<32>, memory: &Memory, lds: Vec<u8>) -> Vec<u8> {
-    let code = encodings().get(text).unwrap_or_else(|| panic!("{text} is not among the encodings"));
-    let ops = translate::<32>(Arch::Gfx11, code, VectorRegisters { ordinary: 32, accumulation: 0 });
+    let code = encoding(Arch::Gfx11, text);
+    let ops = translate::<32>(
+        Arch::Gfx11,
+        Lacks::Nothing,
+        &code,
+        VectorRegisters { ordinary: 32, accumulation: 0 },
+    );
     let table = memory.lock();
     let mut environment = Environment::new(&table, &[], Allocation { address: 0, bytes: 0 });
     environment.lds = lds;
     wave.pc = 0;
     run_one(wave, &ops, &mut environment);
     std::mem::take(&mut environment.lds)
+}
+
+/// Runs an instruction of an architecture on a wave with so many bytes of scratch a lane.
+fn run_on_with(arch: Arch, text: &str, wave: &mut Wave<32>, scratch_per_lane: usize) {
+    let registers = VectorRegisters { ordinary: 32, accumulation: 0 };
+    let ops = translate::<32>(arch, Lacks::Nothing, &encoding(arch, text), registers);
+    let memory = Memory::new(false, false);
+    let table = memory.lock();
+    let mut environment = Environment::new(&table, &[], Allocation { address: 0, bytes: 0 });
+    (environment.arch, environment.scratch_per_lane) = (arch, scratch_per_lane);
+    wave.pc = 0;
+    run_one(wave, &ops, &mut environment);
+}
+
+/// Runs an instruction of an architecture, which must go well.
+fn run_on(arch: Arch, text: &str, wave: &mut Wave<32>) {
+    run_on_with(arch, text, wave, 0);
+    assert!(wave.stop.is_none(), "{text}: {:?}", wave.stop);
 }
 
 /// Runs an instruction that must go well.

@@ -40,6 +40,65 @@ fn wmma_i8() {
     });
 }
 
+/// Every lane gives the same half of a row and of a column, so all elements gain the same product twice.
+#[test]
+fn split_wmma_bf16() {
+    each_build_for(GFX12, Dialect::Bare, SOURCE, &["-DT_WMMA12_BF16"], |card| {
+        let mut random = Random::new(12);
+        let (a, c) = (random.values::<bf16>(16), random.values::<f32>(8));
+        let gain = 2.0 * dot(&wide(&a[..8]), &wide(&a[8..]));
+        let expected: Vec<f64> = c.iter().map(|c| c.wide() + gain).collect();
+        let (c, a) = (card.upload(&c), card.upload(&a));
+        card.launch("k", [1, 1, 1], 32, Arguments::default().buffer(&c).buffer(&a));
+        // 16 products of at most 1 and 17 additions.
+        assert_close(card, "k", &card.download(&c), &expected, 17.0 * 17.0 * f32::ROUNDING);
+    });
+}
+
+#[test]
+fn split_wmma_i8() {
+    each_build_for(GFX12, Dialect::Bare, SOURCE, &["-DT_WMMA12_I8"], |card| {
+        let mut random = Random::new(13);
+        let a: Vec<i8> = random.integers(16, 256).iter().map(|x| i8::try_from(x - 128).unwrap()).collect();
+        let c = random.integers(8, 1000);
+        let gain: i32 = a[..8].iter().zip(&a[8..]).map(|(&a, &b)| 2 * i32::from(a) * i32::from(b)).sum();
+        let expected: Vec<i32> = c.iter().map(|c| c + gain).collect();
+        let (c, a) = (card.upload(&c), card.upload(&a));
+        card.launch("k", [1, 1, 1], 32, Arguments::default().buffer(&c).buffer(&a));
+        assert_same(card, "k", &card.download(&c), &expected);
+    });
+}
+
+/// Encodings of numbers with 4 bits of exponent and 3 of fraction, whose sums of products are exact.
+#[test]
+fn split_wmma_fp8() {
+    const NUMBERS: [(u8, f32); 8] = [
+        (0x38, 1.0),
+        (0xb8, -1.0),
+        (0x40, 2.0),
+        (0x3c, 1.5),
+        (0x30, 0.5),
+        (0x00, 0.0),
+        (0xc9, -4.5),
+        (0x01, 0.001_953_125),
+    ];
+    each_build_for(GFX12, Dialect::Bare, SOURCE, &["-DT_WMMA12_FP8"], |card| {
+        let mut random = Random::new(14);
+        let chosen: Vec<(u8, f32)> = random
+            .integers(16, 8)
+            .into_iter()
+            .map(|index| NUMBERS[usize::try_from(index).unwrap()])
+            .collect();
+        let a: Vec<u8> = chosen.iter().map(|&(bits, _)| bits).collect();
+        let gain: f32 = (0..8).map(|k| 2.0 * chosen[k].1 * chosen[8 + k].1).sum();
+        let c: Vec<f32> = (0..8_u8).map(f32::from).collect();
+        let expected: Vec<f32> = c.iter().map(|c| c + gain).collect();
+        let (c, a) = (card.upload(&c), card.upload(&a));
+        card.launch("k", [1, 1, 1], 32, Arguments::default().buffer(&c).buffer(&a));
+        assert_same(card, "k", &card.download(&c), &expected);
+    });
+}
+
 /// The compiler may round the product or not.
 #[test]
 fn bf16_type() {

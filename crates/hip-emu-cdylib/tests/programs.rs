@@ -14,6 +14,7 @@ use std::{
 };
 
 const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data");
+const AXPY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../hip-emu/tests/data/axpy.gfx1100.hsaco");
 /// Compilers that can build HIP programs, the newest first.
 const COMPILERS: [&str; 3] = ["clang++-22", "clang++-19", "clang++"];
 
@@ -30,12 +31,9 @@ fn run(command: &mut Command) -> String {
 fn library() -> &'static Path {
     static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
     let folder = FOLDER.get_or_init(|| {
-        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["rustc", "--quiet", "--package", "hip-emu", "--lib", "--features", "cdylib"]);
-        cargo.args(["--crate-type", "cdylib", "--target-dir"]).arg(target);
-        run(cargo.current_dir(env!("CARGO_MANIFEST_DIR")));
-        let built = target.join("debug").join(format!("{DLL_PREFIX}hip_emu{DLL_SUFFIX}"));
+        // Cargo builds it beside the tests of its crate.
+        let built =
+            env::current_exe().unwrap().with_file_name(format!("{DLL_PREFIX}hip_emu_cdylib{DLL_SUFFIX}"));
         let folder = tempfile::tempdir().unwrap();
         fs::copy(built, folder.path().join("libamdhip64.so.5")).unwrap();
         folder
@@ -52,7 +50,7 @@ fn script() -> Command {
     let python = which::which("python3").expect("python3 was not found: install Python 3");
     let mut script = Command::new(python);
     script.arg(format!("{DATA}/launch.py")).arg(library().join("libamdhip64.so.5"));
-    script.arg(format!("{DATA}/axpy.gfx1100.hsaco"));
+    script.arg(AXPY);
     script
 }
 
