@@ -40,11 +40,7 @@ enum Verb {
         args: Vec<String>,
     },
     /// Run every test: `cargo test --workspace`
-    Test {
-        /// Passed on to `cargo test`
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        args: Vec<String>,
-    },
+    Test(verbs::test::Options),
     /// Check formatting and run clippy, warnings denied
     Lint,
     /// Check the house rules that no other tool checks
@@ -70,7 +66,7 @@ fn execute(verb: Verb) -> Result<()> {
         Verb::BuildKernels(options) => verbs::build_kernels::execute(&options),
         Verb::KernelReport(options) => verbs::kernel_report::execute(&options),
         Verb::Bindgen { args } => bindgen(&args),
-        Verb::Test { args } => verbs::test::execute(&args),
+        Verb::Test(options) => verbs::test::execute(&options),
         Verb::Lint => verbs::lint::execute(),
         Verb::Tidy => verbs::tidy::execute(&workspace_root()),
         Verb::Ci => verbs::ci::execute(),

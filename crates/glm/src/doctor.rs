@@ -43,7 +43,7 @@ fn as_lines(check: &Check) -> String {
 fn images(owner: &str, sets: &[&ImageSet]) -> Check {
     let lines = sets.iter().map(|set| {
         let archs: Vec<&str> = set.images.iter().map(|image| image.arch).collect();
-        format!("\n{} (compiled only, but emulated for gfx1100) for {}", set.decl.image, archs.join(", "))
+        format!("\n{} (emulated, not run on a card) for {}", set.decl.image, archs.join(", "))
     });
     let found = lines.fold(format!("of {owner}"), |text, line| text + &line);
     let (status, advice) = match sets.iter().any(|set| set.images.is_empty()) {

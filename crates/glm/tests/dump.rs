@@ -17,7 +17,8 @@ const CHECKPOINTS: [(&str, &str); 3] = [("glm4", "glm4"), ("glm", "glm"), ("chat
 const LOGITS: f64 = 1e-4;
 
 /// Where it runs: one card of each kind.
-const DEVICES: [&str; 5] = ["cpu", "emu:gfx1100", "emu:gfx1151", "emu:gfx1201", "emu:gfx1030"];
+const DEVICES: [&str; 7] =
+    ["cpu", "emu:gfx1100", "emu:gfx1151", "emu:gfx1201", "emu:gfx1030", "emu:gfx90a", "emu:gfx942"];
 
 /// Each checkpoint, with the one whose outputs it must give, on each device.
 fn cases() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {

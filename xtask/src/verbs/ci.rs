@@ -32,7 +32,7 @@ pub(crate) fn execute() -> Result<()> {
         ("tidy", || verbs::tidy::execute(&workspace_root())),
         // Installs HIP's headers, which a test compiles a program against.
         ("bindgen --check", || run(&mut cargo(&["xtask", "bindgen", "--install", "--check"]))),
-        ("test", || verbs::test::execute(&[])),
+        ("test", verbs::test::default),
         ("build-kernels --check", verbs::build_kernels::check_all),
         ("kernel-report --check", verbs::kernel_report::check_some),
         ("a HIP library without a card", hip_library_without_a_card),

@@ -4,11 +4,36 @@ use anyhow::Result;
 
 use crate::process::{cargo, run};
 
-/// Runs `cargo test --workspace`, with `extra` arguments passed through.
+/// What `--full` runs parity tests on: the kernels compiled for the host, and an emulated card of each kind.
+const ALL_DEVICES: &str =
+    "host,emu:gfx1100,emu:gfx1151,emu:gfx1201,emu:gfx1030,emu:gfx90a,emu:gfx942,emu:gfx906,emu:gfx1010";
+
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Run parity tests on an emulated card of each kind; takes several times as long
+    #[arg(long)]
+    full: bool,
+    /// Passed on to `cargo test`
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    args: Vec<String>,
+}
+
+/// Runs `cargo test --workspace`, with the arguments passed through.
 ///
 /// # Errors
 /// When a test fails.
-pub(crate) fn execute(extra: &[String]) -> Result<()> {
+pub(crate) fn execute(Options { full, args }: &Options) -> Result<()> {
     let mut command = cargo(&["test", "--workspace"]);
-    run(command.args(extra))
+    if *full {
+        command.env("PARITY_DEVICES", ALL_DEVICES);
+    }
+    run(command.args(args))
+}
+
+/// Runs every test on the default devices.
+///
+/// # Errors
+/// When a test fails.
+pub(crate) fn default() -> Result<()> {
+    run(&mut cargo(&["test", "--workspace"]))
 }

@@ -109,9 +109,14 @@ impl Card {
         Box::leak(Box::new(Self { machine: Machine::new(options), ordinal, units }))
     }
 
-    /// Its processor, `gfx1100`.
+    /// Its target, `gfx1100` or `gfx90a:sramecc+:xnack-`.
     pub(super) fn target(&self) -> &str {
         &self.machine.options().target
+    }
+
+    /// Its target without the settings: `gfx90a`.
+    pub(super) fn processor(&self) -> &str {
+        self.target().split(':').next().unwrap_or_default()
     }
 
     /// Keeps what a launch did, where it was counted.

@@ -104,7 +104,7 @@ hip_functions! {
 
     /// The numbers in the target's name.
     fn hipDeviceComputeCapability(major: *mut c_int, minor: *mut c_int, device: c_int) {
-        let capability = capability(cards::at(device)?.target());
+        let capability = capability(cards::at(device)?.processor());
         // SAFETY: the caller's place for the result.
         unsafe { put(major, capability.0) }?;
         // SAFETY: the caller's place for the result.
@@ -147,7 +147,7 @@ fn capability(target: &str) -> (c_int, c_int) {
 }
 
 fn wave_lanes(card: &Card) -> c_int {
-    Arch::from_target(card.target()).map_or(32, |arch| c_int::from(arch.lanes()))
+    Arch::from_target(card.processor()).map_or(32, |arch| c_int::from(arch.lanes()))
 }
 
 fn property(card: &Card, attribute: hipDeviceAttribute_t) -> Option<c_int> {
@@ -167,8 +167,8 @@ fn property(card: &Card, attribute: hipDeviceAttribute_t) -> Option<c_int> {
         A::hipDeviceAttributeSharedMemPerMultiprocessor => LDS_BYTES,
         A::hipDeviceAttributeMaxRegistersPerBlock => REGISTERS,
         A::hipDeviceAttributeMaxRegistersPerMultiprocessor => REGISTERS,
-        A::hipDeviceAttributeComputeCapabilityMajor => capability(card.target()).0,
-        A::hipDeviceAttributeComputeCapabilityMinor => capability(card.target()).1,
+        A::hipDeviceAttributeComputeCapabilityMajor => capability(card.processor()).0,
+        A::hipDeviceAttributeComputeCapabilityMinor => capability(card.processor()).1,
         A::hipDeviceAttributeCanMapHostMemory | A::hipDeviceAttributeUnifiedAddressing => 1,
         A::hipDeviceAttributeManagedMemory => 1,
         _ => return None,
@@ -198,7 +198,7 @@ fn legacy(card: &Card) -> hipDeviceProp_t {
     properties.maxThreadsPerMultiProcessor = BLOCK;
     properties.maxThreadsDim = [BLOCK; 3];
     properties.maxGridSize = [GRID; 3];
-    (properties.major, properties.minor) = capability(card.target());
+    (properties.major, properties.minor) = capability(card.processor());
     properties.multiProcessorCount = card.units;
     properties.canMapHostMemory = 1;
     properties.managedMemory = 1;
@@ -214,7 +214,7 @@ fn r0600(card: &Card) -> [u8; PROPERTIES_BYTES] {
             *place = *byte;
         }
     };
-    let (major, minor) = capability(card.target());
+    let (major, minor) = capability(card.processor());
     set(0, card_name(card).as_bytes());
     set(1160, card.target().as_bytes());
     let sizes = [
