@@ -218,7 +218,7 @@ fn scalar_floats_are_those_of_a_lane() {
     assert_eq!(scalar("v_s_exp_f16 s5, s1", three16, 0, u32::MAX), 0x4800);
     assert_eq!(scalar("s_cvt_hi_f32_f16 s5, s1", two16 << 16 | one16, 0, 0), two);
     // Towards zero, whatever the mode: 1 + 2^-11 + 2^-12.
-    assert_eq!(scalar("s_cvt_pk_rtz_f16_f32 s5, s1, s2", 0x3f80_3000, three, 0), three16 << 16 | one16);
+    assert_eq!(scalar("s_cvt_pk_rtz_f16_f32 s5, s1, s2", 0x3f80_1800, three, 0), three16 << 16 | one16);
 }
 
 #[test]
