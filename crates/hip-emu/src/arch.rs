@@ -104,6 +104,14 @@ pub(crate) enum Lacks {
     Rdna2AndProducts,
     /// Float arithmetic on scalar registers, which gfx1150 added.
     ScalarFloats,
+    /// What CDNA2 added to CDNA1.
+    Cdna2,
+    /// The same, and matrices, which CDNA1 added to Vega 20.
+    Matrices,
+    /// The same, and products of parts of registers, which Vega 20 added.
+    Products,
+    /// The same, and fused operations on floats of two widths, in whose place Vega 10 has unfused ones.
+    MixedFloats,
 }
 
 impl Lacks {
@@ -112,6 +120,10 @@ impl Lacks {
             "gfx1011" | "gfx1012" => Self::Rdna2,
             "gfx1010" | "gfx1013" | "gfx10-1-generic" => Self::Rdna2AndProducts,
             "gfx1100" | "gfx1101" | "gfx1102" | "gfx1103" | "gfx11-generic" => Self::ScalarFloats,
+            "gfx908" => Self::Cdna2,
+            "gfx906" => Self::Matrices,
+            "gfx904" => Self::Products,
+            "gfx900" | "gfx902" | "gfx909" | "gfx90c" | "gfx9-generic" => Self::MixedFloats,
             _ => Self::Nothing,
         }
     }

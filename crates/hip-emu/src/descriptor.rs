@@ -97,7 +97,12 @@ impl KernelDescriptor {
         let all = units(self.resource1) * arch.vector_granule();
         let ordinary = if arch.joins_accumulation() { 4 * units(self.resource3) } else { all };
         let ordinary = ordinary.min(all).min(MOST);
-        let accumulation = if arch.joins_accumulation() { (all - ordinary).min(MOST) } else { 0 };
+        // CDNA1 has as many of one kind as of the other.
+        let accumulation = match arch {
+            Arch::Gfx9 => ordinary,
+            _ if arch.joins_accumulation() => (all - ordinary).min(MOST),
+            _ => 0,
+        };
         VectorRegisters { ordinary, accumulation }
     }
 

@@ -5,6 +5,7 @@ use crate::{
     exec::{
         element::{scalar32, scalar64},
         environment::Environment,
+        indexing,
         mode::Mode,
         op::{Op, PRIVATE_APERTURE, SHARED_APERTURE, Target},
         table::scalar_instructions,
@@ -193,6 +194,10 @@ scalar_instructions! {
             let now = environment.clock + wave.executed;
             put64(wave, op, now);
         };
+        "s_set_gpr_idx_on" => { let by = scalar32(wave, op.sources[0].place); indexing::start(wave, by, op.immediate.cast_unsigned()) };
+        "s_set_gpr_idx_off" => wave.indexes = false;
+        "s_set_gpr_idx_idx" => { let by = scalar32(wave, op.sources[0].place); indexing::set(wave, by, indexing::current(wave).1) };
+        "s_set_gpr_idx_mode" => indexing::set(wave, indexing::current(wave).0, op.immediate.cast_unsigned());
         "s_sendmsg" => send(wave, op);
         "s_sendmsg_rtn_b32" => ask(wave, op, environment, 1);
         "s_sendmsg_rtn_b64" => ask(wave, op, environment, 2);

@@ -200,7 +200,7 @@ fn swap<const L: usize>(wave: &mut Wave<L>, op: &Op<L>) {
 }
 
 /// The row of a register shifted by `shift`, if the wave has it.
-fn shifted_row<const L: usize>(wave: &Wave<L>, first: usize, shift: usize) -> Option<usize> {
+pub(super) fn shifted_row<const L: usize>(wave: &Wave<L>, first: usize, shift: usize) -> Option<usize> {
     first.checked_add(shift).filter(|&row| row + SPARE_ROWS < wave.vgprs.len())
 }
 

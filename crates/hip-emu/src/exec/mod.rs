@@ -15,6 +15,7 @@ mod float;
 mod float8;
 mod formats;
 mod group;
+mod indexing;
 mod lanes;
 mod matrix;
 mod memory_ops;

@@ -10,7 +10,9 @@ use crate::{
         buffers::ONE_SWIZZLE,
         cdna, control, division,
         environment::Environment,
-        fidelity, float8, lanes, matrix, memory_ops, mfma,
+        fidelity, float8,
+        indexing::{self, Region},
+        lanes, matrix, memory_ops, mfma,
         names::{accumulates, clears_other_half, stem},
         one_lane,
         op::{Op, Operands, Place, Run, Source, Target},
@@ -66,6 +68,7 @@ pub(super) fn translate<const L: usize>(
 ) -> Vec<Op<L>> {
     let cpu = Cpu::detect();
     let mut ops = vec![Op::new(outside::<L>, 4); code.len() / 4];
+    let mut region = Region::default();
     let mut at = 0;
     while at < ops.len() {
         let rest = code.get(4 * at..).unwrap_or(&[]);
@@ -75,7 +78,14 @@ pub(super) fn translate<const L: usize>(
             continue;
         };
         let words = instruction.length() / 4;
-        match operations(&instruction, registers, cpu).filter(|_| !is_lacked(lacks, &instruction)) {
+        let refused = region.is_left_by(&instruction) || is_lacked(lacks, &instruction);
+        let shifts = region.shifts(&instruction);
+        let found =
+            operations(&instruction, registers, cpu).filter(|_| !refused).and_then(|(first, second)| {
+                let first = if shifts { indexing::shifted(first, &instruction)? } else { first };
+                Some((first, second))
+            });
+        match found {
             Some((first, second)) => {
                 ops[at] = first;
                 if let (Some(second), Some(place)) = (second, ops.get_mut(at + 1)) {
@@ -108,7 +118,29 @@ pub(super) fn is_lacked(lacks: Lacks, instruction: &Instruction) -> bool {
         Lacks::Rdna2 => later(),
         Lacks::Rdna2AndProducts => later() || stem.starts_with("v_dot"),
         Lacks::ScalarFloats => one_lane::vector_name(instruction.family(), stem).is_some(),
+        Lacks::Cdna2 => of_cdna2(stem),
+        Lacks::Matrices => of_cdna2(stem) || is_of_matrices(stem),
+        Lacks::Products => of_cdna2(stem) || is_of_matrices(stem) || is_of_vega20(stem),
+        Lacks::MixedFloats => {
+            of_cdna2(stem) || is_of_matrices(stem) || is_of_vega20(stem) || stem.starts_with("v_fma_mix")
+        }
     }
+}
+
+/// Whether CDNA2 added an operation to CDNA1.
+fn of_cdna2(stem: &str) -> bool {
+    let packed =
+        ["v_pk_fma_f32", "v_pk_mul_f32", "v_pk_add_f32", "v_pk_mov_b32", "v_fmac_f64"].contains(&stem);
+    let double = stem.ends_with("_f64") && (stem.contains("_atomic_") || stem.starts_with("ds_add"));
+    packed || double || (stem.starts_with("v_mfma") && (stem.ends_with("_1k") || stem.contains("f64")))
+}
+
+fn is_of_matrices(stem: &str) -> bool {
+    stem.starts_with("v_mfma") || stem.starts_with("v_accvgpr")
+}
+
+fn is_of_vega20(stem: &str) -> bool {
+    stem.starts_with("v_dot") || ["v_fmac_f32", "v_xnor_b32"].contains(&stem)
 }
 
 /// An instruction's operation, and that of a pair's second half.
@@ -386,6 +418,10 @@ fn vector<const L: usize>(
         op.sources[2] = Source::plain(Place::Scalar(u8::try_from(VCC).ok()?));
     }
     halves(op, instruction, stem);
+    if instruction.arch() == Arch::Gfx940 && stem.starts_with("v_mfma_f64_") {
+        let signs = instruction.modifiers().lane_group;
+        (0..).zip(&mut op.sources[..3]).for_each(|(bit, source)| source.neg = signs >> bit & 1 != 0);
+    }
     if let Target::Vector { half: half @ Half::Whole, .. } = &mut op.target
         && !clears_other_half(instruction.arch(), mnemonic)
     {
@@ -464,6 +500,7 @@ fn scalar<const L: usize>(
             Value::HardwareRegister(code) => op.immediate = i32::from(code),
             Value::Message(code) => op.immediate = i32::from(code),
             Value::Immediate(bits) if !constant => op.immediate = i32::from(bits),
+            Value::IndexMode(bits) => op.immediate = i32::from(bits),
             Value::Number(bits) if !constant => op.immediate = bits.cast_signed(),
             Value::WaitCounters(_)
             | Value::DelayAlu(_)

@@ -254,6 +254,8 @@ comparisons! { compare_u64, u64,
 }
 
 comparisons! { compare_i16, i16,
+    "v_cmp_f_i16", "v_cmpx_f_i16" => |_, _| false;
+    "v_cmp_t_i16", "v_cmpx_t_i16" => |_, _| true;
     "v_cmp_lt_i16", "v_cmpx_lt_i16" => |a, b| a < b;
     "v_cmp_eq_i16", "v_cmpx_eq_i16" => |a, b| a == b;
     "v_cmp_le_i16", "v_cmpx_le_i16" => |a, b| a <= b;
@@ -263,6 +265,8 @@ comparisons! { compare_i16, i16,
 }
 
 comparisons! { compare_u16, u16,
+    "v_cmp_f_u16", "v_cmpx_f_u16" => |_, _| false;
+    "v_cmp_t_u16", "v_cmpx_t_u16" => |_, _| true;
     "v_cmp_lt_u16", "v_cmpx_lt_u16" => |a, b| a < b;
     "v_cmp_eq_u16", "v_cmpx_eq_u16" => |a, b| a == b;
     "v_cmp_le_u16", "v_cmpx_le_u16" => |a, b| a <= b;

@@ -46,6 +46,8 @@ pub(super) struct Wave<const L: usize> {
     pub(super) executed: u64,
     /// Number of the wave in its work-group.
     pub(super) number: u32,
+    /// Vector registers are indexed by M0.
+    pub(super) indexes: bool,
     /// It has said that it came to a barrier that it has not yet waited at.
     pub(super) signalled: bool,
 }
@@ -62,6 +64,7 @@ impl<const L: usize> Wave<L> {
             scratch: vec![0; scratch_bytes],
             executed: 0,
             number: 0,
+            indexes: false,
             signalled: false,
         }
     }

@@ -9,10 +9,11 @@ use hsaco::CodeObject;
 pub(crate) const PLANTED: &[u8] = include_bytes!("../data/planted.gfx1100.hsaco");
 
 /// The same for each architecture whose waits or barriers are others.
-pub(crate) const EVERY: [&[u8]; 3] = [
+pub(crate) const EVERY: [&[u8]; 4] = [
     PLANTED,
     include_bytes!("../data/planted.gfx1030.hsaco"),
     include_bytes!("../data/planted.gfx1201.hsaco"),
+    include_bytes!("../data/planted.gfx942.hsaco"),
 ];
 
 /// The processor that an image is for.

@@ -129,7 +129,7 @@ GLOBAL void low_halves(unsigned *y, const unsigned *x) { y[item()] = (x[item()] 
 // A wave ends before the barrier that the others wait at.
 template <bool CLEAN>
 DEVICE static void early_end(float *y) {
-    if (!CLEAN && item() >= ITEMS - 32) return;
+    if (!CLEAN && item() >= ITEMS - __builtin_amdgcn_wavefrontsize()) return;
     __builtin_amdgcn_s_barrier();
     y[item()] = 3.0f;
 }

@@ -53,6 +53,8 @@ impl Class {
 
 /// Banks of LDS, each four bytes wide.
 const BANKS: usize = 32;
+/// Lanes of the widest waves.
+const MOST_LANES: usize = 64;
 
 /// Segments of 32 bytes that were touched: a bit each, by block of 2048 bytes.
 #[derive(Debug, Default)]
@@ -135,12 +137,12 @@ impl Counting {
         *instructions += u64::from(first_place);
         let lanes: Vec<(usize, u64)> = addresses.collect();
         *moved += bytes * lanes.len() as u64;
-        // Wide accesses go by halves and quarters of a wave.
+        // 32 lanes at once, of wide accesses halves and quarters of them.
         let passes = usize::try_from(bytes.div_ceil(4).next_power_of_two()).unwrap_or(1);
-        for pass in 0..passes {
+        let width = BANKS / passes;
+        for pass in 0..MOST_LANES / width {
             let mut banks: [Vec<u64>; BANKS] = std::array::from_fn(|_| Vec::new());
-            let width = BANKS / passes;
-            for &(_, address) in lanes.iter().filter(|(lane, _)| lane % BANKS / width == pass) {
+            for &(_, address) in lanes.iter().filter(|(lane, _)| lane / width == pass) {
                 for word in address / 4..(address + bytes).div_ceil(4) {
                     let bank = &mut banks[usize::try_from(word).unwrap_or(0) % BANKS];
                     if !bank.contains(&word) {

@@ -8,6 +8,7 @@ use crate::{
             access::{Access, access},
             counters::Class,
         },
+        indexing::Region,
         names::{accumulates, stem},
         one_lane,
         wave::{EXEC, FLAT_SCRATCH, M0, TTMP, VCC, XNACK_MASK},
@@ -123,11 +124,17 @@ pub(in crate::exec) fn facts_of<const L: usize>(
     registers: VectorRegisters,
 ) -> Vec<Option<Facts<L>>> {
     let mut facts = vec![None; code.len() / 4];
+    let mut region = Region::default();
     let mut at = 0;
     while at < facts.len() {
         let words = match decode(arch, code.get(4 * at..).unwrap_or(&[])) {
             Ok(instruction) => {
-                facts[at] = Some(Facts::new(&instruction, registers));
+                let mut of_one = Facts::new(&instruction, registers);
+                if region.shifts(&instruction) {
+                    of_one.relative = true;
+                    of_one.reads.push(Span::scalar(M0));
+                }
+                facts[at] = Some(of_one);
                 instruction.length() / 4
             }
             Err(_) => 1,
@@ -207,6 +214,10 @@ impl<const L: usize> Facts<L> {
         if name.starts_with("v_cmpx") || name.contains("saveexec") || name.contains("wrexec") {
             self.reads.push(Span::scalar(EXEC));
             self.writes.push(Span::scalar(EXEC));
+        }
+        // Other bits of M0 than those that are written are not used.
+        if name.starts_with("s_set_gpr_idx_") && name != "s_set_gpr_idx_off" {
+            self.writes.push(Span::scalar(M0));
         }
         // Operations with 16-bit results keep the other half of their register.
         let halves = name.contains("16")

@@ -72,6 +72,7 @@ impl<const L: usize> Undefined<L> {
         scc: bool,
     ) {
         spare.pc = wave.pc;
+        spare.indexes = wave.indexes;
         spare.scc = if self.scc { scc } else { wave.scc };
         for &register in &touched.scalars {
             let bits = self.scalars[register];

@@ -5,6 +5,7 @@
     reason = "numbers of tests are small, or their low bits are meant"
 )]
 
+mod cdna;
 mod elements;
 mod gfx10;
 mod gfx12;
@@ -12,6 +13,7 @@ mod lds;
 mod modes;
 mod rare;
 mod refusals;
+mod refusals_gfx9;
 
 use std::{collections::HashMap, sync::OnceLock};
 

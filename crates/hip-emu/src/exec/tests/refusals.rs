@@ -140,7 +140,7 @@ fn vectors(arch: Arch) -> String {
 }
 
 /// Whether a form is refused of an operation that is executed otherwise.
-fn is_refused_form(name: &str, text: &str) -> bool {
+pub(super) fn is_refused_form(name: &str, text: &str) -> bool {
     let integers = ["sad", "mul_", "mad_", "_co_"].iter().any(|part| name.contains(part));
     text.ends_with(" gds")
         || text.ends_with(" tfe")
@@ -149,7 +149,11 @@ fn is_refused_form(name: &str, text: &str) -> bool {
 }
 
 /// Holds what is refused of an architecture's vectors to a list, and gives how many operations they hold.
-fn assert_refused(arch: Arch, expected: &[(&str, &str)], is_refused_form: fn(&str, &str) -> bool) -> usize {
+pub(super) fn assert_refused(
+    arch: Arch,
+    expected: &[(&str, &str)],
+    is_refused_form: fn(&str, &str) -> bool,
+) -> usize {
     let mut translated: BTreeMap<String, bool> = BTreeMap::new();
     let mut forms = Vec::new();
     let all = VectorRegisters { ordinary: 256, accumulation: 256 };

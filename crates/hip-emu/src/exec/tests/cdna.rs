@@ -1,0 +1,561 @@
+//! Instructions of CDNA, on waves of 64 lanes.
+
+use std::collections::HashMap;
+
+use crate::{
+    Allocation, Arch, FaultKind,
+    arch::Lacks,
+    descriptor::VectorRegisters,
+    exec::{
+        environment::Environment,
+        group::run_one,
+        tests::{Random, USUAL},
+        translate::translate,
+        wave::{EXEC, M0, Stop, VCC, Wave},
+    },
+    memory::Memory,
+};
+
+type Wave64 = Wave<64>;
+
+/// Where accumulation registers begin.
+const ACCUMULATION: usize = 128;
+const REGISTERS: VectorRegisters = VectorRegisters { ordinary: ACCUMULATION, accumulation: 128 };
+const ALL: u64 = u64::MAX;
+
+fn encodings(arch: Arch) -> HashMap<&'static str, Vec<u8>> {
+    let lines = match arch {
+        Arch::Gfx940 => include_str!("../../../tests/data/instructions.gfx940.tsv"),
+        _ => include_str!("../../../tests/data/instructions.gfx90a.tsv"),
+    };
+    let byte = |hex: &str, at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
+    let lines = lines.lines().map(|line| line.split_once('\t').unwrap());
+    lines.map(|(hex, text)| (text, (0..hex.len()).step_by(2).map(|at| byte(hex, at)).collect())).collect()
+}
+
+fn wave() -> Wave64 {
+    let mut wave = Wave::new(REGISTERS.count(), 0);
+    wave.set_mask(EXEC, ALL);
+    wave.mode = USUAL;
+    wave
+}
+
+/// Runs instructions one after the other with `lds` as the group's memory; gives it back.
+fn run_with(arch: Arch, texts: &[&str], wave: &mut Wave64, lds: Vec<u8>) -> Vec<u8> {
+    let encodings = encodings(arch);
+    let code: Vec<u8> = texts
+        .iter()
+        .flat_map(|text| encodings.get(text).unwrap_or_else(|| panic!("{text} is not among the encodings")))
+        .copied()
+        .collect();
+    let ops = translate::<64>(arch, Lacks::Nothing, &code, REGISTERS);
+    let memory = Memory::new(false, false);
+    let table = memory.lock();
+    let mut environment = Environment::new(&table, &[], Allocation { address: 0, bytes: 0 });
+    environment.lds = lds;
+    wave.pc = 0;
+    for _ in texts {
+        run_one(wave, &ops, &mut environment);
+    }
+    std::mem::take(&mut environment.lds)
+}
+
+fn run(arch: Arch, texts: &[&str], wave: &mut Wave64) {
+    run_with(arch, texts, wave, Vec::new());
+    assert!(wave.stop.is_none(), "{texts:?}: {:?}", wave.stop);
+}
+
+fn fill(wave: &mut Wave64, registers: &[(usize, u32)]) {
+    for &(register, value) in registers {
+        wave.write_row(register, &[value; 64], ALL);
+    }
+}
+
+fn fill64(wave: &mut Wave64, registers: &[(usize, u64)]) {
+    for &(register, value) in registers {
+        fill(wave, &[(register, value as u32), (register + 1, (value >> 32) as u32)]);
+    }
+}
+
+fn floats(wave: &mut Wave64, registers: &[(usize, f32)]) {
+    registers.iter().for_each(|&(register, value)| fill(wave, &[(register, value.to_bits())]));
+}
+
+fn float(wave: &Wave64, register: usize) -> f32 {
+    f32::from_bits(wave.row(register)[37])
+}
+
+fn numbered(wave: &mut Wave64, register: usize) {
+    let row = std::array::from_fn(|lane| 100 + lane as u32);
+    wave.write_row(register, &row, ALL);
+}
+
+const BOTH: [Arch; 2] = [Arch::Gfx90a, Arch::Gfx940];
+
+#[test]
+fn packed_binary32_chooses_words_and_signs() {
+    for arch in BOTH {
+        let mut wave = wave();
+        floats(&mut wave, &[(0, 2.0), (1, 3.0), (2, 5.0), (3, 7.0), (4, 11.0), (5, 13.0)]);
+        run(arch, &["v_pk_fma_f32 v[6:7], v[0:1], v[2:3], v[4:5]"], &mut wave);
+        assert_eq!((float(&wave, 6), float(&wave, 7)), (2.0 * 5.0 + 11.0, 3.0 * 7.0 + 13.0));
+        wave.set_scalar(2, 17.0_f32.to_bits());
+        wave.set_scalar(3, 19.0_f32.to_bits());
+        let text = "v_pk_fma_f32 v[6:7], v[0:1], s[2:3], v[4:5] op_sel:[1,0,0] op_sel_hi:[0,1,1] neg_lo:[0,1,0] neg_hi:[0,0,1]";
+        run(arch, &[text], &mut wave);
+        assert_eq!((float(&wave, 6), float(&wave, 7)), (3.0 * -17.0 + 11.0, 2.0 * 19.0 - 13.0));
+        run(arch, &["v_pk_mul_f32 v[6:7], v[0:1], 0.5 op_sel_hi:[1,0]"], &mut wave);
+        assert_eq!((float(&wave, 6), float(&wave, 7)), (1.0, 1.5));
+        floats(&mut wave, &[(2, -1.5), (3, 9.0)]);
+        run(arch, &["v_pk_add_f32 v[6:7], v[0:1], v[2:3] clamp"], &mut wave);
+        assert_eq!((float(&wave, 6), float(&wave, 7)), (0.5, 1.0));
+        run(arch, &["v_pk_mov_b32 v[6:7], v[0:1], v[2:3] op_sel:[1,0]"], &mut wave);
+        assert_eq!((float(&wave, 6), float(&wave, 7)), (3.0, -1.5));
+        run(arch, &["v_pk_mov_b32 v[6:7], s[2:3], v[2:3] op_sel:[0,1]"], &mut wave);
+        assert_eq!((float(&wave, 6), float(&wave, 7)), (17.0, 9.0));
+    }
+}
+
+/// The newer operations keep the other half of their register.
+#[test]
+fn sixteen_bit_results_clear_the_other_half_or_keep_it() {
+    let one = 0x3c00_3c00;
+    for (text, expected) in [
+        ("v_add_f16_e32 v6, v0, v1", 0x4000),
+        ("v_cvt_f16_f32_e32 v6, v0", half::f16::from_f32(f32::from_bits(one)).to_bits().into()),
+        ("v_mad_legacy_u16 v6, v0, v1, v2", 0x3c00_u32.wrapping_mul(0x3c01) & 0xffff),
+        ("v_lshlrev_b16_e32 v6, v0, v1", 0x3c00),
+        ("v_fma_f16 v6, v0, v1, v2", 0xaaaa_4000),
+        ("v_mad_f16 v6, v0, v1, v2", 0xaaaa_4000),
+        ("v_mad_u16 v6, v0, v1, v2", 0xaaaa_0000 | (0x3c00_u32.wrapping_mul(0x3c01) & 0xffff)),
+    ] {
+        for arch in BOTH {
+            let mut wave = wave();
+            fill(&mut wave, &[(0, one), (1, one), (2, one), (6, 0xaaaa_aaaa)]);
+            run(arch, &[text], &mut wave);
+            assert_eq!(wave.row(6)[63], expected, "{arch:?}: {text}: {:#x}", wave.row(6)[63]);
+        }
+    }
+}
+
+#[test]
+fn lanes_are_permuted_across_the_wave() {
+    let control = |name: &str| format!("v_mov_b32_dpp v6, v0 {name} row_mask:0xf bank_mask:0xf");
+    // `None`: the lane keeps what it has.
+    let cases: [(&str, &dyn Fn(usize) -> Option<usize>); 6] = [
+        ("wave_shl:1", &|lane| (lane < 63).then_some(lane + 1)),
+        ("wave_rol:1", &|lane| Some(if lane == 63 { 0 } else { lane + 1 })),
+        ("wave_ror:1", &|lane| Some(if lane == 0 { 63 } else { lane - 1 })),
+        ("row_bcast:15", &|lane| [None, Some(15), Some(31), Some(47)][lane / 16]),
+        ("row_bcast:31", &|lane| (lane >= 32).then_some(31)),
+        ("row_newbcast:3", &|lane| Some([3, 19, 35, 51][lane / 16])),
+    ];
+    for (name, from) in cases {
+        for arch in BOTH {
+            let mut wave = wave();
+            numbered(&mut wave, 0);
+            fill(&mut wave, &[(6, 7)]);
+            run(arch, &[control(name).as_str()], &mut wave);
+            for lane in 0..64 {
+                assert_eq!(
+                    wave.row(6)[lane],
+                    from(lane).map_or(7, |from| 100 + from as u32),
+                    "{name}, {lane}"
+                );
+            }
+        }
+    }
+    let mut wave = wave();
+    numbered(&mut wave, 0);
+    run(Arch::Gfx90a, &[&format!("{} bound_ctrl:1", control("wave_shr:1"))], &mut wave);
+    assert_eq!((wave.row(6)[0], wave.row(6)[1], wave.row(6)[63]), (0, 100, 162));
+}
+
+#[test]
+fn both_words_of_a_source_are_permuted() {
+    for arch in BOTH {
+        let mut wave = wave();
+        fill64(&mut wave, &[(0, 1.5_f64.to_bits())]);
+        let bits = 40.25_f64.to_bits();
+        wave.write_row(0, &[bits as u32; 64], 1 << 33);
+        wave.write_row(1, &[(bits >> 32) as u32; 64], 1 << 33);
+        run(arch, &["v_ceil_f64_dpp v[6:7], v[0:1] row_newbcast:1 row_mask:0xf bank_mask:0xf"], &mut wave);
+        let result =
+            |lane: usize| f64::from_bits(u64::from(wave.row(6)[lane]) | u64::from(wave.row(7)[lane]) << 32);
+        assert_eq!((result(31), result(32), result(47), result(48)), (2.0, 41.0, 41.0, 2.0));
+    }
+}
+
+#[test]
+fn masks_have_64_lanes() {
+    let odd = 0xaaaa_aaaa_aaaa_aaaa;
+    for arch in BOTH {
+        let start = || {
+            let mut wave = wave();
+            let row = std::array::from_fn(|lane| lane as u32 % 2);
+            wave.write_row(0, &[0; 64], ALL);
+            wave.write_row(1, &row, ALL);
+            wave
+        };
+        let active = 0xffff_ffff_0000_000f;
+        let mut wave = start();
+        wave.set_mask(EXEC, active);
+        run(arch, &["v_cmp_lt_u32_e32 vcc, v0, v1"], &mut wave);
+        assert_eq!((wave.mask(VCC), wave.exec()), (odd & active, active));
+        run(arch, &["v_cmpx_lt_u32_e32 vcc, v0, v1"], &mut wave);
+        assert_eq!((wave.mask(VCC), wave.exec()), (odd & active, odd & active));
+        let mut wave = start();
+        run(arch, &["v_cmpx_lt_u32_e64 s[10:11], v0, v1"], &mut wave);
+        assert_eq!((wave.mask(10), wave.exec(), wave.mask(VCC)), (odd, odd, 0));
+        let mut wave = start();
+        wave.set_mask(2, odd);
+        fill(&mut wave, &[(1, 9)]);
+        run(arch, &["v_cndmask_b32_e64 v6, v0, v1, s[2:3]"], &mut wave);
+        assert_eq!((wave.row(6)[62], wave.row(6)[63]), (0, 9));
+        wave.set_mask(VCC, 1 << 40);
+        fill(&mut wave, &[(0, u32::MAX), (1, 0)]);
+        run(arch, &["v_addc_co_u32_e32 v6, vcc, v0, v1, vcc"], &mut wave);
+        assert_eq!((wave.mask(VCC), wave.row(6)[40], wave.row(6)[41]), (1 << 40, 0, u32::MAX));
+        run(arch, &["v_mbcnt_hi_u32_b32 v6, -1, v0"], &mut wave);
+        assert_eq!((wave.row(6)[31], wave.row(6)[63]), (u32::MAX, u32::MAX.wrapping_add(31)));
+        run(arch, &["s_and_saveexec_b64 s[4:5], s[2:3]"], &mut wave);
+        assert_eq!((wave.mask(4), wave.exec(), wave.scc), (ALL, odd, true));
+        wave.set_mask(EXEC, 1 << 45);
+        numbered(&mut wave, 0);
+        run(arch, &["v_readfirstlane_b32 s6, v0"], &mut wave);
+        assert_eq!(wave.scalar(6), 145);
+        run(arch, &["v_readlane_b32 s6, v0, 41"], &mut wave);
+        assert_eq!(wave.scalar(6), 141);
+    }
+}
+
+#[test]
+fn accumulation_registers_lie_behind_the_ordinary_ones() {
+    for arch in BOTH {
+        let mut wave = wave();
+        numbered(&mut wave, 0);
+        let texts = ["v_accvgpr_write_b32 a3, v0", "v_accvgpr_mov_b32 a4, a3", "v_accvgpr_read_b32 v6, a3"];
+        run(arch, &texts, &mut wave);
+        for register in [6, ACCUMULATION + 3, ACCUMULATION + 4] {
+            assert_eq!(wave.row(register), wave.row(0), "{register}");
+        }
+    }
+}
+
+#[test]
+fn wide_integers_and_doubles() {
+    let mut wave = wave();
+    fill64(&mut wave, &[(0, 0x1234_5678_9abc_def0), (2, 7)]);
+    run(Arch::Gfx940, &["v_lshl_add_u64 v[6:7], v[0:1], 3, v[2:3]"], &mut wave);
+    let pair = |wave: &Wave64| u64::from(wave.row(6)[60]) | u64::from(wave.row(7)[60]) << 32;
+    assert_eq!(pair(&wave), (0x1234_5678_9abc_def0_u64 << 3) + 7);
+    run(Arch::Gfx940, &["v_mov_b64_e32 v[6:7], v[0:1]"], &mut wave);
+    assert_eq!(pair(&wave), 0x1234_5678_9abc_def0);
+    for arch in BOTH {
+        fill64(&mut wave, &[(0, 1.5_f64.to_bits()), (2, 3.0_f64.to_bits()), (6, 10.0_f64.to_bits())]);
+        run(arch, &["v_fmac_f64_e32 v[6:7], v[0:1], v[2:3]"], &mut wave);
+        assert_eq!(f64::from_bits(pair(&wave)), 14.5);
+    }
+}
+
+/// A product is rounded before it is added to, and denormals are zeros.
+#[test]
+fn products_and_sums_are_rounded_apart() {
+    let (a, denormal) = (1.0 + f32::EPSILON, f32::MIN_POSITIVE / 4.0);
+    for (factors, addend, expected) in
+        [([a, a], -1.0 - 2.0 * f32::EPSILON, 0.0), ([denormal, 1.0], 1.0, 1.0), ([1.0, 1.0], denormal, 1.0)]
+    {
+        let mut wave = wave();
+        floats(&mut wave, &[(0, factors[0]), (1, factors[1]), (2, addend), (6, addend)]);
+        run(Arch::Gfx90a, &["v_mac_f32_e32 v6, v0, v1"], &mut wave);
+        assert_eq!(float(&wave, 6), expected, "{factors:?}");
+        run(Arch::Gfx90a, &["v_mad_f32 v6, v0, v1, v2"], &mut wave);
+        assert_eq!(float(&wave, 6), expected, "{factors:?}");
+    }
+    let mut wave = wave();
+    floats(&mut wave, &[(0, 0.0), (1, f32::INFINITY), (2, 3.0)]);
+    run(Arch::Gfx90a, &["v_mad_legacy_f32 v6, v0, v1, v2"], &mut wave);
+    assert_eq!(float(&wave, 6), 3.0);
+}
+
+#[test]
+fn registers_are_indexed_between_two_instructions() {
+    let source = ["s_set_gpr_idx_on s2, gpr_idx(SRC0)", "v_mov_b32_e32 v6, v0", "s_set_gpr_idx_off"];
+    for arch in BOTH {
+        let mut wave = wave();
+        fill(&mut wave, &[(0, 1), (5, 55), (9, 99), (6, 0)]);
+        wave.set_scalar(2, 0x105);
+        wave.set_scalar(3, 9);
+        run(arch, &source, &mut wave);
+        assert_eq!((wave.row(6)[63], wave.scalar(M0) & 0xf0ff, wave.indexes), (55, 0x1005, false));
+        let both = [
+            "s_set_gpr_idx_on s2, gpr_idx(SRC0,DST)",
+            "s_set_gpr_idx_idx s3",
+            "v_mov_b32_e32 v6, v0",
+            "s_set_gpr_idx_off",
+            "v_mov_b32_e32 v6, v0",
+        ];
+        run(arch, &both, &mut wave);
+        assert_eq!((wave.row(15)[63], wave.row(6)[63]), (99, 1));
+        // Beyond the registers.
+        wave.set_scalar(3, 255);
+        run_with(arch, &both, &mut wave, Vec::new());
+        assert!(matches!(&wave.stop, Some(Stop::Fault(fault)) if fault.kind == FaultKind::Unsupported));
+    }
+}
+
+#[test]
+fn lds_updates() {
+    let words = |bytes: &[u8]| -> Vec<u32> {
+        bytes.chunks_exact(4).map(|word| u32::from_le_bytes(word.try_into().unwrap())).collect()
+    };
+    for arch in BOTH {
+        let mut wave = wave();
+        wave.set_mask(EXEC, 1 << 63 | 1 << 20);
+        let lds: Vec<u8> = [0.0, 2.5].into_iter().flat_map(f64::to_le_bytes).collect();
+        fill64(&mut wave, &[(0, 0), (2, 0.25_f64.to_bits())]);
+        let lds = run_with(arch, &["ds_add_f64 v0, v[2:3] offset:8"], &mut wave, lds);
+        assert_eq!(lds[8..], 3.0_f64.to_le_bytes());
+        // The comparand comes before the new value.
+        fill(&mut wave, &[(0, 4), (1, 77), (2, 88)]);
+        let lds = [11_u32, 77].into_iter().flat_map(u32::to_le_bytes).collect();
+        wave.set_mask(EXEC, 1 << 63);
+        let lds = run_with(arch, &["ds_cmpst_rtn_b32 v6, v0, v1, v2"], &mut wave, lds);
+        assert_eq!((words(&lds), wave.row(6)[63]), (vec![11, 88], 77));
+    }
+    let mut wave = wave();
+    wave.set_mask(EXEC, 3);
+    fill(&mut wave, &[(0, 0), (1, 0x4000_3c00)]);
+    let lds = run_with(Arch::Gfx940, &["ds_pk_add_f16 v0, v1"], &mut wave, vec![0; 4]);
+    assert_eq!(words(&lds), [0x4400_4000]);
+    fill(&mut wave, &[(1, 0x4000_3f80)]);
+    let lds = run_with(Arch::Gfx940, &["ds_pk_add_rtn_bf16 v6, v0, v1"], &mut wave, vec![0; 4]);
+    assert_eq!((words(&lds)[0], wave.row(6)[1]), (0x4080_4000, 0x4000_3f80));
+}
+
+/// A shape of a matrix operation: `[side, depth]` times `[depth, side]` in so many blocks.
+#[derive(Clone, Copy, Debug)]
+struct Shape {
+    side: usize,
+    depth: usize,
+    blocks: usize,
+}
+
+impl Shape {
+    /// From a name such as `v_mfma_f32_16x16x4f16`, by how many elements the wave holds where it does not say the blocks.
+    fn of(text: &str) -> Self {
+        let name = text.split(' ').next().unwrap();
+        let shape =
+            name.split('_').find(|part| part.contains('x') && part.starts_with(char::is_numeric)).unwrap();
+        let mut parts = shape.split('x');
+        let side: usize = parts.next().unwrap().parse().unwrap();
+        let depth: String = parts.nth(1).unwrap().chars().take_while(char::is_ascii_digit).collect();
+        // Of a result, rows and columns of all blocks are as many as its registers times the lanes.
+        let registers = text.split(" v[").nth(1).map_or(1, |span| {
+            let (first, rest) = span.split_once(':').unwrap();
+            let last: usize = rest.split(']').next().unwrap().parse().unwrap();
+            last - first.parse::<usize>().unwrap() + 1
+        });
+        let words = if name.contains("_f64_") { 2 } else { 1 };
+        Self { side, depth: depth.parse().unwrap(), blocks: registers / words * 64 / (side * side) }
+    }
+
+    /// Block, line and `k` of the `element`th element of A or B in a lane.
+    fn factor(self, lane: usize, element: usize, doubles: bool) -> (usize, usize, usize) {
+        if doubles && self.blocks == 4 {
+            return (lane / 4 % 4, lane % 4, lane / 16);
+        }
+        let held = self.side * self.depth * self.blocks / 64;
+        let group = lane / self.side;
+        if self.blocks > 1 {
+            (group, lane % self.side, element)
+        } else {
+            (0, lane % self.side, group * held + element)
+        }
+    }
+
+    /// Block, row and column of the `element`th element of C or D in a lane.
+    fn result(self, lane: usize, element: usize, doubles: bool) -> (usize, usize, usize) {
+        match (self.side, doubles) {
+            (4, true) => (lane / 4 % 4, lane / 16, lane % 4),
+            (4, false) => (lane / 4, element, lane % 4),
+            (_, true) => (0, 4 * element + lane / 16, lane % 16),
+            (16, false) => (element / 4, 4 * (lane / 16) + element % 4, lane % 16),
+            _ => (element / 16, 8 * (element / 4 % 4) + 4 * (lane / 32) + element % 4, lane % 32),
+        }
+    }
+}
+
+/// How a number is written in its width, and read.
+fn bits_of(kind: &str, value: f64) -> u64 {
+    match kind {
+        "f64" => value.to_bits(),
+        "f16" => u64::from(half::f16::from_f64(value).to_bits()),
+        "bf16" => u64::from(half::bf16::from_f64(value).to_bits()),
+        "i8" => u64::from((value as i8).cast_unsigned()),
+        "i32" => u64::from((value as i32).cast_unsigned()),
+        _ => u64::from((value as f32).to_bits()),
+    }
+}
+
+fn number_of(kind: &str, bits: u64) -> f64 {
+    match kind {
+        "f64" => f64::from_bits(bits),
+        "i32" => f64::from((bits as u32).cast_signed()),
+        _ => f64::from(f32::from_bits(bits as u32)),
+    }
+}
+
+fn width(kind: &str) -> usize {
+    match kind {
+        "f64" => 64,
+        "f16" | "bf16" => 16,
+        "i8" => 8,
+        _ => 32,
+    }
+}
+
+fn put(wave: &mut Wave64, first: usize, lane: usize, bit: usize, width: usize, bits: u64) {
+    for word in 0..width.div_ceil(32) {
+        let (register, shift) = (first + bit / 32 + word, bit % 32);
+        let mut row = *wave.row(register);
+        let mask = if width < 32 { ((1 << width) - 1) << shift } else { u32::MAX };
+        row[lane] = row[lane] & !mask | ((bits >> (32 * word)) as u32) << shift;
+        wave.write_row(register, &row, ALL);
+    }
+}
+
+/// Small integers, which all formats hold: sums are exact, in whatever order. Gives what differs from the product that is
+/// computed from the elements in binary64.
+fn multiply(
+    arch: Arch,
+    text: &str,
+    block_of_a: impl Fn(usize) -> usize,
+    lane_of_b: impl Fn(usize) -> usize,
+    signs: [f64; 3],
+) {
+    let shape = Shape::of(text);
+    let name = text.split(' ').next().unwrap();
+    let result_kind = &name["v_mfma_".len()..][..3];
+    let kind = ["bf16", "f16", "f64", "i8"]
+        .into_iter()
+        .find(|&kind| name.contains(&format!("{kind}")))
+        .unwrap_or("f32");
+    let kind = if result_kind == "f64" { "f64" } else { kind };
+    let doubles = kind == "f64";
+    let Shape { side, depth, blocks } = shape;
+    let mut random = Random(side as u64 * 1000 + depth as u64 * 10 + blocks as u64);
+    let mut number = || f64::from((random.next() >> 40) as u32 % 17) - 8.0;
+    let mut wave = wave();
+    // Matrix operations ignore EXEC.
+    wave.set_mask(EXEC, 0x5555);
+    let held = (side * depth * blocks / 64).max(1);
+    let (mut a, mut b) = (HashMap::new(), HashMap::new());
+    let mut start = HashMap::new();
+    for lane in 0..64 {
+        for element in 0..held {
+            let place = shape.factor(lane, element, doubles);
+            let (x, y) = (number(), number());
+            a.insert(place, x);
+            b.insert((lane, element), y);
+            put(&mut wave, 0, lane, element * width(kind), width(kind), bits_of(kind, x));
+            put(&mut wave, 4, lane, element * width(kind), width(kind), bits_of(kind, y));
+        }
+        for element in 0..side * side * blocks / 64 {
+            let z = number();
+            start.insert(shape.result(lane, element, doubles), z);
+            let width = width(result_kind);
+            put(&mut wave, 32, lane, element * width, width, bits_of(result_kind, z));
+        }
+    }
+    let columns: HashMap<_, f64> = (0..64)
+        .flat_map(|lane| (0..held).map(move |element| (lane, element)))
+        .map(|(lane, element)| (shape.factor(lane, element, doubles), b[&(lane_of_b(lane), element)]))
+        .collect();
+    assert_eq!((a.len(), columns.len(), start.len()), (64 * held, 64 * held, side * side * blocks));
+    let c_is_zero = text.contains(", 0");
+    run(arch, &[text], &mut wave);
+    for lane in 0..64 {
+        for element in 0..side * side * blocks / 64 {
+            let (block, row, column) = shape.result(lane, element, doubles);
+            let products = (0..depth).map(|k| a[&(block_of_a(block), row, k)] * columns[&(block, column, k)]);
+            let addend = if c_is_zero { 0.0 } else { start[&(block, row, column)] };
+            let expected = signs[0] * signs[1] * products.sum::<f64>() + signs[2] * addend;
+            let words = width(result_kind) / 32;
+            let bits =
+                (0..words).map(|word| u64::from(wave.row(64 + element * words + word)[lane]) << (32 * word));
+            let found = number_of(result_kind, bits.sum());
+            assert_eq!(found, expected, "{arch:?}: {text}: lane {lane}, element {element}");
+        }
+    }
+}
+
+#[test]
+fn matrices_multiply_in_their_layouts() {
+    for (arch, count) in [(Arch::Gfx90a, 27), (Arch::Gfx940, 24)] {
+        let encodings = encodings(arch);
+        let plain = |text: &&&str| {
+            text.starts_with("v_mfma")
+                && !["cbsz", "blgp", "neg", "a["].iter().any(|part| text.contains(part))
+        };
+        let texts: Vec<&&str> =
+            encodings.keys().filter(plain).filter(|text| !text.ends_with(", 0")).collect();
+        assert_eq!(texts.len(), count, "{arch:?}");
+        for text in texts {
+            multiply(arch, text, |block| block, |lane| lane, [1.0; 3]);
+        }
+    }
+    multiply(Arch::Gfx90a, "v_mfma_f32_32x32x1f32 v[64:95], v0, v4, 0", |block| block, |lane| lane, [1.0; 3]);
+}
+
+#[test]
+fn blocks_and_lanes_are_shared() {
+    let own = |at: usize| at;
+    let shared = "v_mfma_f32_4x4x1f32 v[64:67], v0, v4, v[32:35] cbsz:2 abid:3";
+    multiply(Arch::Gfx90a, shared, |block| block / 4 * 4 + 3, own, [1.0; 3]);
+    let shared = "v_mfma_f32_16x16x1f32 v[64:79], v0, v4, v[32:47] cbsz:1 abid:1";
+    multiply(Arch::Gfx90a, shared, |block| block | 1, own, [1.0; 3]);
+    let patterns: [&dyn Fn(usize) -> usize; 7] = [
+        &|lane| if lane < 32 { lane } else { lane - 32 },
+        &|lane| if lane < 32 { lane + 32 } else { lane },
+        &|lane| if lane < 48 { lane + 16 } else { lane - 48 },
+        &|lane| lane % 16,
+        &|lane| lane % 16 + 16,
+        &|lane| lane % 16 + 32,
+        &|lane| lane % 16 + 48,
+    ];
+    for (number, lane_of_b) in (1..).zip(patterns) {
+        let text = format!("v_mfma_f32_16x16x1f32 v[64:79], v0, v4, v[32:47] blgp:{number}");
+        multiply(Arch::Gfx90a, &text, own, lane_of_b, [1.0; 3]);
+    }
+    let signs = "v_mfma_f64_16x16x4_f64 v[64:71], v[0:1], v[4:5], v[32:39] neg:[1,0,1]";
+    multiply(Arch::Gfx940, signs, own, own, [-1.0, 1.0, -1.0]);
+}
+
+/// CDNA2 takes denormals of 16-bit floats for zeros, CDNA3 does not.
+#[test]
+fn denormals_of_matrices() {
+    for (arch, text, expected) in [
+        (Arch::Gfx90a, "v_mfma_f32_16x16x16f16 v[64:67], v[0:1], v[4:5], v[32:35]", 0.0),
+        (
+            Arch::Gfx940,
+            "v_mfma_f32_16x16x16_f16 v[64:67], v[0:1], v[4:5], v[32:35]",
+            16.0 * 2.0_f32.powi(-20),
+        ),
+    ] {
+        let mut wave = wave();
+        // 2^-20 times 1.
+        fill(&mut wave, &[(0, 0x0010_0010), (1, 0x0010_0010), (4, 0x3c00_3c00), (5, 0x3c00_3c00)]);
+        run(arch, &[text], &mut wave);
+        assert_eq!(float(&wave, 65), expected, "{arch:?}");
+    }
+}
+
+#[test]
+fn accumulation_registers_take_part_in_matrices() {
+    let mut wave = wave();
+    floats(&mut wave, &[(ACCUMULATION, 2.0), (4, 3.0)]);
+    (32..48).for_each(|register| floats(&mut wave, &[(ACCUMULATION + register, 1.0)]));
+    run(Arch::Gfx90a, &["v_mfma_f32_16x16x1f32 a[64:79], a0, v4, a[32:47]"], &mut wave);
+    assert!((64..80).all(|register| float(&wave, ACCUMULATION + register) == 7.0));
+}
