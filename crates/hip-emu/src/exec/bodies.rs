@@ -4,7 +4,8 @@ use crate::{
     Family,
     exec::{
         atomic_ops, cdna, control, division, float8, lanes, matrix, memory_ops, mfma, op::Run, packed,
-        scalar_ops, split_matrix, table::Cpu, typed_buffers, vector_float, vector_int, vector_rare,
+        scalar_memory, scalar_ops, split_matrix, table::Cpu, typed_buffers, vector_float, vector_int,
+        vector_rare,
     },
 };
 
@@ -15,7 +16,7 @@ pub(super) fn body<const L: usize>(family: Family, stem: &str, cpu: Cpu) -> Opti
             .or_else(|| scalar_ops::two(stem))
             .or_else(|| scalar_ops::comparison(stem))
             .or_else(|| control::flow(stem)),
-        Family::Smem => memory_ops::scalar(stem, cpu).or_else(|| control::flow(stem)),
+        Family::Smem => scalar_memory::loads(stem).or_else(|| control::flow(stem)),
         Family::Vopc => comparison(stem, cpu),
         Family::Vop1 | Family::Vop2 | Family::Vop3 | Family::Vopd => vector_float::arithmetic(stem, cpu)
             .or_else(|| vector_int::arithmetic(stem, cpu))

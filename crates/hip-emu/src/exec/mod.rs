@@ -28,6 +28,7 @@ mod one_lane;
 mod op;
 mod packed;
 mod placement;
+mod scalar_memory;
 mod scalar_ops;
 mod shape;
 mod space;
