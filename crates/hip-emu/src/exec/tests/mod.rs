@@ -10,6 +10,7 @@ mod elements;
 mod gfx10;
 mod gfx12;
 mod lds;
+mod matrices;
 mod modes;
 mod rare;
 mod refusals;
