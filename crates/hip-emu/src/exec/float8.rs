@@ -6,7 +6,7 @@ use crate::{
     exec::{
         element::{Element as _, halves, words},
         environment::Environment,
-        matrix::{SIDE, registers, write},
+        matrix::{SIDE, addend, registers, write},
         op::{Op, Target},
         shape::{each, lanes, map2},
         split_matrix::ROWS,
@@ -131,9 +131,8 @@ fn narrow_pair<const L: usize>(wave: &mut Wave<L>, op: &Op<L>, format: Format) {
 fn dot<const L: usize>(wave: &mut Wave<L>, op: &Op<L>, [first, second]: [Format; 2]) {
     let (a, b) = (words(wave, &op.sources[0]), words(wave, &op.sources[1]));
     let c = words(wave, &op.sources[2]);
-    let addend = &op.sources[2];
     let row = lanes(|lane| {
-        let start = crate::exec::split_matrix::addend(addend, f32::from_bits(c[lane]));
+        let start = addend(&op.sources[2], f32::from_bits(c[lane]));
         (0..4)
             .fold(start, |sum, at| first.wide(byte(a[lane], at)).mul_add(second.wide(byte(b[lane], at)), sum))
     });
@@ -149,7 +148,7 @@ fn multiply<const L: usize>(wave: &mut Wave<L>, op: &Op<L>, [first, second]: [Fo
     for lane in 0..L.min(32) {
         for (element, result) in results.iter_mut().enumerate() {
             let (row, column) = (element + ROWS * (lane / SIDE), lane % SIDE);
-            let start = crate::exec::split_matrix::addend(&op.sources[2], f32::from_bits(c[element][lane]));
+            let start = addend(&op.sources[2], f32::from_bits(c[element][lane]));
             let sum = (0..SIDE).fold(start, |sum, k| {
                 let (half, word, at) = (SIDE * (k / 8), k % 8 / 4, k % 4);
                 let x = first.wide(byte(a[word][row + half], at));

@@ -24,9 +24,21 @@ pub(super) fn registers<const L: usize, const COUNT: usize>(
     })
 }
 
+/// An addend: its magnitude, then its sign, as asked.
+pub(super) fn addend(source: &Source, value: f32) -> f32 {
+    let value = if source.neg_high { value.abs() } else { value };
+    if source.neg { -value } else { value }
+}
+
+/// An element of a row or column: signs of even and of odd ones change as asked.
+pub(super) const fn signed(source: &Source, k: usize, bits: u16) -> u16 {
+    let negated = if k.is_multiple_of(2) { source.neg } else { source.neg_high };
+    if negated { bits ^ 0x8000 } else { bits }
+}
+
 /// The 16 elements of row or column `line`, two in a word.
-fn line16<const L: usize>(rows: &[[u32; L]; 8], line: usize) -> [u16; SIDE] {
-    std::array::from_fn(|k| half_word(u64::from(rows[k / 2][line] >> (16 * (k % 2)))))
+fn line16<const L: usize>(rows: &[[u32; L]; 8], source: &Source, line: usize) -> [u16; SIDE] {
+    std::array::from_fn(|k| signed(source, k, half_word(u64::from(rows[k / 2][line] >> (16 * (k % 2))))))
 }
 
 /// D = A B + C in binary32; the sum of a row runs in order of k, each step fused. Hardware does not specify the order.
@@ -35,11 +47,10 @@ fn accumulate<const L: usize>(wave: &mut Wave<L>, op: &Op<L>, to_f32: impl Fn(u1
     let c = registers::<L, 8>(wave, &op.sources[2]);
     let mut results = [[0; L]; 8];
     for lane in 0..L.min(32) {
-        let column = line16(&b, lane % SIDE);
+        let column = line16(&b, &op.sources[1], lane % SIDE);
         for (register, result) in results.iter_mut().enumerate() {
-            let row = line16(&a, 2 * register + lane / SIDE);
-            let start = f32::from_bits(c[register][lane]);
-            let start = if op.sources[2].neg { -start } else { start };
+            let row = line16(&a, &op.sources[0], 2 * register + lane / SIDE);
+            let start = addend(&op.sources[2], f32::from_bits(c[register][lane]));
             let sum = row.iter().zip(&column).fold(start, |sum, (&x, &y)| to_f32(x).mul_add(to_f32(y), sum));
             result[lane] = sum.to_bits();
         }
@@ -60,10 +71,10 @@ fn accumulate16<const L: usize>(
     let shift = if op.sources[2].high { 16 } else { 0 };
     let mut results: [[u32; L]; 8] = std::array::from_fn(|register| *wave.row(usize::from(first) + register));
     for lane in 0..L.min(32) {
-        let column = line16(&b, lane % SIDE);
+        let column = line16(&b, &op.sources[1], lane % SIDE);
         for (register, result) in results.iter_mut().enumerate() {
-            let row = line16(&a, 2 * register + lane / SIDE);
-            let start = to_f32(half_word(u64::from(c[register][lane] >> shift)));
+            let row = line16(&a, &op.sources[0], 2 * register + lane / SIDE);
+            let start = addend(&op.sources[2], to_f32(half_word(u64::from(c[register][lane] >> shift))));
             let sum = row.iter().zip(&column).fold(start, |sum, (&x, &y)| to_f32(x).mul_add(to_f32(y), sum));
             result[lane] = result[lane] & !(0xffff << shift) | u32::from(from_f32(sum)) << shift;
         }

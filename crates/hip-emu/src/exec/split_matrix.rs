@@ -6,7 +6,7 @@
 
 use crate::exec::{
     float::{F16, bf16_to_f32, f32_to_bf16, half_word},
-    matrix::{SIDE, registers, write},
+    matrix::{SIDE, addend, registers, signed, write},
     op::{Op, Source},
     table::instructions,
     wave::{Wave, low},
@@ -19,16 +19,8 @@ pub(super) const ROWS: usize = 8;
 fn line<const L: usize>(words: &[[u32; L]; 4], source: &Source, line: usize) -> [u16; SIDE] {
     std::array::from_fn(|k| {
         let word = words[k % 8 / 2][line + SIDE * (k / 8)];
-        let bits = half_word(u64::from(word >> (16 * (k % 2))));
-        let negated = if k % 2 == 0 { source.neg } else { source.neg_high };
-        if negated { bits ^ 0x8000 } else { bits }
+        signed(source, k, half_word(u64::from(word >> (16 * (k % 2)))))
     })
-}
-
-/// An addend: its magnitude, then its sign, as asked.
-pub(super) fn addend(source: &Source, value: f32) -> f32 {
-    let value = if source.neg_high { value.abs() } else { value };
-    if source.neg { -value } else { value }
 }
 
 /// Sums of products and an addend, in the order of the inner dimension, each step fused. Hardware does not specify the order.
