@@ -71,10 +71,13 @@ fn a_familys_object_runs_on_its_members_alone() {
 }
 
 /// The first instruction of an object becomes another and one that does nothing, and its target another member.
-fn begins_with(image: &[u8], entry: usize, processor: u8, word: u32) -> Vec<u8> {
+fn begins_with(image: &[u8], entry: usize, (target, processor): (&str, u8), word: u32) -> Vec<u8> {
     let mut image = image.to_vec();
-    // `EF_AMDGPU_MACH`, the low byte of the flags.
+    // `EF_AMDGPU_MACH`, the low byte of the flags, and the target's name in the metadata.
     image[48] = processor;
+    let own = b"amdhsa--gfx1100";
+    let name = image.windows(own.len()).position(|found| found == own).unwrap() + own.len() - target.len();
+    image[name..name + target.len()].copy_from_slice(target.as_bytes());
     let nothing: u32 = 0xbf80_0000;
     image[entry..entry + 8].copy_from_slice(&[word, nothing].map(u32::to_le_bytes).concat());
     image
@@ -91,7 +94,7 @@ fn what_a_member_lacks_stops_its_waves() {
         [("gfx1100", 0x41, true), ("gfx1103", 0x44, true), ("gfx1151", 0x4a, false)]
     {
         let machine = card(target);
-        let program = machine.load(&begins_with(AXPY, ENTRY, processor, ADD)).unwrap();
+        let program = machine.load(&begins_with(AXPY, ENTRY, (target, processor), ADD)).unwrap();
         let kernel = program.kernels()[0].name.clone();
         let dispatch = Dispatch { groups: [1, 1, 1], block: [32, 1, 1], dynamic_lds: 0 };
         let result = machine.launch(&program, &kernel, &dispatch, &[0; 24]);

@@ -28,12 +28,13 @@ pub(super) const fn scratch_descriptor(lanes: usize) -> [u64; 2] {
 }
 
 /// The lane whose scratch an address of that descriptor means, and where it lies there.
-pub(super) const fn scratch_place<const L: usize>(address: u64) -> Option<(usize, u64)> {
+pub(super) fn scratch_place<const L: usize>(address: u64) -> Option<(usize, u64)> {
     if address >> 40 != SCRATCH >> 40 {
         return None;
     }
     let (word, byte) = ((address - SCRATCH) / 4, address % 4);
-    Some(((word % L as u64) as usize, word / L as u64 * 4 + byte))
+    let lane = usize::try_from(word % L as u64).ok()?;
+    Some((lane, word / L as u64 * 4 + byte))
 }
 
 /// The address of a lane that is out of range.

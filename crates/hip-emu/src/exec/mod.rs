@@ -1,6 +1,7 @@
 //! Execution: translated code, waves, work-groups.
 
 mod atomic_ops;
+mod bodies;
 mod buffers;
 mod cdna;
 mod check;
@@ -16,6 +17,7 @@ mod float8;
 mod formats;
 mod group;
 mod indexing;
+mod lacks;
 mod lanes;
 mod matrix;
 mod memory_ops;
@@ -25,6 +27,8 @@ mod names;
 mod one_lane;
 mod op;
 mod packed;
+mod placement;
+mod scalar_memory;
 mod scalar_ops;
 mod shape;
 mod space;

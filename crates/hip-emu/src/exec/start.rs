@@ -29,11 +29,11 @@ impl Dispatched<'_> {
         let first = number * lanes;
         let (mut x, mut y, mut z) = (first % width, first / width % height, first / width / height);
         let mut ids = [[0; L]; 3];
-        for lane in 0..L {
+        let [first_row, second_row, third_row] = &mut ids;
+        for ((own_x, own_y), own_z) in first_row.iter_mut().zip(second_row).zip(third_row) {
+            (*own_x, *own_y, *own_z) = (x, y, z);
             if self.arch.packs_item_ids() {
-                ids[0][lane] = x | y << 10 | z << 20;
-            } else {
-                (ids[0][lane], ids[1][lane], ids[2][lane]) = (x, y, z);
+                *own_x = x | y << 10 | z << 20;
             }
             x += 1;
             if x == width {

@@ -109,9 +109,7 @@ impl Waits {
 
     /// The first register of an instruction that a load in flight has still to write.
     pub(super) fn conflict<const L: usize>(&self, facts: &Facts<L>) -> Option<InFlight> {
-        if self.returning().next().is_none() {
-            return None;
-        }
+        self.returning().next()?;
         let exchanges = facts.exchanges.then_some(Lane::Lds);
         let own = facts.access.map(|access| lane(&access)).or(exchanges);
         let reads = facts.reads.iter().find_map(|span| self.pending(span, None));

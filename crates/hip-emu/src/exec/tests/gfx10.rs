@@ -53,7 +53,7 @@ fn parts_of_registers_are_operands_and_results() {
 #[test]
 fn parts_of_registers_are_compared_in_active_lanes() {
     let mut wave = wave();
-    wave.write_row(1, &std::array::from_fn(|lane| 0xff00 | lane as u32 % 3), u64::MAX);
+    wave.write_row(1, &std::array::from_fn(|lane| 0xff00 | (lane as u32 % 3)), u64::MAX);
     fill(&mut wave, &[(2, 0x0100)]);
     wave.set_mask(EXEC, 0xffff);
     wave.set_scalar(VCC, u32::MAX);

@@ -81,9 +81,13 @@ fn run_with(text: &str, wave: &mut Wave<32>, memory: &Memory, lds: Vec<u8>) -> V
 
 /// Runs an instruction of an architecture on a wave with so many bytes of scratch a lane.
 fn run_on_with(arch: Arch, text: &str, wave: &mut Wave<32>, scratch_per_lane: usize) {
+    run_in(arch, text, wave, scratch_per_lane, &Memory::new(false, false));
+}
+
+/// The same, with allocations to load from.
+fn run_in(arch: Arch, text: &str, wave: &mut Wave<32>, scratch_per_lane: usize, memory: &Memory) {
     let registers = VectorRegisters { ordinary: 32, accumulation: 0 };
     let ops = translate::<32>(arch, Lacks::Nothing, &encoding(arch, text), registers);
-    let memory = Memory::new(false, false);
     let table = memory.lock();
     let mut environment = Environment::new(&table, &[], Allocation { address: 0, bytes: 0 });
     (environment.arch, environment.scratch_per_lane) = (arch, scratch_per_lane);

@@ -10,11 +10,7 @@ use crate::{
     arch::Lacks,
     decode,
     descriptor::VectorRegisters,
-    exec::{
-        names::stem,
-        table::Cpu,
-        translate::{is_lacked, operations},
-    },
+    exec::{lacks::is_lacked, names::stem, table::Cpu, translate::operations},
 };
 
 /// What no form of is executed, and why compute code does not hold it or why it is not executed.
