@@ -122,6 +122,6 @@ instructions! {
         "v_mad_f16" | "v_mac_f16" | "v_madmk_f16" | "v_madak_f16" => unfused16(wave, op);
         "v_exp_legacy_f32" => map1::<L, f32, f32>(wave, op, exp2);
         "v_log_legacy_f32" => map1::<L, f32, f32>(wave, op, log2);
-        "v_subrev_u16" => map2::<L, u16, u16, u16>(wave, op, |a, b| if op.clamp { b.saturating_sub(a) } else { b.wrapping_sub(a) });
+        "v_subrev_nc_u16" => map2::<L, u16, u16, u16>(wave, op, |a, b| if op.clamp { b.saturating_sub(a) } else { b.wrapping_sub(a) });
     }
 }

@@ -55,6 +55,10 @@ fn register_field<const L: usize>(op: &Op<L>) -> (u32, u32, u32) {
 
 const MODE: u32 = 1;
 const SH_MEM_BASES: u32 = 15;
+/// The same as `HW_ID1`, of gfx9 only.
+const HW_ID: u32 = 4;
+/// The die, of CDNA3 only.
+const XCC_ID: u32 = 20;
 const HW_ID1: u32 = 23;
 const HW_ID2: u32 = 24;
 const SHADER_CYCLES: u32 = 29;
@@ -66,14 +70,17 @@ const FLAT_SCRATCH_HI: u32 = 21;
 
 fn get_register<const L: usize>(wave: &mut Wave<L>, op: &Op<L>, environment: &mut Environment<'_>) {
     let (number, shift, mask) = register_field(op);
+    let of_gfx9 = environment.arch.is_gfx9();
     let value = match number {
         MODE => wave.mode.visible(),
         // The upper 16 bits of the apertures: scratch, then LDS.
         SH_MEM_BASES => PRIVATE_APERTURE >> 16 | SHARED_APERTURE & 0xffff_0000,
         // The first SIMD of the first compute unit; of its waves, the one with the wave's number.
-        HW_ID1 => wave.number & 31,
-        HW_ID2 => 0,
-        SHADER_CYCLES => {
+        HW_ID if of_gfx9 => wave.number & 15,
+        XCC_ID if environment.arch == Arch::Gfx940 => 0,
+        HW_ID1 if !of_gfx9 => wave.number & 31,
+        HW_ID2 if !of_gfx9 => 0,
+        SHADER_CYCLES if !of_gfx9 => {
             environment.clock += 1;
             low(environment.clock + wave.executed)
         }

@@ -136,7 +136,7 @@ fn multiply<const L: usize, const SIDE: usize, const K: usize, const BLOCKS: usi
             }
             for (column, &sum) in sums.iter().enumerate() {
                 let (lane, register) = result_place::<SIDE>(block, row, column);
-                results[register][lane] = to_word(sum);
+                put(&mut results, register, lane, to_word(sum));
             }
         }
     }
@@ -230,6 +230,14 @@ fn bytes<const L: usize, const SIDE: usize, const K: usize, const BLOCKS: usize>
     });
 }
 
+/// Sets a lane of a result.
+#[inline(always)]
+fn put<const L: usize>(results: &mut [[u32; L]], register: usize, lane: usize, word: u32) {
+    if let Some(place) = results.get_mut(register).and_then(|row| row.get_mut(lane)) {
+        *place = word;
+    }
+}
+
 /// binary64 of 16x16x4, or of four blocks of 4x4x4, whose lines lie side by side. Signs are changed as the sources say.
 #[inline(always)]
 fn doubles<const L: usize, const BLOCKS: usize>(wave: &mut Wave<L>, op: &Op<L>) {
@@ -260,8 +268,9 @@ fn doubles<const L: usize, const BLOCKS: usize>(wave: &mut Wave<L>, op: &Op<L>) 
             let sum = (0..4).fold(start, |sum, k| {
                 read(wave, 0, 0, row + 16 * k).mul_add(read(wave, 1, 0, column + 16 * k), sum)
             });
-            results[2 * element][lane] = low(sum.to_bits());
-            results[2 * element + 1][lane] = low(sum.to_bits() >> 32);
+            let [low, high] = [0, 32].map(|shift| low(sum.to_bits() >> shift));
+            put(&mut results, 2 * element, lane, low);
+            put(&mut results, 2 * element + 1, lane, high);
         }
     }
     for (register, row) in results.iter().enumerate().take(8 / BLOCKS) {

@@ -80,6 +80,7 @@ const GFX9: &[(&str, &str)] = &[
     ("v_mad_legacy_i16", "v_mad_i16"),
     ("v_mad_legacy_u16", "v_mad_u16"),
     ("v_sub_u16", "v_sub_nc_u16"),
+    ("v_subrev_u16", "v_subrev_nc_u16"),
     ("v_add_i16", "v_add_nc_i16"),
     ("v_sub_i16", "v_sub_nc_i16"),
     ("v_addc_co_u32", "v_add_co_ci_u32"),

@@ -5,6 +5,7 @@ use crate::exec::{
     exact::{Exact, Rounding},
     extremes::{max, maximum, min, minimum},
     float::{F16, bf16_to_f32, f32_to_bf16, flushed, half_word},
+    mfma::FLUSHES,
     mode::Precision,
     op::{Op, Source},
     shape::{each, lanes},
@@ -133,7 +134,7 @@ fn integer_dot<const L: usize>(wave: &mut Wave<L>, op: &Op<L>, width: u32, signs
     });
 }
 
-/// Two products and an addend in binary32. The products are exact; each sum is rounded.
+/// Two products and an addend in binary32. The products are exact; each sum is rounded. CDNA2 takes denormals for zeros.
 #[inline(always)]
 fn float_dot<const L: usize>(wave: &mut Wave<L>, op: &Op<L>, packed: bool, to_f32: impl Fn(u16) -> f32) {
     let rows: [[u32; L]; 2] = std::array::from_fn(|index| words(wave, &op.sources[index]));
@@ -146,10 +147,14 @@ fn float_dot<const L: usize>(wave: &mut Wave<L>, op: &Op<L>, packed: bool, to_f3
         }
     };
     let (first, second) = (whole(&op.sources[0]), whole(&op.sources[1]));
+    let flushes = op.flags & FLUSHES != 0;
+    let operand = |bits: u16| to_f32(if flushes && bits & 0x7c00 == 0 { bits & 0x8000 } else { bits });
+    let kept = |value: f32| if flushes { flushed(value) } else { value };
     let mut row = [0.0; L];
     for lane in 0..L {
         let (a, b) = (halves(&first, rows[0][lane], 0x8000), halves(&second, rows[1][lane], 0x8000));
-        row[lane] = to_f32(a.0).mul_add(to_f32(b.0), to_f32(a.1).mul_add(to_f32(b.1), addends[lane]));
+        let sum = operand(a.1).mul_add(operand(b.1), kept(addends[lane]));
+        row[lane] = kept(operand(a.0).mul_add(operand(b.0), sum));
     }
     f32::finish(wave, op, &mut row);
     let mask = wave.exec();

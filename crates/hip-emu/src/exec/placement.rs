@@ -69,6 +69,9 @@ pub(super) fn vector<const L: usize>(
     if stem.starts_with("v_mfma_") {
         matrix_controls(op, instruction, stem)?;
     }
+    if instruction.arch() == Arch::Gfx90a && ["v_dot2_f32_f16", "v_dot2acc_f32_f16"].contains(&stem) {
+        op.flags |= mfma::FLUSHES;
+    }
     // The result is also the addend.
     if accumulates(stem)
         && let Target::Vector { first, half } = op.target

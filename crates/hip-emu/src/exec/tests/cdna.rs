@@ -142,7 +142,8 @@ fn sixteen_bit_results_clear_the_other_half_or_keep_it() {
 fn lanes_are_permuted_across_the_wave() {
     let control = |name: &str| format!("v_mov_b32_dpp v6, v0 {name} row_mask:0xf bank_mask:0xf");
     // `None`: the lane keeps what it has.
-    let cases: [(&str, &dyn Fn(usize) -> Option<usize>); 6] = [
+    type From<'a> = &'a dyn Fn(usize) -> Option<usize>;
+    let cases: [(&str, From<'_>); 6] = [
         ("wave_shl:1", &|lane| (lane < 63).then_some(lane + 1)),
         ("wave_rol:1", &|lane| Some(if lane == 63 { 0 } else { lane + 1 })),
         ("wave_ror:1", &|lane| Some(if lane == 0 { 63 } else { lane - 1 })),
@@ -437,10 +438,7 @@ fn multiply(
     let shape = Shape::of(text);
     let name = text.split(' ').next().unwrap();
     let result_kind = &name["v_mfma_".len()..][..3];
-    let kind = ["bf16", "f16", "f64", "i8"]
-        .into_iter()
-        .find(|&kind| name.contains(&format!("{kind}")))
-        .unwrap_or("f32");
+    let kind = ["bf16", "f16", "f64", "i8"].into_iter().find(|&kind| name.contains(kind)).unwrap_or("f32");
     let kind = if result_kind == "f64" { "f64" } else { kind };
     let doubles = kind == "f64";
     let Shape { side, depth, blocks } = shape;
@@ -548,6 +546,9 @@ fn denormals_of_matrices() {
         fill(&mut wave, &[(0, 0x0010_0010), (1, 0x0010_0010), (4, 0x3c00_3c00), (5, 0x3c00_3c00)]);
         run(arch, &[text], &mut wave);
         assert_eq!(float(&wave, 65), expected, "{arch:?}");
+        fill(&mut wave, &[(1, 0x3c00_3c00), (6, 0)]);
+        run(arch, &["v_dot2c_f32_f16_e32 v6, v0, v1"], &mut wave);
+        assert_eq!(float(&wave, 6), expected / 8.0, "{arch:?}");
     }
 }
 
