@@ -1,5 +1,6 @@
 //! Counts what every kernel does at the shapes of GLM-4-9B, on the emulated card; `cargo xtask kernel-report` runs it.
 
+mod card;
 mod cases;
 mod page;
 mod row;

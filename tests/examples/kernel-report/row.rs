@@ -109,6 +109,11 @@ impl Row {
         ))
     }
 
+    /// Blocks of the launch.
+    pub(crate) fn blocks(&self) -> u64 {
+        self.groups.iter().map(|&count| u64::from(count)).product()
+    }
+
     /// Instructions of lanes per element.
     pub(crate) fn lane_instructions(&self) -> f64 {
         let lanes = if self.arch.starts_with("gfx9") { 64.0 } else { 32.0 };
