@@ -94,7 +94,7 @@ fn occupancy_is_what_registers_and_lds_leave() {
         ("gfx1010", 16, 4),
         ("gfx1030", 16, 4),
         ("gfx1102", 16, 4),
-        ("gfx1201", 16, 6),
+        ("gfx1201", 16, 5),
     ] {
         let mut waves = |count: u32| {
             descriptor.resource1 = descriptor.resource1 & !63 | (count - 1);
