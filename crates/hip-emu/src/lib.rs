@@ -1,4 +1,4 @@
-//! AMDGPU machine code on the CPU: an executor of gfx1100 code objects, a decoder and a disassembler.
+//! AMDGPU machine code on the CPU: an executor of code objects of gfx9 to gfx12, a decoder and a disassembler.
 //!
 //! - [`Machine`] is one emulated card: [`Memory`], [`Machine::load`] for code objects, [`Machine::launch`] for kernels.
 //!   Every access is checked against the allocations; what is not executed stops the launch with its name and place.
@@ -17,22 +17,27 @@
 //! | `Gfx10` | gfx1030 to gfx1036, gfx1010 to gfx1013 | 32 lanes |
 //! | `Gfx11` | gfx1100 to gfx1103, gfx1150 to gfx1153 | 32 lanes |
 //! | `Gfx12` | gfx1200, gfx1201 | 32 lanes |
-//! | `Gfx90a` | gfx90a | 64 lanes |
 //! | `Gfx9` | gfx900, gfx902, gfx904, gfx906, gfx908, gfx909, gfx90c | 64 lanes |
+//! | `Gfx90a` | gfx90a | 64 lanes |
 //! | `Gfx940` | gfx940 to gfx942 | 64 lanes |
 //!
 //! # What is executed
 //!
-//! Waves of 32 lanes of `Gfx11`, and of its instructions those that compute code may hold. Refused by name, when they are
+//! Of each architecture's instructions those that compute code may hold. Refused by name, when they are
 //! decoded ([`DecodeError::Refused`]) or reached ([`FaultKind::Unsupported`]): image, export and interpolation instructions,
 //! parameter loads, the global data share and wave synchronisation, registers of geometry shaders, the stack of ray
-//! tracing, and what only trap handlers, debuggers or waves of 64 lanes use; of those that are executed, the forms that
+//! tracing, and what only trap handlers, debuggers or halves of waves of 64 lanes use; of those that are executed, the forms that
 //! clamp integer products, carries and differences of bytes, and that return a texture-fail word. Targets that share an [`Arch`] share its table,
 //! so an operation that only some of them have decodes for all; it is refused where the card lacks it: float arithmetic on
-//! scalar registers before gfx1150, what gfx1030 added to gfx1010.
+//! scalar registers before gfx1150, what gfx1030 added to gfx1010, gfx906 to gfx900, gfx908 to gfx906, and gfx90a to gfx908.
 //!
 //! Of `Gfx10` elements of buffers with a format are refused too, of `Gfx12` sparse matrices, transposing loads, stochastic
-//! rounding, and barriers other than the group's. One table names an operation the same on every architecture, so each has one
+//! rounding, and barriers other than the group's. Of `Gfx9`, `Gfx90a` and `Gfx940` these are refused: sparse matrices and those
+//! of 8-bit floats, stores and atomics of the scalar cache, elements of buffers with a format, loads to LDS, stochastic rounding,
+//! and blocks or patterns of lanes that a matrix operation does not have. Their matrix operations have the layouts of AMD's
+//! matrix instruction calculator; those of `Gfx90a` on 16-bit floats, and its dot products, take denormals for zeros.
+//!
+//! One table names an operation the same on every architecture, so each has one
 //! body; an architecture is that table and how it starts a wave, finds scratch, counts what is in flight, and treats NaNs.
 //!
 //! `MODE` is honoured, from the kernel's descriptor and as the code changes it: four roundings, denormal operands and

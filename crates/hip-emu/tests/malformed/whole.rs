@@ -97,9 +97,9 @@ fn an_object_for_another_card_is_refused() {
     }
     // What the machine cannot be, whatever the object.
     let mut options = Options::default();
-    options.target = "gfx1201".to_owned();
+    options.target = "gfx950".to_owned();
     let error = Machine::new(options.clone()).load(AXPY).unwrap_err();
-    assert!(matches!(&error, LoadError::UnsupportedTarget { target } if target == "gfx1201"), "{error:?}");
+    assert!(matches!(&error, LoadError::UnsupportedTarget { target } if target == "gfx950"), "{error:?}");
     options.target = "RX 7900".to_owned();
     let error = Machine::new(options).load(AXPY).unwrap_err();
     assert!(

@@ -231,7 +231,7 @@ impl<const L: usize> Watch<L> for &mut Checker<'_, L> {
             self.waits(&mut on.waits, facts, wave.pc)?;
         }
         if facts.flow == Flow::Signal {
-            on.signalled = Some((on.waits.done(), on.clock.clone()));
+            on.signalled = Some((on.waits.met(), on.clock.clone()));
         }
         if let Some(undefined) = &mut on.undefined {
             self.undefined(undefined, facts, wave, ops, environment).map_err(decides)?;
@@ -249,7 +249,7 @@ impl<const L: usize> Watch<L> for &mut Checker<'_, L> {
         for (local, wave) in (0..).zip(waves) {
             let (done, known) = match wave.signalled.take() {
                 Some(signalled) => signalled,
-                None => (wave.waits.done(), std::mem::take(&mut wave.clock)),
+                None => (wave.waits.met(), std::mem::take(&mut wave.clock)),
             };
             group.lds_clock.see(local, done.lds);
             group.clock.see(wave.number, done.global);

@@ -211,7 +211,6 @@ impl Waits {
     /// The accesses of which all earlier ones, and they themselves, are done. What a flat operation does to LDS is done by
     /// `lgkmcnt`, what it does to other memory by the counters of vector memory, whichever it turns out to be.
     pub(super) fn done(&self) -> Numbers {
-        let before = |first: Option<u32>, issued: u32| first.map_or(issued, |first| issued.min(first - 1));
         let by_vector = self.loads.iter().chain(&self.stores);
         let of_global = by_vector
             .clone()
@@ -223,6 +222,23 @@ impl Waits {
             lds: before(of_lds.map(|flight| flight.numbers.lds).min(), self.issued.lds),
         }
     }
+
+    /// The accesses that are before those of the group's other waves after a barrier. On gfx9 a group's vector accesses go
+    /// through one cache in the order of their issue (LLVM's AMDGPU usage guide, "Memory Model gfx90a").
+    pub(super) fn met(&self) -> Numbers {
+        let done = self.done();
+        if self.counters != Counters::Two {
+            return done;
+        }
+        let scalar = self.others.iter().filter(|other| other.lane == Lane::Scalar);
+        let first = scalar.map(|flight| flight.numbers.global).min();
+        Numbers { global: before(first, self.issued.global), ..done }
+    }
+}
+
+/// The last number before the first one in flight.
+fn before(first: Option<u32>, issued: u32) -> u32 {
+    first.map_or(issued, |first| issued.min(first - 1))
 }
 
 fn push(queue: &mut VecDeque<Flight>, flight: Flight) {

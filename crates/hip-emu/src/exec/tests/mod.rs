@@ -11,6 +11,7 @@ mod gfx10;
 mod gfx12;
 mod lds;
 mod matrices;
+mod mfma;
 mod modes;
 mod rare;
 mod refusals;

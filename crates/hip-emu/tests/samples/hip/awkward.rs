@@ -60,23 +60,24 @@ fn last_block(card: &Card) {
 }
 
 fn votes(card: &Card) {
-    let mut x: Vec<i32> = Random::new(28).integers(THREADS, 200).iter().map(|x| x - 100).collect();
-    x[32..].iter_mut().for_each(|x| *x = x.abs() + 1); // the second wave agrees
+    let (lanes, threads) = (card.lanes(), 2 * card.lanes());
+    let mut x: Vec<i32> = Random::new(28).integers(threads, 200).iter().map(|x| x - 100).collect();
+    x[lanes..].iter_mut().for_each(|x| *x = x.abs() + 1); // the second wave agrees
     let wave = |x: &[i32]| -> Vec<u64> {
         let positive = |x: &i32| *x > 0;
         let ballot = x.iter().rev().fold(0u64, |bits, x| bits << 1 | u64::from(positive(x)));
         let counts = i32::from(x.iter().all(positive)) + i32::from(x.iter().any(positive));
         let lane = |lane: usize| {
             let up = x[lane.saturating_sub(1)];
-            let down = if lane + 2 < 32 { x[lane + 2] } else { x[lane] };
+            let down = if lane + 2 < lanes { x[lane + 2] } else { x[lane] };
             let row_shift = if lane.is_multiple_of(16) { 0 } else { x[lane - 1] };
             ballot.wrapping_add_signed(i64::from(counts + up + down + x[0] + row_shift + x[lane ^ 1]))
         };
-        (0..32).map(lane).collect()
+        (0..lanes).map(lane).collect()
     };
-    let expected: Vec<u64> = x.chunks_exact(32).flat_map(wave).collect();
-    let (x, y) = (card.upload(&x), card.upload(&[0u64; THREADS]));
-    card.launch("votes", [1, 1, 1], THREADS, Arguments::default().buffer(&x).buffer(&y));
+    let expected: Vec<u64> = x.chunks_exact(lanes).flat_map(wave).collect();
+    let (x, y) = (card.upload(&x), card.upload(&vec![0u64; threads]));
+    card.launch("votes", [1, 1, 1], threads, Arguments::default().buffer(&x).buffer(&y));
     assert_same(card, "votes", &card.download(&y), &expected);
 }
 
