@@ -5,6 +5,7 @@ use crate::{
     exec::{
         exact::{Exact, Format, Rounding},
         float::{F16, flushed},
+        mode::Mode,
         op::{Op, Place, Source, Target},
         shape::{each, lanes},
         wave::{EXEC, VCC, Wave, low},
@@ -86,6 +87,10 @@ pub(super) trait Float: Element {
     /// The lanes of a source, with its signs changed but its denormals kept.
     fn unflushed<const L: usize>(wave: &Wave<L>, source: &Source) -> [Self; L];
     fn flushed(self) -> Self;
+    /// Times the output multiplier of an encoding.
+    fn multiplied(self, output: usize) -> Self;
+    /// Between zero and one; of a NaN zero, where the mode asks for it.
+    fn clamped(self, clamps_nan: bool) -> Self;
     fn exact(self) -> Exact;
     fn rounded(exact: Exact, rounding: Rounding) -> Self;
 }
@@ -110,30 +115,39 @@ impl<T: Float> Element for Unflushed<T> {
 #[inline(always)]
 fn operands<const L: usize, T: Float>(wave: &Wave<L>, source: &Source) -> [T; L] {
     let row = T::unflushed(wave, source);
-    if wave.mode.flushes_input(T::FORMAT.precision()) { each(row, T::flushed) } else { row }
+    if wave.mode.flushes_input(T::FORMAT.precision()) { flush(row) } else { row }
+}
+
+// What few programs ask for is compiled once for a type, not into each operation.
+#[cold]
+#[inline(never)]
+fn flush<const L: usize, T: Float>(row: [T; L]) -> [T; L] {
+    each(row, T::flushed)
 }
 
 /// What is done to the results of a float operation: denormals, multiplier, clamp.
 #[inline(always)]
-fn results<const L: usize, T: Float>(
-    wave: &Wave<L>,
-    op: &Op<L>,
-    row: &mut [T; L],
-    multiply: impl Fn(T, usize) -> T,
-    clamp: impl Fn(T, bool) -> T,
-) {
+fn results<const L: usize, T: Float>(wave: &Wave<L>, op: &Op<L>, row: &mut [T; L]) {
+    if wave.mode.flushes_output(T::FORMAT.precision()) || op.output & 3 != 0 || op.clamp {
+        *row = modified(*row, wave.mode, usize::from(op.output & 3), op.clamp);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn modified<const L: usize, T: Float>(mut row: [T; L], mode: Mode, output: usize, clamp: bool) -> [T; L] {
     let precision = T::FORMAT.precision();
-    if wave.mode.flushes_output(precision) {
-        *row = each(*row, T::flushed);
+    if mode.flushes_output(precision) {
+        row = each(row, T::flushed);
     }
-    let output = usize::from(op.output & 3);
-    if output != 0 && wave.mode.multiplies(precision) {
-        *row = each(*row, |value| T::flushed(multiply(value, output)));
+    if output != 0 && mode.multiplies(precision) {
+        row = each(row, |value| T::flushed(value.multiplied(output)));
     }
-    if op.clamp {
-        let clamps_nan = wave.mode.clamps_nan();
-        *row = each(*row, |value| clamp(value, clamps_nan));
+    if clamp {
+        let clamps_nan = mode.clamps_nan();
+        row = each(row, |value| value.clamped(clamps_nan));
     }
+    row
 }
 
 /// Output multipliers, as encoded.
@@ -144,19 +158,27 @@ impl Float for f32 {
 
     #[inline(always)]
     fn unflushed<const L: usize>(wave: &Wave<L>, source: &Source) -> [Self; L] {
-        let mut row = words(wave, source);
-        if source.abs {
-            row = each(row, |bits| bits & 0x7fff_ffff);
-        }
-        if source.neg {
-            row = each(row, |bits| bits ^ 0x8000_0000);
-        }
-        each(row, Self::from_bits)
+        let kept = if source.abs { 0x7fff_ffff } else { u32::MAX };
+        let flipped = if source.neg { 0x8000_0000 } else { 0 };
+        each(words(wave, source), |bits| Self::from_bits(bits & kept ^ flipped))
     }
 
     #[inline(always)]
     fn flushed(self) -> Self {
         flushed(self)
+    }
+
+    fn multiplied(self, output: usize) -> Self {
+        // A positive zero is added, so that a product is never the negative one.
+        self * FACTORS[output & 3] + 0.0
+    }
+
+    fn clamped(self, clamps_nan: bool) -> Self {
+        match self.is_nan() {
+            true if clamps_nan => 0.0,
+            true => self,
+            false => self.clamp(0.0, 1.0),
+        }
     }
 
     fn exact(self) -> Exact {
@@ -181,13 +203,7 @@ impl Element for f32 {
 
     #[inline(always)]
     fn finish<const L: usize>(wave: &Wave<L>, op: &Op<L>, row: &mut [Self; L]) {
-        // A positive zero is added, so that a product is never the negative one.
-        let multiply = |value: Self, output: usize| value * FACTORS[output] + 0.0;
-        results(wave, op, row, multiply, |value, clamps_nan| match value.is_nan() {
-            true if clamps_nan => 0.0,
-            true => value,
-            false => value.clamp(0.0, 1.0),
-        });
+        results(wave, op, row);
     }
 }
 
@@ -236,19 +252,22 @@ impl Float for F16 {
 
     #[inline(always)]
     fn unflushed<const L: usize>(wave: &Wave<L>, source: &Source) -> [Self; L] {
-        let mut row = halves(wave, source);
-        if source.abs {
-            row = each(row, |bits| bits & 0x7fff);
-        }
-        if source.neg {
-            row = each(row, |bits| bits ^ 0x8000);
-        }
-        each(row, F16)
+        let kept = if source.abs { 0x7fff } else { u16::MAX };
+        let flipped = if source.neg { 0x8000 } else { 0 };
+        each(halves(wave, source), |bits| F16(bits & kept ^ flipped))
     }
 
     #[inline(always)]
     fn flushed(self) -> Self {
         if self.0 & 0x7c00 == 0 { Self(self.0 & 0x8000) } else { self }
+    }
+
+    fn multiplied(self, output: usize) -> Self {
+        Self::from_f32(self.to_f32().multiplied(output))
+    }
+
+    fn clamped(self, clamps_nan: bool) -> Self {
+        clamp16(self, clamps_nan)
     }
 
     fn exact(self) -> Exact {
@@ -273,8 +292,7 @@ impl Element for F16 {
 
     #[inline(always)]
     fn finish<const L: usize>(wave: &Wave<L>, op: &Op<L>, row: &mut [Self; L]) {
-        let multiply = |value: Self, output: usize| Self::from_f32(value.to_f32() * FACTORS[output] + 0.0);
-        results(wave, op, row, multiply, clamp16);
+        results(wave, op, row);
     }
 }
 
@@ -334,20 +352,27 @@ impl Float for F64 {
     #[inline(always)]
     fn unflushed<const L: usize>(wave: &Wave<L>, source: &Source) -> [Self; L] {
         let plain = Source { neg: false, abs: false, ..*source };
-        let mut row = u64::row(wave, &plain);
-        if source.abs {
-            row = each(row, |bits| bits & (u64::MAX >> 1));
-        }
-        if source.neg {
-            row = each(row, |bits| bits ^ (1 << 63));
-        }
-        each(row, |bits| Self(f64::from_bits(bits)))
+        let kept = if source.abs { u64::MAX >> 1 } else { u64::MAX };
+        let flipped = if source.neg { 1 << 63 } else { 0 };
+        each(u64::row(wave, &plain), |bits| Self(f64::from_bits(bits & kept ^ flipped)))
     }
 
     #[inline(always)]
     fn flushed(self) -> Self {
         let bits = self.0.to_bits();
         if bits & f64::INFINITY.to_bits() == 0 { Self(f64::from_bits(bits & 1 << 63)) } else { self }
+    }
+
+    fn multiplied(self, output: usize) -> Self {
+        Self(self.0 * f64::from(FACTORS[output & 3]) + 0.0)
+    }
+
+    fn clamped(self, clamps_nan: bool) -> Self {
+        match self.0.is_nan() {
+            true if clamps_nan => Self(0.0),
+            true => self,
+            false => Self(self.0.clamp(0.0, 1.0)),
+        }
     }
 
     fn exact(self) -> Exact {
@@ -372,11 +397,6 @@ impl Element for F64 {
 
     #[inline(always)]
     fn finish<const L: usize>(wave: &Wave<L>, op: &Op<L>, row: &mut [Self; L]) {
-        let multiply = |value: Self, output: usize| Self(value.0 * f64::from(FACTORS[output]) + 0.0);
-        results(wave, op, row, multiply, |value, clamps_nan| match value.0.is_nan() {
-            true if clamps_nan => Self(0.0),
-            true => value,
-            false => Self(value.0.clamp(0.0, 1.0)),
-        });
+        results(wave, op, row);
     }
 }
