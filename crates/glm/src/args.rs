@@ -198,7 +198,7 @@ pub(crate) struct DoctorArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct SelfcheckArgs {
-    /// The card to check; emu[:TARGET] is an emulated one.
+    /// The card to check; emu and emu:TARGET are emulated ones.
     #[arg(long, env = "GLM_DEVICE", default_value = "auto", value_name = "auto|hip[:N]|emu[:TARGET]")]
     pub(crate) device: Asked,
     /// Print JSON.
