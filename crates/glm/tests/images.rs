@@ -8,6 +8,7 @@ mod common;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Mutex;
 use std::thread;
 
@@ -32,16 +33,26 @@ fn executed() -> BTreeMap<String, Vec<String>> {
     config["executed"].clone().try_into().unwrap()
 }
 
-/// Runs `glm selfcheck` on a card with the images of `arch` in place of those that would be chosen.
-fn check(arch: &str, card: &str, checked: bool) {
+/// `glm selfcheck` on a card.
+fn selfcheck(card: &str) -> Command {
     let mut command = glm();
     command.args(["selfcheck", "--json", "--device", &format!("emu:{card}")]);
-    for (owner, sets) in OWNERS {
-        let folder = workspace(&format!("crates/{owner}/hsaco/{arch}"));
-        for set in sets {
-            command.env(set.decl.variable, folder.join(set.decl.image));
-        }
-    }
+    command
+}
+
+/// Each image of `arch`, with the variable that puts it in place of the one that would be chosen.
+fn images(arch: &str) -> impl Iterator<Item = (&'static str, PathBuf)> {
+    let folder = |owner: &str| workspace(&format!("crates/{owner}/hsaco/{arch}"));
+    let owned = OWNERS.map(|(owner, sets)| (folder(owner), sets));
+    owned.into_iter().flat_map(|(folder, sets)| {
+        sets.iter().map(move |set| (set.decl.variable, folder.join(set.decl.image)))
+    })
+}
+
+/// Checks all images of `arch` on a card.
+fn check(arch: &str, card: &str, checked: bool) {
+    let mut command = selfcheck(card);
+    command.envs(images(arch));
     if checked {
         command.env("HIP_EMU_CHECK", "memory,init,race,sync,align");
     }
@@ -81,6 +92,15 @@ fn every_image_computes_what_the_cpu_does_on_every_card_that_it_is_for() {
             });
         }
     });
+}
+
+#[test]
+fn the_images_that_are_named_are_those_that_run() {
+    for (variable, image) in images("gfx1100") {
+        let told = outcome(selfcheck("gfx1201").env(variable, &image).output().unwrap());
+        assert_ne!(told.code, Some(0), "{variable} was passed over: {}", told.stdout);
+        assert!(told.stderr.contains(variable), "{variable}: {}", told.stderr);
+    }
 }
 
 #[test]

@@ -5,8 +5,8 @@
 //!
 //! The cards are set by [`configure`], or else by the environment ([`Options::all_from_env`](crate::Options::all_from_env)),
 //! at the first call that needs one; [`card`] adds others. Every call is done when it returns, unless its stream records it
-//! for a graph, and a kernel's fault is the result of its launch. What a code cannot tell goes to the standard error stream. Handles are looked up, never followed: one that was
-//! destroyed or never made is `hipErrorInvalidHandle`.
+//! for a graph, and a kernel's fault is the result of its launch. What a code cannot tell goes to the standard error stream.
+//! Handles are looked up, never followed: one that was destroyed or never made is `hipErrorInvalidHandle`.
 
 #![cfg_attr(
     not(feature = "cdylib"),
