@@ -55,24 +55,7 @@ __device__ static inline void split(From value, float (&pieces)[1]) {
 }
 
 #if defined(GPU_MATRIX)
-
-__device__ static inline void split(bf16_t value, bf16_t (&pieces)[1]) { pieces[0] = value; }
-
-// The nearest, of two the one of greater magnitude, so that no carry is missed; what is not finite has no rest.
-__device__ static inline void split(float value, bf16_t (&pieces)[2]) {
-    constexpr uint32_t HALF = 0x8000u, EXPONENT = 0x7f800000u;
-    uint32_t bits;
-    __builtin_memcpy(&bits, &value, sizeof bits);
-    const bool finite = (bits & EXPONENT) != EXPONENT;
-    bits = finite ? bits + HALF : bits;
-    pieces[0].bits = (uint16_t)(bits >> 16);
-    const float rest = value - widen(pieces[0]);
-    __builtin_memcpy(&bits, &rest, sizeof bits);
-    pieces[1].bits = finite ? (uint16_t)((bits + HALF) >> 16) : 0;
-}
-
-__device__ static inline void split(f16_t value, bf16_t (&pieces)[2]) { split(widen(value), pieces); }
-
+using matrix::split;
 #endif
 
 // Splits a unit of a row and writes it to a stage.

@@ -80,12 +80,13 @@ struct Tile {
     uint64_t index;
 };
 
-// The tile `at`, if each sequence and head has `tiles`. The last tokens see the most keys, so they come first.
+// The tile `at` of HEIGHT rows, if each sequence and head has `tiles`. The last tokens see the most keys, so they come first.
+template <uint32_t HEIGHT = ROWS>
 __device__ static inline Tile tile_of(uint32_t at, uint32_t kv_heads, uint32_t tiles) {
     const uint32_t head = at % (kv_heads * tiles) % kv_heads;
     const uint32_t sequence = at / (kv_heads * tiles);
     const uint32_t of_head = tiles - 1 - at % (kv_heads * tiles) / kv_heads;
-    return {sequence, head, of_head * ROWS, ((uint64_t)sequence * kv_heads + head) * tiles + of_head};
+    return {sequence, head, of_head * HEIGHT, ((uint64_t)sequence * kv_heads + head) * tiles + of_head};
 }
 
 // By which the sums so far and those of a chunk are multiplied before they are added.
@@ -104,6 +105,15 @@ struct Blocks {
     // Elements before the head in each block.
     uint64_t head;
 };
+
+template <typename T>
+__device__ static inline Blocks blocks_of(const Call<T> &call, const Tile &tile) {
+    const KvRows<const T> &cache = call.cache;
+    const uint32_t sequence = call.sequence + tile.sequence;
+    const uint32_t *table = cache.table ? cache.table + (uint64_t)sequence * cache.table_len : nullptr;
+    return {(const GPU_GLOBAL uint32_t *)table, sequence, cache.block_shift, cache.block_stride,
+            tile.kv_head * cache.head_stride};
+}
 
 // Where sums go.
 struct Results {

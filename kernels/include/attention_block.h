@@ -56,11 +56,7 @@ struct Block {
         computed = (rows + MEAN_ROWS - 1) / MEAN_ROWS * MEAN_ROWS;
         end = visible_of((tile.first_row + rows - 1) / call.group);
         if (threadIdx.x == 0) {
-            const KvRows<const T> &cache = call.cache;
-            const uint32_t sequence = call.sequence + tile.sequence;
-            const uint32_t *table = cache.table ? cache.table + (uint64_t)sequence * cache.table_len : nullptr;
-            shared.sequence = {(const GPU_GLOBAL uint32_t *)table, sequence, cache.block_shift, cache.block_stride,
-                               tile.kv_head * cache.head_stride};
+            shared.sequence = blocks_of(call, tile);
             shared.results = {(GPU_GLOBAL float *)call.out, (GPU_GLOBAL float *)call.partials,
                               (GPU_GLOBAL uint32_t *)call.counters + tile.index, tile.index * call.spans};
         }

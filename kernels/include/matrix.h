@@ -35,6 +35,12 @@ constexpr uint32_t LANES = 64;
 #else
 constexpr uint32_t LANES = 32;
 #endif
+// Whether two lanes hold the same, so that a fragment takes twice the registers.
+#if defined(__GFX11__)
+constexpr bool TWICE = true;
+#else
+constexpr bool TWICE = false;
+#endif
 // Sums of a lane.
 constexpr uint32_t SUMS = SIDE * SIDE / LANES;
 
@@ -84,12 +90,7 @@ inline void multiply_add(const Fragment &a, const Fragment &b, uint32_t lane, Su
 // Elements of an instruction.
 constexpr uint32_t DEPTH = 16;
 constexpr uint32_t CALLS = STEP / DEPTH;
-#if defined(__GFX11__)
-// The lanes of the two halves hold the same.
-constexpr uint32_t SHARE = STEP;
-#else
-constexpr uint32_t SHARE = STEP * SIDE / LANES;
-#endif
+constexpr uint32_t SHARE = TWICE ? STEP : STEP * SIDE / LANES;
 
 typedef short Operand __attribute__((ext_vector_type(SHARE / CALLS)));
 typedef float Accumulator __attribute__((ext_vector_type(SUMS)));
@@ -125,6 +126,31 @@ __device__ static inline void multiply_add(const Fragment &a, const Fragment &b,
 }
 
 #endif
+
+template <bool FINITE = false>
+__device__ static inline void split(bf16_t value, bf16_t (&pieces)[1]) {
+    pieces[0] = value;
+}
+
+// A value in pieces, each the nearest to what is left, of two the one of greater magnitude, so that no carry is missed: of two
+// pieces |value - high - rest| <= 2^-17 |value|. What is not finite has no rest; FINITE says that there is no such value.
+template <bool FINITE = false>
+__device__ static inline void split(float value, bf16_t (&pieces)[2]) {
+    constexpr uint32_t HALF = 0x8000u, EXPONENT = 0x7f800000u;
+    uint32_t bits;
+    __builtin_memcpy(&bits, &value, sizeof bits);
+    const bool finite = FINITE || (bits & EXPONENT) != EXPONENT;
+    bits = finite ? bits + HALF : bits;
+    pieces[0].bits = (uint16_t)(bits >> 16);
+    const float rest = value - widen(pieces[0]);
+    __builtin_memcpy(&bits, &rest, sizeof bits);
+    pieces[1].bits = finite ? (uint16_t)((bits + HALF) >> 16) : 0;
+}
+
+template <bool FINITE = false>
+__device__ static inline void split(f16_t value, bf16_t (&pieces)[2]) {
+    split<FINITE>(widen(value), pieces);
+}
 
 }  // namespace matrix
 

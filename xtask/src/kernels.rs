@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use attention::kernels::{ATTENTION, DECODE_ATTENTION};
+use attention::kernels::{ATTENTION, ATTENTION_TILED, DECODE_ATTENTION};
 use hsaco::KernelDecl;
 use hsaco::build::source_digest;
 use kernels_nn::kernels::{
@@ -30,6 +30,7 @@ const DECLARED: &[(&str, KernelDecl)] = &[
     ("kernels-nn", ARGMAX.decl),
     ("kernels-nn", SAMPLE.decl),
     ("attention", ATTENTION.decl),
+    ("attention", ATTENTION_TILED.decl),
     ("attention", DECODE_ATTENTION.decl),
 ];
 

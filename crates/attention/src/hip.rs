@@ -10,7 +10,9 @@ use hsaco::KernelPointer;
 use kernels_rope::{KvBlocks, RopeTable};
 
 use crate::decode::{HeadNorm, NewTokens};
-use crate::kernels::{ATTENTION, AttentionArgs, DECODE_ATTENTION, DecodeAttentionArgs};
+use crate::kernels::{
+    ATTENTION, ATTENTION_TILED, AttentionArgs, AttentionTiledArgs, DECODE_ATTENTION, DecodeAttentionArgs,
+};
 use crate::kv_cache::Storage;
 use crate::layer::{LayerCacheMut, with_storage};
 use crate::{AttentionError, AttentionShape, KvDType, MAX_HIP_HEAD_DIM, cpu};
@@ -21,6 +23,11 @@ const BLOCK: u32 = 256;
 const ROWS: u32 = 16;
 /// Keys of a span.
 const SPAN: u32 = 1024;
+/// Rows that a block of the kernel for many tokens takes.
+const TILE_ROWS: u32 = 64;
+/// Tokens from which on `kernels/attention_tiled.hip` attends, and the widest heads that it takes.
+const TILED_FROM: u32 = 16;
+const TILED_HEAD_DIM: u32 = 128;
 /// Rows of the cache begin at multiples of this many elements, 16 bytes of the smallest type.
 const ROW_ALIGNMENT: u32 = 8;
 
@@ -29,6 +36,8 @@ const ROW_ALIGNMENT: u32 = 8;
 pub(crate) struct HipAttention {
     attend: Kernel<AttentionArgs>,
     attend_split: Kernel<AttentionArgs>,
+    /// None for caches of f32 and for wider heads.
+    attend_tiled: Option<Kernel<AttentionTiledArgs>>,
     decode: Kernel<DecodeAttentionArgs>,
     /// See [`AttentionArgs`]; for the rows of one token of each sequence and all spans of the cache.
     partials: DeviceBuffer<f32>,
@@ -89,16 +98,22 @@ impl HipAttention {
         if found > MAX_HIP_HEAD_DIM {
             return Err(AttentionError::HeadDim { found, most: MAX_HIP_HEAD_DIM });
         }
-        let [attend, attend_split, decode] = match dtype {
-            KvDType::F32 => ["attend_f32", "attend_split_f32", "decode_attention_f32"],
-            KvDType::F16 => ["attend_f16", "attend_split_f16", "decode_attention_f16"],
-            KvDType::BF16 => ["attend_bf16", "attend_split_bf16", "decode_attention_bf16"],
+        let ([attend, attend_split, decode], tiled) = match dtype {
+            KvDType::F32 => (["attend_f32", "attend_split_f32", "decode_attention_f32"], None),
+            KvDType::F16 => {
+                (["attend_f16", "attend_split_f16", "decode_attention_f16"], Some("attend_tiled_f16"))
+            }
+            KvDType::BF16 => {
+                (["attend_bf16", "attend_split_bf16", "decode_attention_bf16"], Some("attend_tiled_bf16"))
+            }
         };
+        let tiled = tiled.filter(|_| shape.head_dim() <= TILED_HEAD_DIM);
         let Sums { partials, counters } = Sums::of(shape, sequences, capacity)?;
         let on = Device::Hip(device.clone());
         Ok(HipAttention {
             attend: Kernel::load(device, &ATTENTION, attend)?,
             attend_split: Kernel::load(device, &ATTENTION, attend_split)?,
+            attend_tiled: tiled.map(|tiled| Kernel::load(device, &ATTENTION_TILED, tiled)).transpose()?,
             decode: Kernel::load(device, &DECODE_ATTENTION, decode)?,
             partials: DeviceBuffer::zeroed(&on, partials)?,
             counters: DeviceBuffer::zeroed(&on, counters)?,
@@ -117,7 +132,7 @@ pub(crate) enum Before<'a> {
 }
 
 /// Attends `q` `[tokens, q_heads, head_dim]` over the layer, in one launch. Passes of few rows take a block for each span of
-/// keys, so that a decoded token is spread over a card; the bits are the same.
+/// keys, so that a decoded token is spread over a card; the bits are the same. Passes of many tokens are attended in tiles.
 pub(crate) fn attend_device(
     q: View<'_, f32>,
     tokens: u32,
@@ -137,8 +152,12 @@ pub(crate) fn attend_device(
         Before::OnDevice(_) => keys_of_all(cache),
     };
     let bytes = q.bytes() + out.bytes() + keys * kv.token_bytes;
-    let HipAttention { attend, attend_split, partials, counters, spans, .. } =
+    let HipAttention { attend, attend_split, attend_tiled, partials, counters, spans, .. } =
         cache.hip.as_deref_mut().ok_or_else(foreign)?;
+    if let (Before::Tokens(len), Some(kernel), TILED_FROM..) = (before, attend_tiled, tokens) {
+        let pass = TiledPass { sequence: cache.sequence, shape, tokens, len, prefix };
+        return attend_tiled_device(kernel, &pass, &q, &kv, bytes, &mut out);
+    }
     let (sequence, sequences, tokens, len, lengths, most_spans) = match before {
         // The cache has room for the tokens, so their end is a u32.
         Before::Tokens(len) => {
@@ -189,6 +208,53 @@ pub(crate) fn attend_device(
             &args,
         )
     }?;
+    Ok(())
+}
+
+/// What is attended in tiles.
+struct TiledPass {
+    sequence: u32,
+    shape: AttentionShape,
+    tokens: u32,
+    /// Tokens before those of the pass.
+    len: u32,
+    prefix: u32,
+}
+
+fn attend_tiled_device(
+    kernel: &Kernel<AttentionTiledArgs>,
+    pass: &TiledPass,
+    q: &HipView<'_, f32>,
+    kv: &CacheArgs,
+    bytes: usize,
+    out: &mut HipViewMut<'_, f32>,
+) -> Result<(), AttentionError> {
+    let &TiledPass { sequence, shape, tokens, len, prefix } = pass;
+    let args = AttentionTiledArgs {
+        q: q.pointer(),
+        keys: kv.keys,
+        values: kv.values,
+        out: out.pointer(),
+        block_table: kv.block_table,
+        cache_block_stride: kv.block_stride,
+        cache_head_stride: kv.head_stride,
+        cache_row_len: kv.row_len,
+        block_shift: kv.block_shift,
+        table_len: kv.table_len,
+        capacity: kv.capacity,
+        scale: cpu::inverse_root(shape.head_dim() as usize),
+        sequence,
+        tokens,
+        kv_heads: shape.kv_heads(),
+        group: shape.group(),
+        head_dim: shape.head_dim(),
+        len,
+        prefix,
+    };
+    let tiles = (u64::from(tokens) * u64::from(shape.group())).div_ceil(TILE_ROWS.into());
+    // SAFETY: as for `attend_device`, of one sequence, without partials, counters and lengths; head_dim is at most 128 where
+    // `HipAttention` has this kernel.
+    unsafe { kernel.launch(grid([tiles, shape.kv_heads().into(), 1, 1]), bytes, &args) }?;
     Ok(())
 }
 

@@ -9,12 +9,16 @@ include!(concat!(env!("OUT_DIR"), "/images.rs"));
 pub static ATTENTION: ImageSet =
     ImageSet { decl: AttentionArgs::DECL, images: hsaco::images_of(IMAGES, "attention") };
 
+/// Images of `kernels/attention_tiled.hip`.
+pub static ATTENTION_TILED: ImageSet =
+    ImageSet { decl: AttentionTiledArgs::DECL, images: hsaco::images_of(IMAGES, "attention_tiled") };
+
 /// Images of `kernels/decode_attention.hip`.
 pub static DECODE_ATTENTION: ImageSet =
     ImageSet { decl: DecodeAttentionArgs::DECL, images: hsaco::images_of(IMAGES, "decode_attention") };
 
 /// All of them.
-pub static ALL: [&ImageSet; 2] = [&ATTENTION, &DECODE_ATTENTION];
+pub static ALL: [&ImageSet; 3] = [&ATTENTION, &ATTENTION_TILED, &DECODE_ATTENTION];
 
 hsaco::kernel! {
     /// Arguments of `kernels/attention.hip`. A symbol is for a type of the cache. `attend` takes a block for each 16 rows
@@ -70,6 +74,52 @@ hsaco::kernel! {
         prefix: u32,
         /// For `attend_split`: spans, at least those of the tokens.
         spans: u32,
+    }
+}
+
+hsaco::kernel! {
+    /// Arguments of `kernels/attention_tiled.hip`, for passes of many tokens of one sequence. A symbol is for a type of the
+    /// cache. The launch takes a block for each 64 rows (heads of a group times tokens) of each key and value head.
+    pub struct AttentionTiledArgs: "attention_tiled" => [attend_tiled_f16, attend_tiled_bf16],
+        variable "ATTENTION_TILED_HSACO", max_block 256 {
+        /// `[tokens, kv_heads * group, head_dim]` f32.
+        q: KernelPointer,
+        /// `[blocks, kv_heads, tokens of a block, cache_row_len]`.
+        keys: KernelPointer,
+        /// `[blocks, kv_heads, tokens of a block, cache_row_len]`.
+        values: KernelPointer,
+        /// `[tokens, kv_heads * group, head_dim]` f32.
+        out: KernelPointer,
+        /// As in [`AttentionArgs`].
+        block_table: KernelPointer,
+        /// Elements from one block of the cache to its next.
+        cache_block_stride: u64,
+        /// Elements from one head of a block to its next.
+        cache_head_stride: u64,
+        /// Elements from one token of a head to its next, a multiple of 8; those from `head_dim` on are zero.
+        cache_row_len: u32,
+        /// With a table, blocks hold `2^block_shift` tokens.
+        block_shift: u32,
+        /// Blocks of a sequence in the table.
+        table_len: u32,
+        /// Tokens that a sequence has room for; where there are more, the result is NaN.
+        capacity: u32,
+        /// By which scores are multiplied.
+        scale: f32,
+        /// The sequence.
+        sequence: u32,
+        /// Tokens of the launch; at least 1.
+        tokens: u32,
+        /// Key and value heads; at least 1.
+        kv_heads: u32,
+        /// Query heads of each; at least 1.
+        group: u32,
+        /// Width of a head; at least 1, at most 128.
+        head_dim: u32,
+        /// Tokens of the sequence before those of the launch.
+        len: u32,
+        /// Tokens that every token sees, at most those of the cache and the launch.
+        prefix: u32,
     }
 }
 

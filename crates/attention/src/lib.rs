@@ -15,8 +15,9 @@
 //! - [`decode_attention`] takes a token of each sequence through all of that, and the norm of heads where there is one, in
 //!   one launch that reads positions and lengths on the device: it can be recorded once and replayed.
 //! - Scores, softmax and sums are f32; K and V are rounded once, to the cache's type. Every sum has one order that depends
-//!   on a token's place in the cache alone: neither the number of threads nor the cutting into passes changes a bit, and
-//!   nothing of a later token reaches an earlier one. Memory beyond the cache does not grow with its length.
+//!   on a token's place in the cache alone: neither the number of threads nor the cutting into passes changes a bit (but for
+//!   the tiles that are told below), and nothing of a later token reaches an earlier one. Memory beyond the cache does not
+//!   grow with its length.
 //!
 //! # On a HIP device
 //!
@@ -30,9 +31,16 @@
 //! - On a HIP device products are added with one rounding. Elements are taken in slabs of 32, keys in chunks of 256 and spans
 //!   of 1024; a long pass over the cache is shared out by spans, and no bit depends on it, nor on blocks of a table.
 //!
+//! - On a HIP device passes of 16 tokens and more over a cache of f16 or bf16, of heads up to 128 elements, are attended in
+//!   tiles of 64 rows, 32 keys after another, on matrix units where the card has them (gfx11, gfx12, MI200, MI300): those
+//!   multiply bf16 and add in f32. So queries and weights are split into two bf16, to `2^-17` of themselves, f16 into two
+//!   that are exact, and the product of two rests, at most `2^-16` of the whole, is left out. Such passes have bits of their
+//!   own: those of one pass, however it is cut into pieces of 16 tokens and more. No manual says how the units round: the
+//!   bound allows an addition two units of `2^-24`. Queries and products must lie within the range of bf16.
+//!
 //! An output differs from exact arithmetic by at most a share of `sum p |v|`, to first order `2 eps + (n + c) u`: `eps` is
-//! the largest error of a score, `n` the keys that are added one after another (on a HIP device at most 256), and `c` counts
-//! softmax, rescaling and division. `tests/suite/common.rs` derives it.
+//! the largest error of a score, `n` the keys that are added one after another (on a HIP device at most 256, but all in tiles), and `c`
+//! counts softmax, rescaling, division and, in tiles, what is left out. `tests/suite/common.rs` derives it.
 //!
 //! What this crate does not do: it projects nothing, masks nothing but the future, shares no block between sequences, moves
 //! nothing between devices and never falls back from one to another.

@@ -4,6 +4,7 @@
 #include "append_kv.hip"
 
 #include "attention.hip"
+#include "attention_tiled.hip"
 #include "decode_attention.hip"
 
 #include "add.hip"
@@ -44,6 +45,8 @@ const Entry ENTRIES[] = {
     ENTRY_WITH_BARRIERS(attend_split_f32),
     ENTRY_WITH_BARRIERS(attend_split_f16),
     ENTRY_WITH_BARRIERS(attend_split_bf16),
+    ENTRY_WITH_BARRIERS(attend_tiled_f16),
+    ENTRY_WITH_BARRIERS(attend_tiled_bf16),
     ENTRY_WITH_BARRIERS(decode_attention_f32),
     ENTRY_WITH_BARRIERS(decode_attention_f16),
     ENTRY_WITH_BARRIERS(decode_attention_bf16),

@@ -9,11 +9,11 @@ use crate::common::{Exact, KV_TYPES, Order, Pass, devices, gpus, shape};
 
 /// The largest share of the probable bound that an output uses.
 #[track_caller]
-fn within(what: &str, exact: &Exact, got: &[f32]) -> f64 {
+fn within(what: &str, exact: &Exact, order: Order, got: &[f32]) -> f64 {
     if let Err(mismatch) = compare(&exact.out, got, Tolerance::Elementwise(&exact.worst)) {
         panic!("{what}, worst-case form: {mismatch}");
     }
-    if let Err(mismatch) = compare(&exact.out, got, Tolerance::Nmse(1e-11)) {
+    if let Err(mismatch) = compare(&exact.out, got, Tolerance::Nmse(order.nmse())) {
         panic!("{what}: {mismatch}");
     }
     match compare(&exact.out, got, Tolerance::Elementwise(&exact.probable)) {
@@ -26,11 +26,13 @@ fn within(what: &str, exact: &Exact, got: &[f32]) -> f64 {
 #[track_caller]
 fn check(pass: &Pass, dtype: KvDType) -> f64 {
     let what = format!("{}, {} tokens, {dtype}", pass.shape, pass.tokens);
-    let (cpu, hip) = (pass.exact(dtype, Order::Cpu), pass.exact(dtype, Order::Hip));
-    let mut share = within(&format!("{what} on the CPU"), &cpu, &pass.run_alone(&Device::Cpu, dtype));
+    let order = Order::hip(dtype, pass.shape, pass.tokens);
+    let (cpu, hip) = (pass.exact(dtype, Order::Cpu), pass.exact(dtype, order));
+    let got = pass.run_alone(&Device::Cpu, dtype);
+    let mut share = within(&format!("{what} on the CPU"), &cpu, Order::Cpu, &got);
     let results = Vec::from_iter(gpus().iter().map(|device| pass.run_alone(device, dtype)));
     for (device, got) in gpus().iter().zip(&results) {
-        share = share.max(within(&format!("{what} on {device:?}"), &hip, got));
+        share = share.max(within(&format!("{what} on {device:?}"), &hip, order, got));
         compare(&results[0], got, Tolerance::Bits)
             .unwrap_or_else(|mismatch| panic!("{what} on {device:?} and another: {mismatch}"));
     }
@@ -115,7 +117,7 @@ fn tokens_after_long_prompts_keep_the_bound() {
             let results = Vec::from_iter(gpus().iter().map(last));
             let exact = pass.exact_from(end - 1, dtype, Order::Hip);
             for got in &results {
-                within(&format!("{}, token {end}, {dtype}", pass.shape), &exact, got);
+                within(&format!("{}, token {end}, {dtype}", pass.shape), &exact, Order::Hip, got);
                 compare(&results[0], got, Tolerance::Bits).unwrap();
             }
         }

@@ -198,7 +198,7 @@ fn it_keeps_the_bound_against_f64() {
     {
         let shape = shape(q_heads, kv_heads, head_dim);
         let pass = Pass::new(end.into(), shape, end, 4.0);
-        let exact = |device: &Device| pass.exact_from(end - 1, dtype, Order::of(device));
+        let exact = |device: &Device| pass.exact_from(end - 1, dtype, Order::of(device, dtype, shape, 1));
         for device in devices() {
             let table = table(&device, spec(head_dim, 2, Pairing::Interleaved), 4);
             let mut cache = crate::common::cache(&device, shape, end, dtype);

@@ -78,7 +78,7 @@ fn it_rotates_in_place_and_attends_to_the_rotated() {
         run(&mut given, &table, &at, &mut cache(&device, pass.shape, 45, KvDType::BF16), &mut out).unwrap();
         compare(&rotated.q, &given.q, Tolerance::Bits).unwrap();
         compare(&rotated.k, &given.k, Tolerance::Bits).unwrap();
-        let exact = rotated.exact(KvDType::BF16, Order::of(&device));
+        let exact = rotated.exact(KvDType::BF16, Order::of(&device, KvDType::BF16, pass.shape, pass.tokens));
         compare(&exact.out, &out, Tolerance::Elementwise(&exact.probable)).unwrap();
         // The rotation appends what `append` would.
         compare(&rotated.run_alone(&device, KvDType::BF16), &out, Tolerance::Bits).unwrap();
@@ -87,24 +87,32 @@ fn it_rotates_in_place_and_attends_to_the_rotated() {
 
 #[test]
 fn steps_of_a_conversation_are_one_prefill() {
-    for (device, tokens) in devices().into_iter().flat_map(|device| [(device.clone(), 45_u32), (device, 290)])
-    {
-        let table = table(&device, 32, 300);
-        let pass = Pass::new(2, shape(8, 2, 32), tokens, 4.0);
-        let mut whole = vec![0.0; pass.q.len()];
-        let at = Positions::span(&table, 0, tokens).unwrap();
-        let mut alone = cache(&device, pass.shape, tokens, KvDType::BF16);
-        run(&mut pass.clone(), &table, &at, &mut alone, &mut whole).unwrap();
-
-        let mut steps = cache(&device, pass.shape, tokens, KvDType::BF16);
-        let cut = tokens - 25;
-        for (from, to) in [(0, cut), (cut, cut + 1), (cut + 1, cut + 2), (cut + 2, tokens)] {
-            let mut piece = pass.tokens(from, to);
-            let mut out = vec![0.0; piece.q.len()];
-            let at = Positions::span(&table, steps.len(), to - from).unwrap();
-            run(&mut piece, &table, &at, &mut steps, &mut out).unwrap();
-            compare(&whole[from as usize * 256..to as usize * 256], &out, Tolerance::Bits).unwrap();
+    for device in devices() {
+        for tokens in [45, 290] {
+            let cut = tokens - 25;
+            check_steps(&device, tokens, &[cut, cut + 1, cut + 2, tokens], KvDType::F32);
+            check_steps(&device, tokens, &[cut, tokens], KvDType::BF16);
         }
+    }
+}
+
+#[track_caller]
+fn check_steps(device: &Device, tokens: u32, ends: &[u32], dtype: KvDType) {
+    let table = table(device, 32, 300);
+    let pass = Pass::new(2, shape(8, 2, 32), tokens, 4.0);
+    let mut whole = vec![0.0; pass.q.len()];
+    let at = Positions::span(&table, 0, tokens).unwrap();
+    let mut alone = cache(device, pass.shape, tokens, dtype);
+    run(&mut pass.clone(), &table, &at, &mut alone, &mut whole).unwrap();
+
+    let mut steps = cache(device, pass.shape, tokens, dtype);
+    for &to in ends {
+        let from = steps.len();
+        let mut piece = pass.tokens(from, to);
+        let mut out = vec![0.0; piece.q.len()];
+        let at = Positions::span(&table, from, to - from).unwrap();
+        run(&mut piece, &table, &at, &mut steps, &mut out).unwrap();
+        compare(&whole[from as usize * 256..to as usize * 256], &out, Tolerance::Bits).unwrap();
     }
 }
 

@@ -13,12 +13,14 @@ const Q_HEADS: u32 = 8;
 const KV_HEADS: u32 = 2;
 /// Of the token that is decoded.
 const POSITION: u32 = 1234;
+/// Tokens from which on caches of 16 bits are attended in tiles.
+const TILED_FROM: u32 = 16;
 /// Committed before: the next key is in another chunk of 256 than the first.
 const CONTEXT: u32 = 300;
 
 pub(crate) fn cases() -> Result<Vec<Case>> {
     let types = [KvDType::F32, KvDType::F16, KvDType::BF16];
-    let attended = types.into_iter().flat_map(|dtype| [attended(dtype, 1), attended(dtype, 33)]);
+    let attended = types.into_iter().flat_map(|dtype| [1, 9, 33].map(|tokens| attended(dtype, tokens)));
     attended.map(Ok).chain(types.map(decoded)).collect()
 }
 
@@ -30,7 +32,7 @@ fn decoded(dtype: KvDType) -> Result<Case> {
     let (q, k, v) = (uniform(33, q_row), uniform(34, before + kv_row), uniform(35, before + kv_row));
     let (old_k, new_k) = k.split_at(before);
     let (rotated_q, rotated_k) = (rotated(Q_HEADS, &q)?, rotated(KV_HEADS, new_k)?);
-    let bounds = bounds(dtype, &rotated_q, &[old_k, &rotated_k].concat(), &v);
+    let bounds = bounds(dtype, Order::Chunks, &rotated_q, &[old_k, &rotated_k].concat(), &v);
     Ok(Case {
         kernel: format!("decode_attention, cache {}", dtype.dtype()),
         operands: format!("q [1, {Q_HEADS}, {HEAD_DIM}], {KV_HEADS} KV heads, {CONTEXT} tokens before"),
@@ -91,9 +93,11 @@ fn attended(dtype: KvDType, tokens: u32) -> Case {
         uniform(31, ((CONTEXT + tokens) * KV_HEADS * HEAD_DIM) as usize),
         uniform(32, ((CONTEXT + tokens) * KV_HEADS * HEAD_DIM) as usize),
     );
-    let bounds = bounds(dtype, &q, &k, &v);
+    let order = Order::of(dtype, tokens);
+    let bounds = bounds(dtype, order, &q, &k, &v);
+    let kernel = if let Order::Chunks = order { "attention" } else { "attention_tiled" };
     Case {
-        kernel: format!("attention, cache {}", dtype.dtype()),
+        kernel: format!("{kernel}, cache {}", dtype.dtype()),
         operands: format!(
             "q [{tokens}, {Q_HEADS}, {HEAD_DIM}], {KV_HEADS} KV heads, {CONTEXT} tokens before"
         ),
@@ -110,8 +114,51 @@ fn attended(dtype: KvDType, tokens: u32) -> Case {
     }
 }
 
+/// How the keys of a pass are taken.
+#[derive(Clone, Copy)]
+enum Order {
+    /// By 256.
+    Chunks,
+    /// By 32, as products of bf16: so many for each, of which at most `left_out` units of 2^-24 are missing.
+    Tiles { products: u32, left_out: u32 },
+}
+
+impl Order {
+    fn of(dtype: KvDType, tokens: u32) -> Order {
+        match dtype {
+            KvDType::F16 if tokens >= TILED_FROM => Order::Tiles { products: 3, left_out: 384 },
+            KvDType::BF16 if tokens >= TILED_FROM => Order::Tiles { products: 2, left_out: 128 },
+            _ => Order::Chunks,
+        }
+    }
+
+    /// Roundings of a product on its way into a score, and what is left out of it.
+    fn score_roundings(self) -> u32 {
+        match self {
+            Order::Chunks => HEAD_DIM.min(32) + HEAD_DIM.div_ceil(32) + 1,
+            Order::Tiles { products, left_out } => {
+                2 * products * HEAD_DIM.next_multiple_of(32) + 2 + left_out
+            }
+        }
+    }
+
+    /// How often an output is rescaled, and the roundings of a weight's product on its way into an output.
+    fn mean_roundings(self, keys: f64) -> (f64, f64) {
+        match self {
+            Order::Chunks => {
+                let chunks = (keys / 256.0).ceil();
+                (chunks, keys.min(256.0) + 20.0 + 2.0 * (1.0 + chunks))
+            }
+            Order::Tiles { products, left_out } => {
+                let steps = (keys / 32.0).ceil();
+                (steps, 64.0 * f64::from(products) * steps + 10.0 + 2.0 * steps + f64::from(left_out))
+            }
+        }
+    }
+}
+
 /// Attention in f64, with the bound that `attention` documents for HIP devices.
-fn bounds(dtype: KvDType, q: &[f32], k: &[f32], v: &[f32]) -> Vec<Bound> {
+fn bounds(dtype: KvDType, order: Order, q: &[f32], k: &[f32], v: &[f32]) -> Vec<Bound> {
     let head_dim = HEAD_DIM as usize;
     let stored = |values: &[f32]| Vec::from_iter(values.iter().map(|&value| stored(dtype, value)));
     let (k, v) = (stored(k), stored(v));
@@ -129,7 +176,7 @@ fn bounds(dtype: KvDType, q: &[f32], k: &[f32], v: &[f32]) -> Vec<Bound> {
                 .take(head_dim)
                 .collect::<Vec<f64>>()
         };
-        let weights = weights(q, (0..keys).map(|key| part(&k, key)));
+        let weights = weights(order, q, (0..keys).map(|key| part(&k, key)));
         let (mut mean, mut magnitude) = (vec![0.0; head_dim], vec![0.0; head_dim]);
         for (key, share) in weights.shares.iter().enumerate() {
             for ((value, mean), magnitude) in part(&v, key).iter().zip(&mut mean).zip(&mut magnitude) {
@@ -149,26 +196,24 @@ struct Weights {
     error: f64,
 }
 
-/// A score has `min(head_dim, 32)` sums in a slab, those of the slabs but the first, and two roundings of the scale. A
-/// weight carries the score's error, the rounding of `score - max` and of `e^x`, and 3 at each rescaling by a chunk of
-/// 256 keys; an output the sums of its keys within a chunk and of the chunks, above and below the division.
-fn weights(q: &[f32], keys: impl Iterator<Item = Vec<f64>>) -> Weights {
+/// A score has the sums of its products, and two roundings of the scale. A weight carries the score's error, the rounding of
+/// `score - max` and of `e^x`, and 3 at each rescaling; an output the sums of its keys, above and below the division.
+fn weights(order: Order, q: &[f32], keys: impl Iterator<Item = Vec<f64>>) -> Weights {
     let unit = 2.0_f64.powi(-24);
     let scale = 1.0 / f64::from(HEAD_DIM).sqrt();
-    let sums = HEAD_DIM.min(32) + HEAD_DIM.div_ceil(32) + 1;
     let (mut scores, mut score_error) = (Vec::new(), 0.0_f64);
     for key in keys {
         let products = || q.iter().zip(&key).map(|(&q, k)| f64::from(q) * k);
         scores.push(scale * products().sum::<f64>());
-        score_error = score_error.max(f64::from(sums) * unit * scale * products().map(f64::abs).sum::<f64>());
+        score_error = score_error
+            .max(f64::from(order.score_roundings()) * unit * scale * products().map(f64::abs).sum::<f64>());
     }
     let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let spread = max - scores.iter().copied().fold(f64::INFINITY, f64::min);
     let exps = Vec::from_iter(scores.iter().map(|score| (score - max).exp()));
     let total: f64 = exps.iter().sum();
-    let (keys, chunks) = (exps.len() as f64, (exps.len() as f64 / 256.0).ceil());
-    let weight = score_error + (2.0 * spread + 2.0 + 3.0 * chunks) * unit;
-    let sums = keys.min(256.0) + 20.0 + 2.0 * (1.0 + chunks);
+    let (rescalings, sums) = order.mean_roundings(exps.len() as f64);
+    let weight = score_error + (2.0 * spread + 2.0 + 3.0 * rescalings) * unit;
     Weights {
         shares: exps.iter().map(|exp| exp / total).collect(),
         error: (1.01 * (2.0 * weight + (sums + 1.0) * unit)).exp_m1(),
