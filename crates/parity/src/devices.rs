@@ -54,13 +54,34 @@ pub enum DevicesError {
 /// # Errors
 /// [`DevicesError`].
 pub fn devices() -> Result<Vec<Device>, DevicesError> {
+    Ok(named_devices()?.into_iter().map(|(_, device)| device).collect())
+}
+
+/// [`devices`] with the names that reports give them: `host`, `emu gfx1100`, `hip:0 gfx942`.
+///
+/// # Errors
+/// [`DevicesError`].
+pub fn named_devices() -> Result<Vec<(String, Device)>, DevicesError> {
     parse(&env::var(PARITY_DEVICES).unwrap_or_else(|_| DEFAULT.to_owned()))
 }
 
-fn parse(list: &str) -> Result<Vec<Device>, DevicesError> {
+fn parse(list: &str) -> Result<Vec<(String, Device)>, DevicesError> {
     let others = list.split(',').map(str::trim).filter(|&name| name != "cpu");
+    let open = |name| open(name).map(|device| (report_name(name, &device), device));
     let devices = others.map(open).collect::<Result<Vec<_>, _>>()?;
     if devices.is_empty() { Err(DevicesError::OnlyCpu { list: list.to_owned() }) } else { Ok(devices) }
+}
+
+/// How reports call what `entry` of a list opened: the entry, and the target where there may be several.
+fn report_name(entry: &str, device: &Device) -> String {
+    match device {
+        Device::Hip(hip) if entry != "host" => {
+            let target = hip.properties().arch.split(':').next().unwrap_or_default();
+            let kind = if entry.starts_with("emu:") { "emu" } else { entry };
+            format!("{kind} {target}")
+        }
+        _ => entry.to_owned(),
+    }
 }
 
 fn open(name: &str) -> Result<Device, DevicesError> {
@@ -101,15 +122,17 @@ mod tests {
     #[test]
     fn the_default_runs_the_images_and_not_only_their_source() {
         let devices = parse(DEFAULT).unwrap();
-        let names: Vec<String> = devices.iter().map(|device| format!("{device:?}")).collect();
-        assert!(names.iter().any(|name| name.contains("hip-emu gfx1100")), "{names:?}");
+        assert!(devices.iter().any(|(_, device)| format!("{device:?}").contains("hip-emu gfx1100")));
+        let names: Vec<&str> = devices.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["host", "emu gfx1100"]);
     }
 
     #[test]
     fn cards_of_several_targets_are_checked_alike() {
         let devices = parse("emu:gfx1201,emu:gfx1030").unwrap();
-        let targets: Vec<String> = devices.iter().map(ToString::to_string).collect();
+        let targets: Vec<String> = devices.iter().map(|(_, device)| device.to_string()).collect();
         assert!(targets[0].contains("gfx1201") && targets[1].contains("gfx1030"), "{targets:?}");
+        assert_eq!([&devices[0].0, &devices[1].0], ["emu gfx1201", "emu gfx1030"]);
         assert_eq!(hip_emu::configuration().checks, Checks::ALL);
     }
 
@@ -128,6 +151,6 @@ mod tests {
         assert!(matches!(parse("cpu"), Err(DevicesError::OnlyCpu { .. })));
         assert_eq!(parse("cpu,host").unwrap().len(), 1);
         let hosts = parse("host, host").unwrap();
-        assert!(hosts.len() == 2 && hosts.iter().all(|device| matches!(device, Device::Hip(_))));
+        assert!(hosts.len() == 2 && hosts.iter().all(|(_, device)| matches!(device, Device::Hip(_))));
     }
 }

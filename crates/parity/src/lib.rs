@@ -5,6 +5,7 @@
 //! - [`SplitMix64`] and the functions beside it make seeded data that is the same on every platform.
 //! - [`host_hip`] fills HIP's function table with the kernels' sources compiled for the host, so that the whole HIP path
 //!   but the machine code of the images runs on any machine. [`devices`] lists what parity tests run on.
+//! - [`Suite`] runs lists of named cases: which of them, seeded by what, and one line that says what ran where.
 //! - [`Golden`] reads the committed golden data in [`golden_dir`].
 //!
 //! What this crate does not do: it holds no model code and no expected results of its own, and nothing but tests
@@ -29,11 +30,13 @@ mod golden;
 mod host_hip;
 mod images;
 mod number;
+mod suite;
 
 pub use compare::{Element, Mismatch, Report, Tolerance, compare};
 pub use data::{SPECIAL, SplitMix64, positions, uniform, uniform_with_special};
-pub use devices::{DevicesError, PARITY_DEVICES, devices};
+pub use devices::{DevicesError, PARITY_DEVICES, devices, named_devices};
 pub use golden::{Golden, GoldenError, golden_dir};
 pub use host_hip::{HOST_HIP_ARCH, host_hip, host_hip_has};
 pub use images::check_images;
 pub use number::{Number, half_ulp, ulp};
+pub use suite::{PARITY_CASE, PARITY_FULL, PARITY_SEED, Suite, SuiteError, Tally};
