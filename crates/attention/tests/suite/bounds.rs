@@ -5,7 +5,8 @@ use device_mem::Device;
 use half::bf16;
 use parity::{Tolerance, compare};
 
-use crate::common::{Exact, KV_TYPES, Order, Pass, devices, gpus, shape};
+use crate::common::{KV_TYPES, Pass, devices, gpus, shape};
+use crate::truth::{Exact, Order};
 
 /// The largest share of the probable bound that an output uses.
 #[track_caller]
@@ -13,7 +14,7 @@ fn within(what: &str, exact: &Exact, order: Order, got: &[f32]) -> f64 {
     if let Err(mismatch) = compare(&exact.out, got, Tolerance::Elementwise(&exact.worst)) {
         panic!("{what}, worst-case form: {mismatch}");
     }
-    if let Err(mismatch) = compare(&exact.out, got, Tolerance::Nmse(order.nmse())) {
+    if let Err(mismatch) = compare(&exact.out, got, Tolerance::Nmse(exact.most_nmse(order))) {
         panic!("{what}: {mismatch}");
     }
     match compare(&exact.out, got, Tolerance::Elementwise(&exact.probable)) {

@@ -6,7 +6,8 @@ use device_mem::Device;
 use parity::{SplitMix64, Tolerance, compare};
 use proptest::prelude::*;
 
-use crate::common::{KV_TYPES, Pass, TILED_FROM, cache, devices, gpus, in_pool, passes_agree, shape};
+use crate::common::{KV_TYPES, Pass, cache, devices, gpus, in_pool, passes_agree, shape};
+use crate::truth::TILED_FROM;
 
 #[test]
 fn a_prefill_in_pieces_is_one_prefill() {

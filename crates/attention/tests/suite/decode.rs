@@ -9,7 +9,8 @@ use device_mem::{Device, DeviceBuffer};
 use kernels_rope::{Axes, BlockTable, InvFreq, Pairing, Positions, RopeConfig, RopeSpec, RopeTable, Scaling};
 use parity::{Tolerance, compare, uniform};
 
-use crate::common::{KV_TYPES, Order, Pass, counted, devices, gpus, on, shape, shuffled};
+use crate::common::{KV_TYPES, Pass, counted, devices, gpus, on, shape, shuffled};
+use crate::truth::Order;
 
 pub(crate) fn spec(head_dim: u32, rotary_dim: u32, pairing: Pairing) -> RopeConfig {
     RopeConfig {

@@ -5,6 +5,7 @@
 mod bounds;
 mod cache;
 mod causality;
+#[allow(dead_code, reason = "each test target uses its part")]
 mod common;
 mod decode;
 mod decode_faults;
@@ -12,3 +13,5 @@ mod errors;
 mod paged;
 mod prefix;
 mod rotation;
+#[allow(dead_code, reason = "each test target uses its part")]
+mod truth;

@@ -3,7 +3,8 @@
 use attention::{AttentionError, KvDType, attend_with_prefix};
 use parity::{Tolerance, compare};
 
-use crate::common::{Order, Pass, cache, devices, gpus, on, shape};
+use crate::common::{Pass, cache, devices, gpus, on, shape};
+use crate::truth::Order;
 
 fn with_prefix(seed: u64, (q_heads, kv_heads, head_dim): (u32, u32, u32), tokens: u32, prefix: u32) -> Pass {
     Pass { prefix, ..Pass::new(seed, shape(q_heads, kv_heads, head_dim), tokens, 4.0) }

@@ -8,7 +8,8 @@ use kernels_rope::{
 };
 use parity::{Tolerance, compare};
 
-use crate::common::{Order, Pass, cache, devices, gpus, on, shape};
+use crate::common::{Pass, cache, devices, gpus, on, shape};
+use crate::truth::Order;
 
 fn table(device: &Device, head_dim: u32, length: u32) -> RopeTable {
     let spec = RopeSpec::new(RopeConfig {
