@@ -19,7 +19,8 @@ architecture is named. Nothing here was measured on a card.
   An endless cache would move this. The budget is 1.05 for rotation, norms, SwiGLU, sums, decoding products and decoding
   attention.
 - **asked**: bytes that lanes asked for, as a share of the least. What is above 1 is read from a cache again.
-- **lane instructions**: instructions of waves, times their lanes, per element.
+- **lane instructions**: instructions of waves, times their lanes, per element. One of a matrix unit counts as one, though it
+  takes many cycles.
 - **transactions**: segments of 128 bytes per vector access of global memory. A wave that reads 4 bytes a lane needs 1, one that
   reads 16 bytes a lane 4.
 - **conflicts**: cycles of LDS that conflicts of banks cost, of all cycles of LDS.
