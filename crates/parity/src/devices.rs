@@ -65,6 +65,22 @@ pub fn named_devices() -> Result<Vec<(String, Device)>, DevicesError> {
     parse(&env::var(PARITY_DEVICES).unwrap_or_else(|_| DEFAULT.to_owned()))
 }
 
+/// Whose matrix units multiply many rows there, since each kind takes the elements of a product in an order of its own: those of
+/// gfx11, which what is compiled for the host does as well, of gfx12, and of MI200 and MI300; `None` for other cards, which
+/// have none.
+pub fn matrix_units(device: &Device) -> Option<&'static str> {
+    let Device::Hip(hip) = device else { return None };
+    let arch = &hip.properties().arch;
+    let kinds = [("gfx11", "gfx11"), ("gfx12", "gfx12"), ("gfx90a", "gfx9"), ("gfx94", "gfx9")];
+    kinds.iter().find(|(family, _)| arch.starts_with(family)).map(|&(_, kind)| kind)
+}
+
+/// The first of the devices that gives the bits of `device`, which is one of them, in every operation; itself at the least.
+pub fn first_alike(devices: &[Device], device: &Device) -> usize {
+    let alike = |other: &Device| matrix_units(other) == matrix_units(device);
+    devices.iter().position(alike).unwrap_or_default()
+}
+
 fn parse(list: &str) -> Result<Vec<(String, Device)>, DevicesError> {
     let others = list.split(',').map(str::trim).filter(|&name| name != "cpu");
     let open = |name| open(name).map(|device| (report_name(name, &device), device));

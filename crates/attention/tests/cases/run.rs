@@ -1,10 +1,12 @@
 //! Runs one case on the CPU and on every device, and holds each to f64.
 
+use std::collections::BTreeMap;
+
 use attention::{AttentionError, KvCache, MAX_HIP_HEAD_DIM};
 use device_mem::Device;
-use parity::{Suite, Tally, Tolerance, compare, named_devices};
+use parity::{Suite, Tally, Tolerance, compare, matrix_units, named_devices};
 
-use crate::common::{Pass, cache, has_matrix_units, paged, shape};
+use crate::common::{Pass, cache, paged, shape};
 use crate::list::{Case, Values};
 use crate::truth::{Exact, Order};
 
@@ -59,8 +61,8 @@ impl<'a> Worker<'a> {
         let order = Order::hip(case.dtype, pass.shape, case.tokens);
         let exact = exact(order);
         let mut ran = vec![true];
-        // Those with matrix units give the same bits, and so do those without.
-        let mut bits: [Option<Vec<f32>>; 2] = [None, None];
+        // Devices with the same matrix units give the same bits, and so do those without.
+        let mut bits: BTreeMap<Option<&str>, Vec<f32>> = BTreeMap::new();
         for (name, device) in &self.devices {
             let runs = wanted(name) && !refused(case, device);
             ran.push(runs);
@@ -69,7 +71,7 @@ impl<'a> Worker<'a> {
             }
             let got = attended(case, &pass, device);
             within(name, &exact, order, &got)?;
-            let first = bits[usize::from(has_matrix_units(device))].get_or_insert_with(|| got.clone());
+            let first = bits.entry(matrix_units(device)).or_insert_with(|| got.clone());
             compare(first, &got, Tolerance::Bits)
                 .map_err(|mismatch| (ALWAYS, format!("{name} and another device: {mismatch}")))?;
         }

@@ -127,13 +127,6 @@ impl Pass {
     }
 }
 
-/// Whether passes of many tokens are multiplied by matrix units: on cards of gfx11, gfx12, MI200 and MI300.
-pub(crate) fn has_matrix_units(device: &Device) -> bool {
-    let Device::Hip(hip) = device else { return false };
-    let arch = &hip.properties().arch;
-    ["gfx11", "gfx12", "gfx90a", "gfx94"].iter().any(|family| arch.starts_with(family))
-}
-
 /// Whether the bits of a token are the same in every pass; else passes of 16 tokens and more have their own.
 pub(crate) fn passes_agree(device: &Device, dtype: KvDType) -> bool {
     matches!(device, Device::Cpu) || dtype == KvDType::F32
