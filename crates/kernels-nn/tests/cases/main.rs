@@ -1,0 +1,58 @@
+//! Linear layers, norms, SwiGLU and sampling against f64, case by case: on the CPU within the bound that each operation
+//! documents, on every device within its own bound, or bit for bit where the operation promises that.
+//!
+//! `PARITY_CASE` runs the cases whose name contains a text, `PARITY_SEED` draws other data, `PARITY_FULL=1` runs every case on
+//! every device.
+
+#![expect(clippy::unwrap_used, reason = "a call that fails fails its test")]
+
+mod list;
+mod run;
+mod truth;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parity::{Suite, Tally, named_devices};
+
+use crate::list::{Operation, cases};
+use crate::run::Worker;
+
+/// Cases that an emulated card runs unless all are asked for.
+const EMULATED: usize = 1000;
+
+#[test]
+fn every_case_is_within_its_bound() {
+    let suite = Suite::from_env("layers", "cargo test -p kernels-nn --test cases").unwrap();
+    let cases = cases();
+    let names = Vec::from_iter(cases.iter().map(|case| case.name()));
+    let chosen = suite.select(&names).unwrap();
+    let part = suite.part(chosen.len(), EMULATED);
+    let devices = Vec::from_iter(named_devices().unwrap().into_iter().map(|(name, _)| name));
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut worker = Worker::new(&suite);
+        loop {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            let Some(&index) = chosen.get(at) else { return worker.tally };
+            worker.run(&cases[index], &names[index], |device| part[at] || !device.starts_with("emu"));
+        }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut tally = Tally::new([vec!["cpu".to_owned()], devices].concat());
+    std::thread::scope(|scope| {
+        let workers = Vec::from_iter((0..threads).map(|_| scope.spawn(work)));
+        workers.into_iter().for_each(|worker| tally.add(worker.join().unwrap()));
+    });
+    suite.finish(cases.len(), chosen.len(), &tally);
+}
+
+#[test]
+fn the_list_holds_every_operation() {
+    let cases = cases();
+    let of = |holds: fn(&Operation) -> bool| cases.iter().filter(|case| holds(&case.operation)).count();
+    assert!(of(|operation| matches!(operation, Operation::Linear { .. })) >= 2_000);
+    assert!(of(|operation| matches!(operation, Operation::Norm { .. })) >= 300);
+    assert!(of(|operation| matches!(operation, Operation::AddNorm { .. })) >= 100);
+    assert!(of(|operation| matches!(operation, Operation::SwiGlu)) >= 90);
+    assert!(of(|operation| matches!(operation, Operation::Sample(_))) >= 150);
+}
