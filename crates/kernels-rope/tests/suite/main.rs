@@ -7,16 +7,17 @@
 #![expect(clippy::unwrap_used, reason = "a call that fails fails its test")]
 
 mod cases;
+mod lists;
 mod operands;
 mod run;
 mod truth;
 
 use parity::{Suite, named_devices};
 
-use crate::run::{Found, Job};
+use crate::run::Job;
 
 /// Cases that run on an emulated card unless all do, and the elements of the largest of them.
-const EMULATED_CASES: usize = 4096;
+const EMULATED_CASES: usize = 12_000;
 const EMULATED_ELEMENTS: u64 = 1 << 17;
 
 #[test]
@@ -36,7 +37,5 @@ fn rope() {
     });
     let jobs = jobs.collect::<Vec<_>>();
     let all_devices = [vec!["cpu".to_owned()], devices].concat();
-    let Found { tally, errors } = run::run(&suite, &jobs, &all_devices);
-    suite.finish(cases.len(), chosen.len(), &tally);
-    assert!(errors.worst_share <= 1.0, "{errors:?}");
+    suite.finish(cases.len(), chosen.len(), &run::run(&suite, &jobs, &all_devices));
 }
