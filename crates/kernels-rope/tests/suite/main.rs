@@ -9,6 +9,7 @@
 mod cases;
 mod lists;
 mod operands;
+mod refusals;
 mod run;
 mod truth;
 
@@ -23,19 +24,24 @@ const EMULATED_ELEMENTS: u64 = 1 << 17;
 #[test]
 fn rope() {
     let suite = Suite::from_env("rope", "cargo test -p kernels-rope --test suite rope").unwrap();
-    let cases = cases::all(suite.seed());
-    let names = cases.iter().map(cases::Case::name).collect::<Vec<_>>();
+    let (cases, refusals) = (cases::all(suite.seed()), refusals::all());
+    let of_refusals = refusals.iter().map(|refusal| refusal.name.clone());
+    let names = cases.iter().map(cases::Case::name).chain(of_refusals).collect::<Vec<_>>();
     let chosen = suite.select(&names).unwrap();
-    let devices = named_devices().unwrap().into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+    let (devices, opened): (Vec<_>, Vec<_>) = named_devices().unwrap().into_iter().unzip();
+    let all_devices = [vec!["cpu".to_owned()], devices.clone()].concat();
     let part = suite.part(chosen.len(), EMULATED_CASES);
-    let jobs = chosen.iter().zip(part).map(|(&index, in_part)| {
-        let case = &cases[index];
-        let alone = chosen.len() == 1;
-        let emulated = alone || suite.is_full() || (in_part && case.elements() <= EMULATED_ELEMENTS);
+    let run_here = |(&index, in_part): (&usize, bool)| {
+        let case = cases.get(index)?;
+        let emulated =
+            chosen.len() == 1 || suite.is_full() || (in_part && case.elements() <= EMULATED_ELEMENTS);
         let on = devices.iter().map(|device| emulated || !device.starts_with("emu")).collect();
-        Job { case, name: &names[index], on }
-    });
-    let jobs = jobs.collect::<Vec<_>>();
-    let all_devices = [vec!["cpu".to_owned()], devices].concat();
-    suite.finish(cases.len(), chosen.len(), &run::run(&suite, &jobs, &all_devices));
+        Some(Job { case, name: &names[index], on })
+    };
+    let jobs = chosen.iter().zip(part).filter_map(run_here).collect::<Vec<_>>();
+    let mut tally = run::run(&suite, &jobs, &all_devices);
+    for refusal in chosen.iter().filter_map(|index| refusals.get(index.checked_sub(cases.len())?)) {
+        refusal.count(&suite, &opened, &mut tally);
+    }
+    suite.finish(names.len(), chosen.len(), &tally);
 }
