@@ -68,7 +68,7 @@ impl View {
         let rows = t > 0 && h > 0;
         let extent = if rows { (t - 1) * token_stride + (h - 1) * head_stride + d } else { 0 };
         let start = MARGIN + offset;
-        let index = |at: u64| usize::try_from(at).expect("buffers of cases are small");
+        let index = |at: u64| usize::try_from(at).unwrap();
         Place {
             layout: Layout { tokens, heads, head_dim, token_stride, head_stride },
             contiguous: self == View::Contiguous,
@@ -83,7 +83,7 @@ impl Place {
     /// Where each row starts in the buffer, with its token.
     pub(crate) fn rows(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
         let Place { layout, start, .. } = *self;
-        let stride = |stride: u64| usize::try_from(stride).expect("buffers of cases are small");
+        let stride = |stride: u64| usize::try_from(stride).unwrap();
         let (token_stride, head_stride) = (stride(layout.token_stride), stride(layout.head_stride));
         (0..layout.tokens as usize).flat_map(move |token| {
             let first = start + token * token_stride;

@@ -13,11 +13,14 @@ use device_mem::Device;
 use kernels_rope::RopeError;
 use parity::Suite;
 
+/// What is tried on a device.
+type Attempted = dyn Fn(&Device) -> Result<RopeError, String>;
+
 /// One thing that must be refused.
 pub(crate) struct Refusal {
     pub(crate) name: String,
     /// The error, or what went wrong instead.
-    run: Box<dyn Fn(&Device) -> Result<RopeError, String>>,
+    run: Box<Attempted>,
     /// The error that it must be.
     expected: &'static str,
     is_expected: fn(&RopeError) -> bool,
