@@ -1,8 +1,11 @@
-//! Every number of the rope goldens: transformers' formulas evaluated independently in f64.
+//! Every number of the rope goldens: transformers' formulas evaluated independently in f64. [`mistakes`] shows that the
+//! comparison notices what it is for.
 
 #![expect(clippy::unwrap_used, reason = "a call that fails fails its test")]
 
+#[path = "../common/mod.rs"]
 mod common;
+mod mistakes;
 
 use common::{exact_rotation, glm4, head_major, rotated, spec};
 use device_mem::Device;
