@@ -7,7 +7,7 @@ mod layouts;
 mod models;
 mod place;
 mod positions;
-mod rotary;
+pub(crate) mod rotary;
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use kernels_rope::Pairing;
 
 pub(crate) use place::{Place, View};
 pub(crate) use positions::At;
-pub(crate) use rotary::{Definition, GgmlMode, Rotary, plain, yarn};
+pub(crate) use rotary::{Definition, GgmlMode, Rotary};
 
 pub(crate) const PAIRINGS: [Pairing; 2] = [Pairing::Interleaved, Pairing::Halves];
 pub(crate) const FLOATS: [DType; 3] = [DType::F32, DType::F16, DType::BF16];

@@ -7,10 +7,11 @@ use kernels_rope::{
 };
 
 use super::{Refusal, error_of, refused};
+use crate::cases::rotary::{self, plain};
 
 /// GLM-4's rotary embedding.
 pub(super) fn glm4() -> RopeConfig {
-    crate::cases::plain(128, 64, 10_000.0, Pairing::Interleaved)
+    plain(128, 64, 10_000.0, Pairing::Interleaved)
 }
 
 pub(super) fn table(config: RopeConfig, length: u32, device: &Device) -> Result<RopeTable, RopeError> {
@@ -60,7 +61,7 @@ fn widths_and_bases() -> Vec<Refusal> {
 }
 
 fn yarn() -> Scaling {
-    crate::cases::yarn(4.0, 32_768)
+    rotary::yarn(4.0, 32_768)
 }
 
 fn longrope(short: Vec<f64>, long: Vec<f64>, trained_positions: u32) -> Scaling {
