@@ -5,7 +5,7 @@ use kernels_rope::{Layout, Pairing, Positions, RopeConfig, Scaling};
 use parity::{Mismatch, Tolerance, compare};
 
 use crate::common::{PAIRINGS, exact_rotation, pair_elements, rotated, table};
-use crate::{HEAD_DIM, HEADS, TOKENS, Token, config, golden, tokens};
+use crate::{HEAD_DIM, HEADS, SECTIONS, TOKENS, Token, compare_mrope, config, golden, tokens};
 
 /// Kinds whose frequencies depend on the length of the sequence.
 const BY_LENGTH: [&str; 2] = ["dynamic", "longrope"];
@@ -249,6 +249,25 @@ fn every_mistake_is_noticed() {
             (mistake.make)(&mut attempt);
             let noticed = expected.compare(&attempt).is_err();
             assert!(noticed, "{kind}, {pairing:?}: {} is not noticed", mistake.name);
+        }
+    }
+}
+
+#[test]
+fn every_mistake_in_sections_and_axes_is_noticed() {
+    for pairing in PAIRINGS {
+        for (sections, order) in [
+            ([12, 8, 12], [0, 1, 2]),
+            ([12, 12, 8], [0, 1, 2]),
+            ([9, 11, 12], [0, 1, 2]),
+            ([32, 0, 0], [0, 1, 2]),
+            (SECTIONS, [0, 2, 1]),
+            (SECTIONS, [1, 0, 2]),
+            (SECTIONS, [2, 1, 0]),
+            (SECTIONS, [0, 0, 0]),
+        ] {
+            let noticed = compare_mrope(pairing, sections, order).is_err();
+            assert!(noticed, "{pairing:?}: sections {sections:?} of the axes {order:?} are not noticed");
         }
     }
 }

@@ -18,7 +18,7 @@ use parity::{Suite, named_devices};
 use crate::run::Job;
 
 /// Cases that run on an emulated card unless all do, and the elements of the largest of them.
-const EMULATED_CASES: usize = 12_000;
+const EMULATED_CASES: usize = 8_000;
 const EMULATED_ELEMENTS: u64 = 1 << 17;
 
 #[test]
