@@ -1,5 +1,6 @@
-//! Appending to a cache in the launch that rotates, and without a rotation: the bits are those of the separate operations,
-//! on the CPU and on every device that `PARITY_DEVICES` lists.
+//! Appending to a cache without a rotation, of random shapes with one, and at lengths that only the device reads: the bits are
+//! those of the separate operations, on the CPU and on every device that `PARITY_DEVICES` lists. Named cases are in
+//! `tests/suite`.
 
 #![expect(clippy::unwrap_used, reason = "a call that fails fails its test")]
 
@@ -9,8 +10,8 @@ use common::{glm4, table};
 use device_mem::{Device, DeviceBuffer, Float, MemError, RanOn};
 use half::{bf16, f16};
 use kernels_rope::{
-    AppendAt, AppendKv, BlockTable, HeadsMut, KvBlocks, KvLayout, Layout, Pairing, Positions, RopeConfig,
-    RopeError, RopeTable, append_kv, apply_position_embeddings, apply_position_embeddings_append,
+    AppendAt, AppendKv, BlockTable, HeadsMut, KvBlocks, KvLayout, Pairing, Positions, RopeConfig, RopeError,
+    append_kv, apply_position_embeddings, apply_position_embeddings_append,
 };
 use parity::uniform_with_special;
 use proptest::prelude::*;
@@ -148,30 +149,6 @@ fn config(head_dim: u32, rotary_dim: u32, pairing: Pairing) -> RopeConfig {
 }
 
 #[test]
-fn rotated_keys_and_values_are_appended_to_the_bit() {
-    for (heads, tokens, first) in
-        [((32, 2), 1, 0), ((32, 2), 3, 255), ((6, 6), 5, 7), ((0, 3), 2, 1), ((4, 0), 2, 1)]
-    {
-        for (head_dim, rotary_dim) in [(128, 64), (128, 128), (80, 40), (5, 2), (2, 2)] {
-            let pass =
-                Pass::<f32>::new(config(head_dim, rotary_dim, Pairing::Interleaved), heads, tokens, first);
-            pass.check::<f32>();
-            pass.check::<f16>();
-            pass.check::<bf16>();
-        }
-    }
-    let halves = config(64, 32, Pairing::Halves);
-    Pass::<f32>::new(halves.clone(), (4, 2), 3, 9).check::<bf16>();
-    Pass::<f16>::new(halves.clone(), (4, 2), 3, 9).check::<f16>();
-    Pass::<bf16>::new(halves, (4, 2), 3, 9).check::<bf16>();
-}
-
-#[test]
-fn no_tokens_launch_nothing() {
-    Pass::<f32>::new(glm4(), (4, 2), 0, 3).check::<bf16>();
-}
-
-#[test]
 fn keys_are_appended_as_they_are() {
     fn check<C: Float>(pass: &Pass<f32>) {
         let untouched = vec![C::from_f32(UNTOUCHED); pass.layout.len().unwrap()];
@@ -206,72 +183,30 @@ proptest! {
     }
 }
 
-/// What an append is refused with; `change` breaks what is otherwise right. Nothing is written or launched.
-fn refusal<T: Float, C: Float>(
-    device: &Device,
-    change: impl FnOnce(&mut KvLayout, &mut u32, &mut usize, &mut usize),
-) -> RopeError {
-    let (mut layout, mut first) = (KvLayout { kv_heads: 2, capacity: 9, head_dim: 8, row_len: 8 }, 3);
-    let (mut v_len, mut cache_len) = (4 * 2 * 8, 2 * 9 * 8);
-    change(&mut layout, &mut first, &mut v_len, &mut cache_len);
-    let table: RopeTable = table(config(8, 4, Pairing::Interleaved), 16, device);
-    let at = Positions::span(&table, 0, 4).unwrap();
-    let ones = |len: usize| on(device, &vec![T::from_f32(1.0); len]);
-    let (mut q, mut k, v) = (ones(4 * 4 * 8), ones(4 * 2 * 8), ones(v_len));
-    let [mut keys, mut values] = [(); 2].map(|()| on(device, &vec![C::from_f32(UNTOUCHED); cache_len]));
-    let before = device.transfers();
-    let append =
-        AppendKv::new(v.as_view(), keys.as_view_mut().unwrap(), values.as_view_mut().unwrap(), layout, first);
-    let done = append.and_then(|append| {
-        let q = HeadsMut::new(q.as_view_mut()?, 4, 4, 8)?;
-        let k = HeadsMut::new(k.as_view_mut()?, 4, 2, 8)?;
-        apply_position_embeddings_append(&table, q, k, append, &at)
-    });
-    let error = done.unwrap_err();
-    assert_eq!(device.transfers(), before, "{error}");
-    for (buffer, expected) in [(&q, 1.0), (&k, 1.0)] {
-        assert!(buffer.to_host_vec().unwrap().iter().all(|value| value.to_f32() == expected), "{error}");
-    }
-    for cache in [&keys, &values] {
-        assert!(cache.to_host_vec().unwrap().iter().all(|value| value.to_f32() == UNTOUCHED), "{error}");
-    }
-    error
-}
-
-#[test]
-fn what_does_not_fit_is_refused_before_anything_is_written() {
-    for device in devices() {
-        let refused = |change: fn(&mut KvLayout, &mut u32, &mut usize, &mut usize)| {
-            refusal::<f32, bf16>(&device, change)
-        };
-        let error = refused(|_, _, _, cache| *cache -= 1);
-        assert!(matches!(error, RopeError::CacheLength { operand: "keys", found: 143, .. }), "{error}");
-        let error = refused(|layout, _, _, cache| {
-            layout.row_len = 7;
-            *cache = 2 * 9 * 7;
-        });
-        assert!(matches!(error, RopeError::CacheLength { .. }), "{error}");
-        assert!(error.to_string().contains("at least head_dim 8"), "{error}");
-        let error = refused(|layout, _, _, cache| {
-            layout.kv_heads = 1;
-            *cache /= 2;
-        });
-        assert!(matches!(error, RopeError::CacheHeads { kv_heads: 2, head_dim: 8, .. }), "{error}");
-        let error = refused(|_, _, v, _| *v -= 1);
-        assert!(matches!(error, RopeError::DataLength { tokens: 4, heads: 2, found: 63, .. }), "{error}");
-        for first in [6, u32::MAX] {
-            let error = refusal::<f32, bf16>(&device, |_, at, _, _| *at = first);
-            assert!(matches!(error, RopeError::CacheFull { tokens: 4, capacity: 9, .. }), "{error}");
-        }
-    }
-}
-
 #[test]
 fn a_cache_of_another_type_needs_f32_on_a_device() {
+    let layout = KvLayout { kv_heads: 2, capacity: 9, head_dim: 8, row_len: 8 };
     for device in parity::devices().unwrap() {
-        let error = refusal::<f16, bf16>(&device, |_, _, _, _| ());
+        let table = table(config(8, 4, Pairing::Interleaved), 16, &device);
+        let at = Positions::span(&table, 0, 4).unwrap();
+        let ones = |heads: usize| on(&device, &vec![f16::ONE; 4 * heads * 8]);
+        let (mut q, mut k, v) = (ones(4), ones(2), ones(2));
+        let [mut keys, mut values] = [(); 2].map(|()| on(&device, &[bf16::from_f32(UNTOUCHED); 2 * 9 * 8]));
+        let before = device.transfers();
+        let (cached_keys, cached_values) = (keys.as_view_mut().unwrap(), values.as_view_mut().unwrap());
+        let append = AppendKv::new(v.as_view(), cached_keys, cached_values, layout, 3).unwrap();
+        let q_heads = HeadsMut::new(q.as_view_mut().unwrap(), 4, 4, 8).unwrap();
+        let k_heads = HeadsMut::new(k.as_view_mut().unwrap(), 4, 2, 8).unwrap();
+        let error = apply_position_embeddings_append(&table, q_heads, k_heads, append, &at).unwrap_err();
         assert!(matches!(error, RopeError::CacheDType { .. }), "{error}");
         assert!(error.to_string().contains("no kernel appends f16 to a cache of bf16"), "{error}");
+        assert_eq!(device.transfers(), before);
+        for unchanged in [&q, &k] {
+            assert!(unchanged.to_host_vec().unwrap().iter().all(|&value| value == f16::ONE));
+        }
+        for unchanged in [&keys, &values] {
+            assert!(unchanged.to_host_vec().unwrap().iter().all(|value| value.to_f32() == UNTOUCHED));
+        }
     }
 }
 
@@ -296,33 +231,6 @@ fn keys_of_the_wrong_length_and_other_devices_are_refused() {
         assert!(matches!(error, RopeError::Mem(MemError::ForeignDevice { .. })), "{error}");
         assert_eq!(values.to_host_vec().unwrap(), [UNTOUCHED; 64]);
     }
-}
-
-#[test]
-fn strided_keys_are_appended_from_where_they_lie() {
-    // Queries, keys and values of a token in one row, as one projection gives them.
-    let (tokens, head_dim, row) = (3_u32, 8_u32, (4 + 2) * 8_u64);
-    let data = uniform_with_special::<f32>(4, 3 * 48);
-    let heads = |heads: u32| Layout { tokens, heads, head_dim, token_stride: row, head_stride: 8 };
-    let layout = KvLayout { kv_heads: 2, capacity: 5, head_dim, row_len: 8 };
-    let run = |device: &Device| {
-        let table = table(config(8, 4, Pairing::Interleaved), 16, device);
-        let at = Positions::span(&table, 1, tokens).unwrap();
-        let (mut q, mut k) = (on(device, &data), on(device, &data));
-        let v = on(device, &data[..48]);
-        let [mut keys, mut values] = [(); 2].map(|()| on(device, &[UNTOUCHED; 80]));
-        let append =
-            AppendKv::new(v.as_view(), keys.as_view_mut().unwrap(), values.as_view_mut().unwrap(), layout, 2);
-        let q_heads = HeadsMut::strided(q.as_view_mut().unwrap(), heads(4)).unwrap();
-        let k_heads = HeadsMut::strided(k.view_mut(32..144).unwrap(), heads(2)).unwrap();
-        apply_position_embeddings_append(&table, q_heads, k_heads, append.unwrap(), &at).unwrap();
-        [q, k, keys, values].map(|buffer| bits(&buffer.to_host_vec().unwrap()))
-    };
-    let cpu = run(&Device::Cpu);
-    for device in parity::devices().unwrap() {
-        assert_eq!(cpu, run(&device), "{device}");
-    }
-    assert_ne!(cpu[2], bits(&[UNTOUCHED; 80]));
 }
 
 /// Rotates a token of each of two sequences behind `lengths` of a paged cache; its keys and values.

@@ -1,18 +1,21 @@
-//! What every rotary embedding must keep, on generated shapes and data.
+//! What every rotary embedding must keep, on generated shapes and data, on the CPU and on every device that
+//! `PARITY_DEVICES` lists.
 
 #![expect(clippy::unwrap_used, reason = "a call that fails fails its test")]
 #![expect(clippy::cast_possible_truncation, reason = "generated sizes are small")]
 
 mod common;
 
+use std::sync::LazyLock;
+
 use common::{U, exact_rotation, glm4, head_major, pair_elements, rotated, rotated_pair, table};
-use device_mem::{Device, Float};
+use device_mem::{Device, Float, RanOn};
 use half::{bf16, f16};
-use kernels_rope::{Axes, Layout, Pairing, Positions, RopeConfig};
+use kernels_rope::{Axes, Layout, Pairing, Positions, RopeConfig, RopeTable};
 use parity::{Number, Tolerance, compare, half_ulp, positions, uniform, uniform_with_special};
 use proptest::prelude::*;
 
-const LENGTH: u32 = 4096;
+const LENGTH: u32 = 1024;
 
 /// Shapes with any even rotary width up to the head's.
 fn configs() -> impl Strategy<Value = RopeConfig> {
@@ -32,11 +35,23 @@ fn pair_norms(config: &RopeConfig, head: &[f32]) -> Vec<f64> {
     (0..config.rotary_dim as usize / 2).map(norm).collect()
 }
 
+/// A table of the config on the CPU and on every device.
+fn tables(config: &RopeConfig) -> Vec<RopeTable> {
+    static DEVICES: LazyLock<Vec<Device>> =
+        LazyLock::new(|| [vec![Device::Cpu], parity::devices().unwrap()].concat());
+    DEVICES.iter().map(|device| table(config.clone(), LENGTH, device)).collect()
+}
+
 /// One head `[head_dim]` rotated to one position.
-fn turned(config: &RopeConfig, head: &[f32], position: u32) -> Vec<f32> {
-    let table = table(config.clone(), LENGTH, &Device::Cpu);
-    let at = Positions::new(&table, &[position]).unwrap();
-    rotated(&table, &at, head, Layout::contiguous(1, 1, config.head_dim)).0
+fn turned(table: &RopeTable, head: &[f32], position: u32) -> Vec<f32> {
+    let at = Positions::new(table, &[position]).unwrap();
+    let (turned, ran_on) = rotated(table, &at, head, Layout::contiguous(1, 1, table.spec().head_dim()));
+    assert_eq!(ran_on, where_it_runs(table));
+    turned
+}
+
+fn where_it_runs(table: &RopeTable) -> RanOn {
+    if matches!(table.device(), Device::Cpu) { RanOn::Cpu } else { RanOn::Hip }
 }
 
 fn dot(config: &RopeConfig, q: &[f32], k: &[f32]) -> f64 {
@@ -76,24 +91,26 @@ proptest! {
     #[test]
     fn rope_05_position_0_is_the_identity(config in configs(), seed: u64) {
         let x = uniform::<f32>(seed, config.head_dim as usize);
-        compare(&x, &turned(&config, &x, 0), Tolerance::Absolute(0.0)).unwrap();
+        for table in tables(&config) {
+            compare(&x, &turned(&table, &x, 0), Tolerance::Absolute(0.0)).unwrap();
+        }
     }
 
     #[test]
     fn rope_05_pairs_keep_their_norm(config in configs(), seed: u64, position in 0..LENGTH) {
         let x = uniform::<f32>(seed, config.head_dim as usize);
-        let (before, after) =
-            (pair_norms(&config, &x), pair_norms(&config, &turned(&config, &x, position)));
+        let before = pair_norms(&config, &x);
         // Each element is off by at most 3u of the pair's norm, for |x0 c| + |x1 s| never exceeds it.
         let bounds = Vec::from_iter(before.iter().map(|norm| 3.0 * 2.0_f64.sqrt() * U * norm));
-        compare(&before, &after, Tolerance::Elementwise(&bounds)).unwrap();
+        for table in tables(&config) {
+            let after = pair_norms(&config, &turned(&table, &x, position));
+            compare(&before, &after, Tolerance::Elementwise(&bounds)).unwrap();
+        }
     }
 
     #[test]
     fn rope_05_rotations_compose(config in configs(), seed: u64, first in 0..LENGTH / 2, second in 0..LENGTH / 2) {
         let x = uniform::<f32>(seed, config.head_dim as usize);
-        let twice = turned(&config, &turned(&config, &x, first), second);
-        let once = turned(&config, &x, first + second);
         // Three rotations, each off by 3 sqrt(2) u of the pair's norm, and 1% for terms of second order.
         let mut bounds = vec![0.0; x.len()];
         for (pair, norm) in pair_norms(&config, &x).into_iter().enumerate() {
@@ -101,40 +118,67 @@ proptest! {
             bounds[a] = 9.09 * 2.0_f64.sqrt() * U * norm;
             bounds[b] = bounds[a];
         }
-        compare(&once, &twice, Tolerance::Elementwise(&bounds)).unwrap();
+        for table in tables(&config) {
+            let twice = turned(&table, &turned(&table, &x, first), second);
+            compare(&turned(&table, &x, first + second), &twice, Tolerance::Elementwise(&bounds)).unwrap();
+        }
     }
 
     #[test]
     fn rope_05_scores_depend_on_the_distance_only(
-        config in configs(), seed: u64, q_at in 0..1024_u32, k_at in 0..1024_u32, shift in 0..3072_u32,
+        config in configs(), seed: u64, q_at in 0..LENGTH / 4, k_at in 0..LENGTH / 4, shift in 0..LENGTH / 4 * 3,
     ) {
         let (q, k) = (uniform::<f32>(seed, config.head_dim as usize), uniform::<f32>(!seed, config.head_dim as usize));
-        let near = dot(&config, &turned(&config, &q, q_at), &turned(&config, &k, k_at));
-        let far = dot(&config, &turned(&config, &q, q_at + shift), &turned(&config, &k, k_at + shift));
         // Four rotations, each off by 3 sqrt(2) u of its pair's norm, and 1% for terms of second order.
         let norms = pair_norms(&config, &q).into_iter().zip(pair_norms(&config, &k));
         let bound = 12.12 * 2.0_f64.sqrt() * U * norms.map(|(q, k)| q * k).sum::<f64>();
-        compare(&[near], &[far], Tolerance::Absolute(bound)).unwrap();
+        for table in tables(&config) {
+            let near = dot(&config, &turned(&table, &q, q_at), &turned(&table, &k, k_at));
+            let far = dot(&config, &turned(&table, &q, q_at + shift), &turned(&table, &k, k_at + shift));
+            compare(&[near], &[far], Tolerance::Absolute(bound)).unwrap();
+        }
     }
 
     #[test]
     fn rope_05_the_tail_passes_bit_for_bit(config in configs(), seed: u64, position in 0..LENGTH) {
         let x = uniform_with_special::<f32>(seed, config.head_dim as usize);
         let tail = config.rotary_dim as usize..;
-        prop_assert_eq!(bits(&turned(&config, &x, position)[tail.clone()]), bits(&x[tail]));
+        for table in tables(&config) {
+            prop_assert_eq!(bits(&turned(&table, &x, position)[tail.clone()]), bits(&x[tail.clone()]));
+        }
     }
 
     #[test]
     fn rope_02_q_and_k_have_their_own_head_counts(
         config in configs(), seed: u64, tokens in 0..6_u32, q_heads in 0..9_u32, kv_heads in 0..5_u32,
     ) {
-        let table = table(config.clone(), LENGTH, &Device::Cpu);
-        let at = Positions::new(&table, &positions(seed, tokens as usize, LENGTH)).unwrap();
         let layouts = [q_heads, kv_heads].map(|heads| Layout::contiguous(tokens, heads, config.head_dim));
         let [q, k] = layouts.map(|layout| uniform::<f32>(seed, tokens as usize * layout.token_stride as usize));
-        let (q_fused, k_fused, _) = rotated_pair(&table, &at, (&q, layouts[0]), (&k, layouts[1]));
-        compare(&rotated(&table, &at, &q, layouts[0]).0, &q_fused, Tolerance::Bits).unwrap();
-        compare(&rotated(&table, &at, &k, layouts[1]).0, &k_fused, Tolerance::Bits).unwrap();
+        for table in tables(&config) {
+            let at = Positions::new(&table, &positions(seed, tokens as usize, LENGTH)).unwrap();
+            let (q_fused, k_fused, ran_on) = rotated_pair(&table, &at, (&q, layouts[0]), (&k, layouts[1]));
+            prop_assert_eq!(ran_on, where_it_runs(&table));
+            compare(&rotated(&table, &at, &q, layouts[0]).0, &q_fused, Tolerance::Bits).unwrap();
+            compare(&rotated(&table, &at, &k, layouts[1]).0, &k_fused, Tolerance::Bits).unwrap();
+        }
+    }
+
+    #[test]
+    fn rope_05_a_token_does_not_depend_on_its_place_in_the_batch(
+        config in configs(), seed: u64, tokens in 1..9_usize, turn in 0..9_usize,
+    ) {
+        let row = 2 * config.head_dim as usize;
+        let x = uniform::<f32>(seed, tokens * row);
+        let at = positions(seed, tokens, LENGTH);
+        let layout = Layout::contiguous(tokens as u32, 2, config.head_dim);
+        for table in tables(&config) {
+            let batch = |at: &[u32], x: &[f32]| rotated(&table, &Positions::new(&table, at).unwrap(), x, layout).0;
+            let mut expected = batch(&at, &x);
+            let (mut x, mut at) = (x.clone(), at.clone());
+            at.rotate_left(turn % tokens);
+            [&mut x, &mut expected].into_iter().for_each(|rows| rows.rotate_left(turn % tokens * row));
+            compare(&expected, &batch(&at, &x), Tolerance::Bits).unwrap();
+        }
     }
 
     #[test]
@@ -145,11 +189,12 @@ proptest! {
         let x = uniform::<f32>(seed, 5 * config.head_dim as usize);
         let at = positions(seed, 5, LENGTH);
         let layout = Layout::contiguous(5, 1, config.head_dim);
-        let [plain, mrope] = [config.clone(), RopeConfig { axes: sections, ..config }].map(|config| {
-            let table = table(config, LENGTH, &Device::Cpu);
-            rotated(&table, &Positions::new(&table, &at).unwrap(), &x, layout).0
-        });
-        compare(&plain, &mrope, Tolerance::Bits).unwrap();
+        let sectioned = RopeConfig { axes: sections, ..config.clone() };
+        for (plain, mrope) in tables(&config).iter().zip(&tables(&sectioned)) {
+            let [plain, mrope] =
+                [plain, mrope].map(|table| rotated(table, &Positions::new(table, &at).unwrap(), &x, layout).0);
+            compare(&plain, &mrope, Tolerance::Bits).unwrap();
+        }
     }
 
     #[test]
@@ -163,8 +208,6 @@ proptest! {
             true => (width, u64::from(tokens) * width + gaps.1),
         };
         let layout = Layout { tokens, heads, head_dim, token_stride, head_stride };
-        let table = table(config, LENGTH, &Device::Cpu);
-        let at = Positions::new(&table, &positions(seed, tokens as usize, LENGTH)).unwrap();
         let len = (u64::from(tokens) * u64::from(heads) * width + gaps.1 * 9) as usize;
         let x = uniform::<f32>(seed, len);
         let rows = Vec::from_iter((0..tokens).flat_map(|token| (0..heads).map(move |head| {
@@ -172,13 +215,16 @@ proptest! {
             start..start + head_dim as usize
         })));
         let gathered = Vec::from_iter(rows.iter().flat_map(|row| x[row.clone()].iter().copied()));
-        let (contiguous, _) = rotated(&table, &at, &gathered, Layout::contiguous(tokens, heads, head_dim));
-        let mut expected = x.clone();
-        for (row, values) in rows.iter().zip(contiguous.chunks_exact(head_dim as usize)) {
-            expected[row.clone()].copy_from_slice(values);
+        for table in tables(&config) {
+            let at = Positions::new(&table, &positions(seed, tokens as usize, LENGTH)).unwrap();
+            let (contiguous, _) = rotated(&table, &at, &gathered, Layout::contiguous(tokens, heads, head_dim));
+            let mut expected = x.clone();
+            for (row, values) in rows.iter().zip(contiguous.chunks_exact(head_dim as usize)) {
+                expected[row.clone()].copy_from_slice(values);
+            }
+            let (strided, _) = rotated(&table, &at, &x, layout);
+            prop_assert_eq!(bits(&expected), bits(&strided));
         }
-        let (strided, _) = rotated(&table, &at, &x, layout);
-        prop_assert_eq!(bits(&expected), bits(&strided));
     }
 
     #[test]

@@ -196,7 +196,11 @@ impl Suite {
         let missing = tally.not_run.iter().filter(|(_, cases)| *cases > 0);
         let missing = missing.map(|(device, cases)| format!("{} on {device}", grouped(*cases)));
         let missing = missing.collect::<Vec<_>>().join(", ");
-        line + "; not run: " + if missing.is_empty() { "none" } else { &missing }
+        line = line + "; not run: " + if missing.is_empty() { "none" } else { &missing };
+        if let Some(share) = tally.worst_share {
+            let _ = write!(line, "; worst error {share:.3} of its bound");
+        }
+        line
     }
 
     /// Writes the summary to stderr, where it is seen even if the test passes.
@@ -219,19 +223,21 @@ impl Suite {
 }
 
 /// What ran on each device of a suite, what did not, and what failed. Workers keep one each and [`add`](Tally::add) them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Tally {
     /// Cases that passed on each device.
     passed: Vec<(String, usize)>,
     not_run: Vec<(String, usize)>,
     failures: Vec<String>,
+    /// The largest error as a share of its bound.
+    worst_share: Option<f64>,
 }
 
 impl Tally {
     /// Nothing yet, on these devices. They are counted from 0 below.
     pub fn new(devices: impl IntoIterator<Item = String>) -> Tally {
         let passed = devices.into_iter().map(|device| (device, 0)).collect::<Vec<_>>();
-        Tally { not_run: passed.clone(), passed, failures: Vec::new() }
+        Tally { not_run: passed.clone(), passed, failures: Vec::new(), worst_share: None }
     }
 
     /// A case ran on a device and passed there.
@@ -255,8 +261,16 @@ impl Tally {
         self.failures.push(line);
     }
 
+    /// A case came this near to its bound: [`Report::worst_share`](crate::Report::worst_share). The summary tells the largest.
+    pub fn share(&mut self, share: f64) {
+        self.worst_share = Some(self.worst_share.map_or(share, |worst| worst.max(share)));
+    }
+
     /// Adds what another worker counted on the same devices.
     pub fn add(&mut self, other: Tally) {
+        if let Some(share) = other.worst_share {
+            self.share(share);
+        }
         let counts = self.passed.iter_mut().chain(&mut self.not_run);
         for ((_, count), (_, more)) in counts.zip(other.passed.iter().chain(&other.not_run)) {
             *count += more;
@@ -352,10 +366,13 @@ mod tests {
         (0..1000).for_each(|_| worker.passed(0));
         worker.passed(1);
         (0..2999).for_each(|_| worker.not_run(1));
+        tally.share(0.5);
+        worker.share(0.8754);
         tally.add(worker);
         assert_eq!(
             suite.summary(3000, 3000, &tally),
-            "sums: seed 5: 3,000 cases: cpu 3,000, emu gfx1100 1; not run: 2,999 on emu gfx1100"
+            "sums: seed 5: 3,000 cases: cpu 3,000, emu gfx1100 1; not run: 2,999 on emu gfx1100; \
+             worst error 0.875 of its bound"
         );
         let none = Tally::new(names(&["cpu"]));
         assert_eq!(suite.summary(3000, 1, &none), "sums: seed 5: 1 of 3,000 cases: cpu 0; not run: none");

@@ -10,7 +10,7 @@ const ALL_DEVICES: &str =
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Run parity tests on an emulated card of each kind; takes several times as long
+    /// Run every parity test on an emulated card of each kind; takes several times as long
     #[arg(long)]
     full: bool,
     /// Passed on to `cargo test`
@@ -25,7 +25,7 @@ pub(crate) struct Options {
 pub(crate) fn execute(Options { full, args }: &Options) -> Result<()> {
     let mut command = cargo(&["test", "--workspace"]);
     if *full {
-        command.env("PARITY_DEVICES", ALL_DEVICES);
+        command.env("PARITY_DEVICES", ALL_DEVICES).env("PARITY_FULL", "1");
     }
     run(command.args(args))
 }

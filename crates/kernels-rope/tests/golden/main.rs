@@ -1,13 +1,16 @@
-//! Every number of the rope goldens: transformers' formulas evaluated independently in f64.
+//! Every number of the rope goldens: transformers' formulas evaluated independently in f64. [`mistakes`] shows that the
+//! comparison notices what it is for.
 
 #![expect(clippy::unwrap_used, reason = "a call that fails fails its test")]
 
+#[path = "../common/mod.rs"]
 mod common;
+mod mistakes;
 
 use common::{exact_rotation, glm4, head_major, rotated, spec};
 use device_mem::Device;
 use kernels_rope::{Axes, InvFreq, Pairing, Positions, RopeConfig, RopeTable, Scaling};
-use parity::{Golden, Tolerance, compare, golden_dir, half_ulp};
+use parity::{Golden, Mismatch, Tolerance, compare, golden_dir, half_ulp};
 use serde_json::Value;
 
 const TOKENS: usize = 8;
@@ -224,27 +227,35 @@ fn rope_05_longrope_matches_the_golden() {
     check_by_length("longrope");
 }
 
-#[test]
-fn rope_05_mrope_matches_the_golden() {
+/// GLM's sections of the three axes.
+const SECTIONS: [u32; 3] = [8, 12, 12];
+
+/// Rotates the golden q by sections of the axes, taken in this order, and compares each element with the golden result.
+fn compare_mrope(pairing: Pairing, sections: [u32; 3], order: [usize; 3]) -> Result<(), Mismatch> {
     let golden = golden();
-    let axes = positions(&golden, "mrope.positions");
-    let axes = Vec::from_iter(axes.chunks_exact(TOKENS));
+    let positions = positions(&golden, "mrope.positions");
+    let axes = Vec::from_iter(positions.chunks_exact(TOKENS));
     let (cos, sin) = (golden.f64("mrope.cos_f64").unwrap(), golden.f64("mrope.sin_f64").unwrap());
     let cos_sin = Vec::from_iter(cos.into_iter().zip(sin));
     let q = golden.f32("q").unwrap();
-    let length = axes.concat().into_iter().max().unwrap() + 1;
-    for (pairing, tensor) in common::PAIRINGS.into_iter().zip(["mrope.q_interleaved_f64", "mrope.q_half_f64"])
-    {
-        let config = RopeConfig { pairing, axes: Axes::Sections(vec![8, 12, 12]), ..glm4() };
-        let table = common::table(config.clone(), length, &Device::Cpu);
-        let at = Positions::with_axes(&table, &axes).unwrap();
-        let (got, _) = rotated(&table, &at, &q, head_major(8, 2, 128));
-        let bounds = Vec::from_iter(q.chunks_exact(HEAD_DIM).enumerate().flat_map(|(row, head)| {
-            let token = row % TOKENS;
-            let head = Vec::from_iter(head.iter().map(|&x| x.into()));
-            exact_rotation(&config, &head, &cos_sin[token * PAIRS..(token + 1) * PAIRS]).1
-        }));
-        compare(&golden.f64(tensor).unwrap(), &got, Tolerance::Elementwise(&bounds)).unwrap();
+    let length = positions.iter().max().unwrap() + 1;
+    let tensor = if pairing == Pairing::Halves { "mrope.q_half_f64" } else { "mrope.q_interleaved_f64" };
+    let config = RopeConfig { pairing, axes: Axes::Sections(sections.to_vec()), ..glm4() };
+    let table = common::table(config.clone(), length, &Device::Cpu);
+    let at = Positions::with_axes(&table, &order.map(|axis| axes[axis])).unwrap();
+    let (got, _) = rotated(&table, &at, &q, head_major(8, 2, 128));
+    let bounds = Vec::from_iter(q.chunks_exact(HEAD_DIM).enumerate().flat_map(|(row, head)| {
+        let token = row % TOKENS;
+        let head = Vec::from_iter(head.iter().map(|&x| x.into()));
+        exact_rotation(&config, &head, &cos_sin[token * PAIRS..(token + 1) * PAIRS]).1
+    }));
+    compare(&golden.f64(tensor).unwrap(), &got, Tolerance::Elementwise(&bounds)).map(|_| ())
+}
+
+#[test]
+fn rope_05_mrope_matches_the_golden() {
+    for pairing in common::PAIRINGS {
+        compare_mrope(pairing, SECTIONS, [0, 1, 2]).unwrap();
     }
 }
 
