@@ -2,7 +2,7 @@
 
 use attention::KvDType;
 
-use crate::common::KV_TYPES;
+const KV_TYPES: [KvDType; 3] = [KvDType::F32, KvDType::F16, KvDType::BF16];
 
 /// Queries are uniform in [-1, 1) times this: logits that leave all weights alike, and some that leave few.
 const Q_SCALES: [f32; 2] = [1.0, 8.0];
