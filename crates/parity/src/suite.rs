@@ -376,6 +376,7 @@ mod tests {
         );
         let none = Tally::new(names(&["cpu"]));
         assert_eq!(suite.summary(3000, 1, &none), "sums: seed 5: 1 of 3,000 cases: cpu 0; not run: none");
+        assert_eq!([0, 999, 1_234_567].map(grouped), ["0", "999", "1,234,567"]);
     }
 
     #[test]
@@ -391,13 +392,5 @@ mod tests {
     #[should_panic(expected = "nothing ran")]
     fn a_suite_of_which_nothing_ran_fails() {
         suite(&[]).unwrap().finish(1, 1, &Tally::new(names(&["cpu"])));
-    }
-
-    #[test]
-    fn thousands_are_set_apart() {
-        assert_eq!(
-            [0, 999, 1000, 33_120, 1_234_567].map(grouped),
-            ["0", "999", "1,000", "33,120", "1,234,567"]
-        );
     }
 }

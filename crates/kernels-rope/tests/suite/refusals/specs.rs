@@ -239,20 +239,20 @@ fn tables_and_positions() -> Vec<Refusal> {
         refused!(list, format!("span/{count}-from-{first}"), run, RopeError::Span { length: 100, .. });
     }
     let two = positions(sections(), 10, &[&[1], &[2]]);
-    refused!(list, "axes/two-of-three", two, RopeError::AxisCount { expected: 3, found: 2 });
+    refused!(list, "axis-count/two-of-three", two, RopeError::AxisCount { expected: 3, found: 2 });
     refused!(
         list,
-        "axes/none",
+        "axis-count/none",
         positions(sections(), 10, &[]),
         RopeError::AxisCount { expected: 3, found: 0 }
     );
     let short = positions(sections(), 10, &[&[1, 2], &[2, 3], &[4]]);
-    refused!(list, "axes/shorter", short, RopeError::AxisLength { axis: 2, expected: 2, found: 1 });
+    refused!(list, "axis-length/shorter", short, RopeError::AxisLength { axis: 2, expected: 2, found: 1 });
     let one_of_two = |device: &Device| {
         let blocks = RopeConfig { axes: Axes::TwoBlocks, pairing: Pairing::Halves, ..glm4() };
         error_of(table(blocks, 10, device).and_then(|table| Positions::new(&table, &[1])))
     };
-    refused!(list, "axes/one-of-two", one_of_two, RopeError::AxisCount { expected: 2, found: 1 });
+    refused!(list, "axis-count/one-of-two", one_of_two, RopeError::AxisCount { expected: 2, found: 1 });
     list
 }
 
