@@ -1,5 +1,6 @@
 //! One module per verb.
 
+pub(crate) mod bench;
 #[cfg(feature = "bindgen")]
 pub(crate) mod bindgen;
 pub(crate) mod build_kernels;

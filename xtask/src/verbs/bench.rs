@@ -1,0 +1,143 @@
+//! `cargo xtask bench`: the benches' cases, as a table and a plot.
+
+mod page;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+use walkdir::WalkDir;
+
+use crate::process::{cargo, run, workspace_root};
+
+/// The crates that have benches.
+const CRATES: [&str; 3] = ["kernels-rope", "kernels-nn", "attention"];
+
+#[derive(clap::Args)]
+#[command(after_help = "\
+Each bench measures cases of its crate's correctness suite, by their names there, on the CPU.
+
+Examples:
+  cargo xtask bench                 all of them, 3 minutes and a release build
+  cargo xtask bench linear          the cases whose name contains `linear`
+  cargo xtask bench --out /tmp      bench.md and bench.svg there, not in .planning/")]
+pub(crate) struct Options {
+    /// Measure the cases whose name contains this
+    filter: Option<String>,
+    /// The folder for bench.md and bench.svg
+    #[arg(long, value_name = "FOLDER", default_value = ".planning")]
+    out: PathBuf,
+}
+
+/// What criterion found of one case.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Measured {
+    /// The group of the bench, and the case's name in its suite.
+    name: String,
+    /// Seconds of a run: the middle of all samples, and the interval in which it lies with a confidence of 95 %.
+    seconds: f64,
+    interval: [f64; 2],
+    /// Elements of a run.
+    elements: f64,
+}
+
+/// Runs the benches, and writes what they found.
+///
+/// # Errors
+/// When a bench fails, or nothing was measured.
+pub(crate) fn execute(Options { filter, out }: &Options) -> Result<()> {
+    let found = tempfile::tempdir()?;
+    for name in CRATES {
+        let mut command = cargo(&["bench", "--package", name, "--benches", "--"]);
+        run(command.args(filter).env("CRITERION_HOME", found.path()))?;
+    }
+    let measured = read(found.path())?;
+    ensure!(!measured.is_empty(), "no case was measured: no name of one contains {filter:?}");
+    let out = workspace_root().join(out);
+    for (name, text) in [("bench.md", page::table(&measured)), ("bench.svg", page::plot(&measured))] {
+        let path = out.join(name);
+        fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+        eprintln!("wrote {}", path.display());
+    }
+    Ok(())
+}
+
+#[derive(Deserialize)]
+struct Benchmark {
+    full_id: String,
+    throughput: Throughput,
+}
+
+#[derive(Deserialize)]
+struct Throughput {
+    #[serde(rename = "Elements")]
+    elements: f64,
+}
+
+#[derive(Deserialize)]
+struct Estimates {
+    median: Estimate,
+}
+
+/// In nanoseconds.
+#[derive(Deserialize)]
+struct Estimate {
+    point_estimate: f64,
+    confidence_interval: Interval,
+}
+
+#[derive(Deserialize)]
+struct Interval {
+    lower_bound: f64,
+    upper_bound: f64,
+}
+
+/// What criterion left of each case in a folder, by name.
+fn read(folder: &Path) -> Result<Vec<Measured>> {
+    let mut measured = Vec::new();
+    for entry in WalkDir::new(folder) {
+        let path = entry?.into_path();
+        if path.ends_with("new/benchmark.json") {
+            measured.push(read_one(&path)?);
+        }
+    }
+    measured.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(measured)
+}
+
+fn read_one(benchmark: &Path) -> Result<Measured> {
+    let Benchmark { full_id, throughput } = from_json(benchmark)?;
+    let Estimates { median } = from_json(&benchmark.with_file_name("estimates.json"))?;
+    let Interval { lower_bound, upper_bound } = median.confidence_interval;
+    let [seconds, lower, upper] = [median.point_estimate, lower_bound, upper_bound].map(|nanos| nanos * 1e-9);
+    Ok(Measured { name: full_id, seconds, interval: [lower, upper], elements: throughput.elements })
+}
+
+fn from_json<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<T> {
+    let told = || format!("reading {}", path.display());
+    serde_json::from_slice(&fs::read(path).with_context(told)?).with_context(told)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_criterion_leaves_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let case = folder.path().join("rope/a_b/new");
+        fs::create_dir_all(&case).unwrap();
+        let benchmark = r#"{"group_id":"rope","full_id":"rope/a/b","throughput":{"Elements":2000}}"#;
+        fs::write(case.join("benchmark.json"), benchmark).unwrap();
+        let interval = r#"{"confidence_level":0.95,"lower_bound":900.0,"upper_bound":1200.0}"#;
+        let estimate =
+            format!(r#"{{"median":{{"confidence_interval":{interval},"point_estimate":1000.0}}}}"#);
+        fs::write(case.join("estimates.json"), estimate).unwrap();
+        let measured = read(folder.path()).unwrap();
+        assert_eq!(measured.len(), 1);
+        let Measured { name, seconds, elements, .. } = &measured[0];
+        assert_eq!((name.as_str(), *elements), ("rope/a/b", 2000.0));
+        assert!((seconds - 1e-6).abs() < 1e-12, "{seconds}");
+    }
+}
