@@ -30,6 +30,7 @@ mod golden;
 mod host_hip;
 mod images;
 mod number;
+mod page;
 mod suite;
 
 pub use compare::{Element, Mismatch, Report, Tolerance, compare};
@@ -39,4 +40,5 @@ pub use golden::{Golden, GoldenError, golden_dir};
 pub use host_hip::{HOST_HIP_ARCH, host_hip, host_hip_has};
 pub use images::check_images;
 pub use number::{Number, half_ulp, ulp};
+pub use page::check_told_counts;
 pub use suite::{PARITY_CASE, PARITY_FULL, PARITY_SEED, Suite, SuiteError, Tally};

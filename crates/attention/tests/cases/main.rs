@@ -71,3 +71,8 @@ fn the_list_holds_what_it_is_said_to_hold() {
         }
     }
 }
+
+#[test]
+fn the_page_tells_what_the_list_holds() {
+    parity::check_told_counts("Attention", &Vec::from_iter(cases().iter().map(|case| case.name())));
+}

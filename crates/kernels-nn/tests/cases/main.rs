@@ -56,3 +56,8 @@ fn the_list_holds_every_operation() {
     assert!(of(|operation| matches!(operation, Operation::SwiGlu)) >= 90);
     assert!(of(|operation| matches!(operation, Operation::Sample(_))) >= 150);
 }
+
+#[test]
+fn the_page_tells_what_the_list_holds() {
+    parity::check_told_counts("Layers and sampling", &Vec::from_iter(cases().iter().map(|case| case.name())));
+}

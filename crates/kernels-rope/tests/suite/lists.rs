@@ -113,25 +113,10 @@ fn yarns_ramp_is_within_the_pairs() {
     panic!("no case has YaRN at a width of 128");
 }
 
-/// Rows "| `a/`, `b/` | 1,234, 5 | ..." of the page.
 #[test]
 fn the_page_tells_what_the_lists_hold() {
-    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/correctness.md");
-    let page = std::fs::read_to_string(page).unwrap();
     let refusals = refusals::all();
     let of_refusals = refusals.iter().map(|refusal| refusal.name.clone());
     let names = cases::all(0).iter().map(Case::name).chain(of_refusals).collect::<Vec<_>>();
-    let (mut rows, mut told) = (0, 0);
-    for row in page.lines().filter(|row| row.starts_with("| `") && !row.contains("PARITY_")) {
-        let [_, lists, counts, ..] = row.split('|').collect::<Vec<_>>()[..] else { panic!("{row}") };
-        for (list, count) in lists.trim().split(", ").zip(counts.trim().split(", ")) {
-            let list = list.trim_matches('`');
-            let found = names.iter().filter(|name| name.contains(list)).count();
-            assert_eq!(count.replace(',', "").parse(), Ok(found), "{list}");
-            (rows, told) = (rows + 1, told + found);
-        }
-    }
-    assert_eq!((rows, told), (14, names.len()), "every case is in one of the lists");
-    let total = format!("{},{:03}", names.len() / 1000, names.len() % 1000);
-    assert!(page.contains(&format!("| **{total}** |")), "{total}");
+    parity::check_told_counts("RoPE", &names);
 }
