@@ -21,7 +21,7 @@ const UNTOUCHED: f32 = -77.0;
 
 /// The CPU, and the devices under test.
 fn devices() -> Vec<Device> {
-    [vec![Device::Cpu], parity::devices().unwrap()].concat()
+    parity::cpu_and_devices().unwrap()
 }
 
 fn on<T: Float>(device: &Device, values: &[T]) -> DeviceBuffer<T> {

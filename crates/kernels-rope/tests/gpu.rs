@@ -13,11 +13,11 @@ use kernels_rope::{
     Axes, HeadsMut, InvFreq, Layout, Pairing, Positions, RopeConfig, RopeError, RopeSpec, RopeTable, Scaling,
     apply_position_embeddings, apply_rope,
 };
-use parity::{host_hip, host_hip_has, uniform_with_special};
+use parity::{Gpu, host_hip, host_hip_has, uniform_with_special};
 use proptest::prelude::*;
 
 /// The devices under test; none is the CPU.
-fn gpus() -> Vec<Device> {
+fn gpus() -> Vec<Gpu> {
     parity::devices().unwrap()
 }
 

@@ -37,8 +37,7 @@ fn pair_norms(config: &RopeConfig, head: &[f32]) -> Vec<f64> {
 
 /// A table of the config on the CPU and on every device.
 fn tables(config: &RopeConfig) -> Vec<RopeTable> {
-    static DEVICES: LazyLock<Vec<Device>> =
-        LazyLock::new(|| [vec![Device::Cpu], parity::devices().unwrap()].concat());
+    static DEVICES: LazyLock<Vec<Device>> = LazyLock::new(|| parity::cpu_and_devices().unwrap());
     DEVICES.iter().map(|device| table(config.clone(), LENGTH, device)).collect()
 }
 

@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn a_step_gives_the_logits_of_a_pass_bit_for_bit() {
-        let devices = [vec![Device::Cpu], parity::devices().unwrap()].concat();
+        let devices = parity::cpu_and_devices().unwrap();
         for (device, checkpoint) in
             devices.iter().flat_map(|device| ["glm4", "glm", "chatglm_orig"].map(|name| (device, name)))
         {

@@ -8,7 +8,7 @@ use attention::{AttentionError, KvDType};
 use device_mem::{DType, Device, Graph, MemError};
 use kernels_nn::{NnError, Sampler, SamplerConfig};
 use model_glm::{GenerateOptions, GlmConfig, GlmError, GlmModel, GlmWeights, LoadOptions, Next, generate};
-use parity::golden_dir;
+use parity::{Gpu, golden_dir};
 use safetensors::SafeTensors;
 
 const PROMPT: [u32; 5] = [11, 250, 7, 7, 96];
@@ -37,7 +37,7 @@ fn load_in_pieces(device: &Device, checkpoint: &str, chunk: u32) -> GlmModel {
     load(device, checkpoint, &config(checkpoint), chunk).unwrap()
 }
 
-fn devices_and(checkpoints: [&'static str; 2]) -> impl Iterator<Item = (Device, &'static str)> {
+fn devices_and(checkpoints: [&'static str; 2]) -> impl Iterator<Item = (Gpu, &'static str)> {
     let devices = parity::devices().unwrap();
     devices.into_iter().flat_map(move |device| checkpoints.map(|checkpoint| (device.clone(), checkpoint)))
 }
@@ -127,7 +127,7 @@ const SAMPLERS: [SamplerConfig; 2] = [
 
 #[test]
 fn tokens_drawn_on_a_device_are_those_that_the_sampler_draws_from_its_logits() {
-    for device in [vec![Device::Cpu], parity::devices().unwrap()].concat() {
+    for device in parity::cpu_and_devices().unwrap() {
         let model = model(&device, "glm4");
         for seed in [1, u64::MAX] {
             let config = SamplerConfig { temperature: 1.3, top_k: 0, top_p: 0.9, seed };
@@ -150,7 +150,7 @@ fn tokens_drawn_on_a_device_are_those_that_the_sampler_draws_from_its_logits() {
 
 #[test]
 fn a_prompt_in_pieces_gives_the_bits_of_one_at_once() {
-    for device in [vec![Device::Cpu], parity::devices().unwrap()].concat() {
+    for device in parity::cpu_and_devices().unwrap() {
         let prompt = Vec::from_iter((0..100).map(|token| token * 37 % 256));
         let logits = |chunk| {
             let model = load_in_pieces(&device, "glm4", chunk);
@@ -185,7 +185,7 @@ fn a_prompt_that_fails_after_some_pieces_leaves_the_cache_as_it_was() {
     };
     file[row].fill(0xff);
     let weights = GlmWeights::from_bytes(file).unwrap();
-    for device in [vec![Device::Cpu], parity::devices().unwrap()].concat() {
+    for device in parity::cpu_and_devices().unwrap() {
         let config = GlmConfig::from_json(&config("glm4")).unwrap();
         let options = LoadOptions { context: Some(512), chunk: NonZeroU32::new(2), ..LoadOptions::default() };
         let model = GlmModel::load(config, &weights, &device, options).unwrap();
@@ -208,7 +208,7 @@ fn a_prompt_that_fails_after_some_pieces_leaves_the_cache_as_it_was() {
 fn all_devices_give_the_same_bits() {
     // Beyond a chunk of keys, single tokens are shared out among blocks.
     for (checkpoint, prompt) in [("glm4", 255), ("glm", 20), ("chatglm_orig", 20)] {
-        let run = |device: &Device| {
+        let run = |device: &Gpu| {
             let model = model(device, checkpoint);
             let mut cache = model.new_cache(300, KvDType::BF16).unwrap();
             let prompt = Vec::from_iter((0..prompt).map(|token| token * 37 % 256));
@@ -225,7 +225,7 @@ fn all_devices_give_the_same_bits() {
 
 #[test]
 fn a_token_outside_the_vocabulary_is_refused_before_anything_runs() {
-    for device in [vec![Device::Cpu], parity::devices().unwrap()].concat() {
+    for device in parity::cpu_and_devices().unwrap() {
         let model = model(&device, "glm4");
         let mut cache = model.new_cache(8, KvDType::BF16).unwrap();
         let before = device.transfers().launches;

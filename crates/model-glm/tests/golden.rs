@@ -24,7 +24,7 @@ const LOGITS: f64 = 1e-4;
 
 /// The CPU, and the devices under test.
 fn devices() -> Vec<Device> {
-    [vec![Device::Cpu], parity::devices().unwrap()].concat()
+    parity::cpu_and_devices().unwrap()
 }
 
 /// Each checkpoint, with the one whose outputs it must give, on each device.

@@ -1,5 +1,6 @@
-use std::env;
+use std::ops::Deref;
 use std::sync::OnceLock;
+use std::{env, fmt, iter};
 
 use device_mem::{Device, DeviceChoice, MemError};
 use hip_emu::{Arch, Checks, Options};
@@ -46,6 +47,38 @@ pub enum DevicesError {
     },
 }
 
+/// A device that is not the CPU, so that nothing is compared with the CPU under another name. It is used as the [`Device`] that
+/// it is.
+#[derive(Clone, Debug)]
+pub struct Gpu(Device);
+
+impl Gpu {
+    /// `None` for the CPU.
+    pub fn new(device: Device) -> Option<Gpu> {
+        matches!(device, Device::Hip(_)).then_some(Gpu(device))
+    }
+}
+
+impl Deref for Gpu {
+    type Target = Device;
+
+    fn deref(&self) -> &Device {
+        &self.0
+    }
+}
+
+impl From<Gpu> for Device {
+    fn from(Gpu(device): Gpu) -> Device {
+        device
+    }
+}
+
+impl fmt::Display for Gpu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// The devices that parity tests run on: those that [`PARITY_DEVICES`] lists, else `host`, the kernels compiled for the
 /// host behind [`host_hip`], and `emu`, the card's own images executed by [`hip_emu`], which checks them for races, missing
 /// waits and uses of what was never written. There is at least one, and none is the CPU: what every other is compared with
@@ -53,15 +86,24 @@ pub enum DevicesError {
 ///
 /// # Errors
 /// [`DevicesError`].
-pub fn devices() -> Result<Vec<Device>, DevicesError> {
+pub fn devices() -> Result<Vec<Gpu>, DevicesError> {
     Ok(named_devices()?.into_iter().map(|(_, device)| device).collect())
+}
+
+/// The CPU, and then [`devices`], for what must hold on all of them.
+///
+/// # Errors
+/// [`DevicesError`].
+pub fn cpu_and_devices() -> Result<Vec<Device>, DevicesError> {
+    let devices = devices()?.into_iter().map(Device::from);
+    Ok(iter::once(Device::Cpu).chain(devices).collect())
 }
 
 /// [`devices`] with the names that reports give them: `host`, `emu gfx1100`, `hip:0 gfx942`.
 ///
 /// # Errors
 /// [`DevicesError`].
-pub fn named_devices() -> Result<Vec<(String, Device)>, DevicesError> {
+pub fn named_devices() -> Result<Vec<(String, Gpu)>, DevicesError> {
     parse(&env::var(PARITY_DEVICES).unwrap_or_else(|_| DEFAULT.to_owned()))
 }
 
@@ -76,12 +118,12 @@ pub fn matrix_units(device: &Device) -> Option<&'static str> {
 }
 
 /// The first of the devices that gives the bits of `device`, which is one of them, in every operation; itself at the least.
-pub fn first_alike(devices: &[Device], device: &Device) -> usize {
-    let alike = |other: &Device| matrix_units(other) == matrix_units(device);
+pub fn first_alike(devices: &[Gpu], device: &Gpu) -> usize {
+    let alike = |other: &Gpu| matrix_units(other) == matrix_units(device);
     devices.iter().position(alike).unwrap_or_default()
 }
 
-fn parse(list: &str) -> Result<Vec<(String, Device)>, DevicesError> {
+fn parse(list: &str) -> Result<Vec<(String, Gpu)>, DevicesError> {
     let others = list.split(',').map(str::trim).filter(|&name| name != "cpu");
     let open = |name| open(name).map(|device| (report_name(name, &device), device));
     let devices = others.map(open).collect::<Result<Vec<_>, _>>()?;
@@ -100,7 +142,7 @@ fn report_name(entry: &str, device: &Device) -> String {
     }
 }
 
-fn open(name: &str) -> Result<Device, DevicesError> {
+fn open(name: &str) -> Result<Gpu, DevicesError> {
     let opened = match name {
         "host" => Device::from_api(host_hip(), 0),
         "emu" => {
@@ -116,7 +158,9 @@ fn open(name: &str) -> Result<Device, DevicesError> {
             _ => return Err(DevicesError::Unknown { found: name.to_owned() }),
         },
     };
-    opened.map_err(|source| DevicesError::Open { name: name.to_owned(), source: Box::new(source) })
+    let device =
+        opened.map_err(|source| DevicesError::Open { name: name.to_owned(), source: Box::new(source) })?;
+    Gpu::new(device).ok_or_else(|| DevicesError::Unknown { found: name.to_owned() })
 }
 
 /// Lets the emulated card check what it runs. What of the environment cannot be read, the card tells when it is opened.
@@ -166,7 +210,11 @@ mod tests {
         }
         assert!(matches!(parse("cpu"), Err(DevicesError::OnlyCpu { .. })));
         assert_eq!(parse("cpu,host").unwrap().len(), 1);
-        let hosts = parse("host, host").unwrap();
-        assert!(hosts.len() == 2 && hosts.iter().all(|(_, device)| matches!(device, Device::Hip(_))));
+        assert_eq!(parse("host, host").unwrap().len(), 2);
+    }
+
+    #[test]
+    fn the_cpu_is_no_device_to_compare_with() {
+        assert!(Gpu::new(Device::Cpu).is_none());
     }
 }

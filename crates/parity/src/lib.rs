@@ -35,7 +35,9 @@ mod suite;
 
 pub use compare::{Element, Mismatch, Report, Tolerance, compare};
 pub use data::{SPECIAL, SplitMix64, positions, uniform, uniform_with_special};
-pub use devices::{DevicesError, PARITY_DEVICES, devices, first_alike, matrix_units, named_devices};
+pub use devices::{
+    DevicesError, Gpu, PARITY_DEVICES, cpu_and_devices, devices, first_alike, matrix_units, named_devices,
+};
 pub use golden::{Golden, GoldenError, golden_dir};
 pub use host_hip::{HOST_HIP_ARCH, host_hip, host_hip_has};
 pub use images::check_images;

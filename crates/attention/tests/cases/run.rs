@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use attention::{AttentionError, KvCache, MAX_HIP_HEAD_DIM};
 use device_mem::Device;
-use parity::{Suite, Tally, Tolerance, compare, matrix_units, named_devices};
+use parity::{Gpu, Suite, Tally, Tolerance, compare, matrix_units, named_devices};
 
 use crate::common::{Pass, cache, paged, shape};
 use crate::list::{Case, Values};
@@ -18,7 +18,7 @@ const PROBABLE: &str = "probable form";
 /// Runs cases one after another, on devices of its own.
 pub(crate) struct Worker<'a> {
     suite: &'a Suite,
-    devices: Vec<(String, Device)>,
+    devices: Vec<(String, Gpu)>,
     pub(crate) tally: Tally,
 }
 

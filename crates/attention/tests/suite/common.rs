@@ -3,18 +3,18 @@
 use attention::{AttentionError, AttentionShape, KvCache, KvDType, attend_with_prefix};
 use device_mem::{Device, DeviceBuffer, Element, RanOn};
 use kernels_rope::BlockTable;
-use parity::uniform;
+use parity::{Gpu, uniform};
 
 pub(crate) const KV_TYPES: [KvDType; 3] = [KvDType::F32, KvDType::F16, KvDType::BF16];
 
 /// The devices under test; none is the CPU.
-pub(crate) fn gpus() -> Vec<Device> {
+pub(crate) fn gpus() -> Vec<Gpu> {
     parity::devices().unwrap()
 }
 
 /// The CPU, and the devices under test.
 pub(crate) fn devices() -> Vec<Device> {
-    [vec![Device::Cpu], gpus()].concat()
+    parity::cpu_and_devices().unwrap()
 }
 
 pub(crate) fn on<T: Element>(device: &Device, values: &[T]) -> DeviceBuffer<T> {

@@ -8,7 +8,7 @@ use kernels_nn::{
     Linear, NnError, RmsNorm, SamplerConfig, Weight, add_rms_norm, linear, rms_norm, rms_norm_in_place,
     sample, swiglu,
 };
-use parity::{SplitMix64, Suite, Tally, Tolerance, compare, matrix_units, named_devices, uniform};
+use parity::{Gpu, SplitMix64, Suite, Tally, Tolerance, compare, matrix_units, named_devices, uniform};
 
 use crate::list::{Case, Operation};
 use crate::truth::{self, Exact};
@@ -19,7 +19,7 @@ const UNWRITTEN: f32 = -77.25;
 /// Runs cases one after another, on devices of its own.
 pub(crate) struct Worker<'a> {
     suite: &'a Suite,
-    devices: Vec<(String, Device)>,
+    devices: Vec<(String, Gpu)>,
     pub(crate) tally: Tally,
 }
 

@@ -2,14 +2,14 @@
 
 use device_mem::{Device, DeviceBuffer, Element, Float, RanOn};
 use kernels_nn::{NnError, RmsNorm};
-use parity::{Tolerance, compare, uniform};
+use parity::{Gpu, Tolerance, compare, uniform};
 
 /// The devices under test; none is the CPU.
-pub(crate) fn gpus() -> Vec<Device> {
+pub(crate) fn gpus() -> Vec<Gpu> {
     parity::devices().unwrap()
 }
 
-pub(crate) fn gpu() -> Device {
+pub(crate) fn gpu() -> Gpu {
     gpus().swap_remove(0)
 }
 

@@ -174,7 +174,7 @@ impl<T: Float> Case<T> {
     fn check(&self) {
         let count = 1 + self.tokens() % 3;
         let (cpu_sum, _) = self.parts(&Device::Cpu, count);
-        for device in gpus().into_iter().chain([Device::Cpu]) {
+        for device in parity::cpu_and_devices().unwrap() {
             let what = format!(
                 "{:?} [{}, {}] to {:?} on {device:?}",
                 self.rows,

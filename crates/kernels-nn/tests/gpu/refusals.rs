@@ -93,7 +93,7 @@ fn wrong_lengths_are_refused_before_any_launch() {
 #[test]
 fn operands_of_two_devices_are_refused_and_left_alone() {
     let (here, there) = (gpu(), gpu());
-    for other in [there, Device::Cpu] {
+    for other in [there.into(), Device::Cpu] {
         let (operands, mut elsewhere) = (Operands::new(&here, 2), Operands::new(&other, 2));
         let before = [here.transfers(), other.transfers()];
         for refusal in operands.refusals(&mut elsewhere) {

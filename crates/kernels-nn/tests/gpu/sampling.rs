@@ -27,7 +27,7 @@ fn tokens_agree(config: SamplerConfig, vocab: usize, logits: &[f32], draws: &[u3
     let expected = Vec::from_iter(rows.map(|(row, state)| expected(config, row, state.try_into().unwrap())));
     let tokens = Vec::from_iter(expected.iter().map(|(token, _)| *token));
     let states = Vec::from_iter(expected.iter().flat_map(|(_, state)| *state));
-    for device in gpus().into_iter().chain([Device::Cpu]) {
+    for device in parity::cpu_and_devices().unwrap() {
         let (buffer, mut state) = (on(&device, logits), on(&device, draws));
         let mut chosen = on(&device, &vec![0xdead_u32; tokens.len()]);
         counted(&device, || {
