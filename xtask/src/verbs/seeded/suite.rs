@@ -49,7 +49,9 @@ impl TryFrom<String> for Suite {
         let place = words.next().unwrap_or_default();
         let words = Vec::from_iter(words);
         match place.split_once('/') {
-            Some((package, target)) if ![package, target].contains(&"") && !words.contains(&String::new()) => {
+            Some((package, target))
+                if ![package, target].contains(&"") && !words.contains(&String::new()) =>
+            {
                 Ok(Suite { package: package.to_owned(), target: target.to_owned(), words })
             }
             _ => Err(format!("`package/target` or `package/target word` is expected, and not `{text}`")),
@@ -112,7 +114,8 @@ impl Suite {
             return Ok(Err(if said.is_empty() { stderr.into_owned() } else { said }));
         }
         let lines = output.stdout.split(|byte| *byte == b'\n');
-        let mut programs = lines.filter_map(|line| executable(&serde_json::from_slice(line).ok()?, &self.target));
+        let mut programs =
+            lines.filter_map(|line| executable(&serde_json::from_slice(line).ok()?, &self.target));
         match programs.next() {
             Some(program) => Ok(Ok(program)),
             None => bail!("cargo builds no program for {self}"),
