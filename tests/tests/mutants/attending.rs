@@ -16,7 +16,7 @@ use crate::rotating::table;
 const Q_SCALE: f32 = 4.0;
 
 pub(crate) fn cases() -> Vec<Case> {
-    let case = |kernel, images, run, bounds| Case { kernel, images, run, bounds: Some(bounds) };
+    let case = |kernel, images, run, bounds| Case { kernel, images, run, bounds: Some(bounds), fewest: None };
     vec![
         case("attend_f32", &ATTENTION, passes::<F32>, pass_bounds::<F32>),
         case("attend_f16", &ATTENTION, passes::<F16>, pass_bounds::<F16>),

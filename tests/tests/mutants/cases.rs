@@ -4,6 +4,7 @@ use anyhow::Result;
 use device_mem::{Device, DeviceBuffer, Element};
 use hsaco::ImageSet;
 
+use crate::hip::Blocks;
 use crate::{attending, layers, rotating};
 
 /// A kernel, and how it is run.
@@ -13,6 +14,8 @@ pub(crate) struct Case {
     pub(crate) run: fn(&Device) -> Result<Vec<f32>>,
     /// How far each element may be from the CPU's; `None` where all bits are the same.
     pub(crate) bounds: Option<fn() -> Result<Vec<f64>>>,
+    /// The fewest blocks that do all of the work, where blocks take it in turn: the kernel is then run with these too.
+    pub(crate) fewest: Option<Blocks>,
 }
 
 pub(crate) fn all() -> Vec<Case> {

@@ -18,6 +18,8 @@ pub(crate) fn choose(kernel: &str, mut all: Vec<Mutant>, seed: u64, count: usize
         all = rest;
         of_kind
     });
+    // So that a few of each kernel are of all kinds.
+    by_kind.rotate_left(random.below(5) as usize);
     let mut chosen = Vec::new();
     while chosen.len() < count && by_kind.iter().any(|of_kind| !of_kind.is_empty()) {
         for of_kind in &mut by_kind {

@@ -9,12 +9,15 @@ use kernels_rope::{
     RopeConfig, RopeSpec, RopeTable, Scaling, append_kv, apply_position_embeddings,
     apply_position_embeddings_append, apply_rope,
 };
-use parity::uniform;
+use parity::uniform_with_special;
 
 use crate::cases::{Case, on};
 
 pub(crate) fn cases() -> Vec<Case> {
-    let case = |kernel, images, run| Case { kernel, images, run, bounds: None };
+    let case = |kernel: &'static str, images, run| {
+        let fewest = kernel.starts_with("rope").then_some([1; 3]);
+        Case { kernel, images, run, bounds: None, fewest }
+    };
     vec![
         case("rope_f32", &ROPE, rope::<f32>),
         case("rope_f16", &ROPE, rope::<f16>),
@@ -71,7 +74,7 @@ fn rope<T: Float>(device: &Device) -> Result<Vec<f32>> {
         let token_stride = u64::from(heads) * head_stride + 5;
         let layout = Layout { tokens, heads, head_dim: dims.0, token_stride, head_stride };
         let len = usize::try_from(u64::from(tokens) * token_stride)?;
-        let mut x = on(device, &uniform::<T>(u64::from(dims.0), len))?;
+        let mut x = on(device, &uniform_with_special::<T>(u64::from(dims.0), len))?;
         apply_rope(&table, HeadsMut::strided(x.as_view_mut()?, layout)?, &at)?;
         all.extend(wide(&x)?);
     }
@@ -89,7 +92,8 @@ fn position_embeddings<T: Float, C: Float>(device: &Device) -> Result<Vec<f32>> 
         let table = table(device, dims, pairing, Axes::Single)?;
         let positions: Vec<u32> = (0..tokens).map(|token| (token * 31 + 5) % 64).collect();
         let at = Positions::new(&table, &positions)?;
-        let data = |seed: u64, heads: u32| uniform::<T>(seed, (tokens * heads * dims.0) as usize);
+        let data =
+            |seed: u64, heads: u32| uniform_with_special::<T>(seed, (tokens * heads * dims.0) as usize);
         let (q_data, k_data, v_data) = (data(1, q_heads), data(2, kv_heads), data(3, kv_heads));
         let v = on(device, &v_data)?;
         for way in 0..3_u32 {
@@ -103,11 +107,13 @@ fn position_embeddings<T: Float, C: Float>(device: &Device) -> Result<Vec<f32>> 
                 continue;
             }
             let cache = Cache::<C>::new(device, way == 2, tokens, kv_heads, dims.0)?;
-            let (keys, values) =
-                cache.appended(|append| {
+            let (keys, values) = cache.appended(
+                |append| {
                     apply_position_embeddings_append(&table, q_rows, k_rows, append, &at)?;
                     Ok(())
-                }, v.as_view())?;
+                },
+                v.as_view(),
+            )?;
             all.extend([wide(&q)?, wide(&k)?, keys, values].concat());
         }
     }
@@ -171,14 +177,17 @@ fn block_table(device: &Device, sequences: u32) -> Result<BlockTable> {
 fn append<C: Float>(device: &Device) -> Result<Vec<f32>> {
     let mut all = Vec::new();
     for (tokens, kv_heads, head_dim) in [(3, 2, 12), (2, 3, 130), (1, 1, 1)] {
-        let data = |seed: u64| uniform::<f32>(seed, (tokens * kv_heads * head_dim) as usize);
+        let data = |seed: u64| uniform_with_special::<f32>(seed, (tokens * kv_heads * head_dim) as usize);
         let (k, v) = (on(device, &data(1))?, on(device, &data(2))?);
         for paged in [false, true] {
             let cache = Cache::<C>::new(device, paged, tokens, kv_heads, head_dim)?;
-            let (keys, values) = cache.appended(|append| {
-                append_kv(k.as_view(), tokens, append)?;
-                Ok(())
-            }, v.as_view())?;
+            let (keys, values) = cache.appended(
+                |append| {
+                    append_kv(k.as_view(), tokens, append)?;
+                    Ok(())
+                },
+                v.as_view(),
+            )?;
             all.extend([keys, values].concat());
         }
     }

@@ -69,8 +69,13 @@ pub(crate) fn mutants(image: &[u8], arch: Arch, kernel: &str) -> Vec<Mutant> {
     let mut functions = listings.iter().flat_map(|listing| &listing.functions);
     let function = functions.find(|function| function.name == kernel).unwrap();
     let (mut all, mut alike) = (Vec::new(), BTreeMap::<String, u32>::new());
-    for line in function.lines(arch) {
+    let mut lines = function.lines(arch).peekable();
+    while let Some(line) = lines.next() {
         let Ok(instruction) = line.instruction else { continue };
+        let next = lines.peek().and_then(|line| line.instruction.as_ref().ok());
+        if next.is_some_and(|next| is_of_a_barrier(&instruction, next)) {
+            continue;
+        }
         let start = line.code.as_ptr().addr() - image.as_ptr().addr();
         let text = instruction.to_string();
         let number = alike.entry(text.clone()).and_modify(|number| *number += 1).or_insert(1);
@@ -79,6 +84,14 @@ pub(crate) fn mutants(image: &[u8], arch: Arch, kernel: &str) -> Vec<Mutant> {
         all.extend(changed(&instruction, line.code, start, &from));
     }
     all
+}
+
+/// Whether it is a wait for vector memory that belongs to the barrier behind it: no wave reads from memory what another one of
+/// its group stores there before the launch ends, and what registers get from it is waited for where it is used.
+fn is_of_a_barrier(instruction: &Instruction, next: &Instruction) -> bool {
+    let waits = instruction.to_string();
+    let is_for_memory = waits.starts_with("s_waitcnt_vscnt") || waits == "s_waitcnt vmcnt(0)";
+    is_for_memory && (next.mnemonic() == "s_barrier" || next.mnemonic().starts_with("s_wait"))
 }
 
 /// As many bytes of `s_nop 0`.
@@ -120,7 +133,8 @@ fn changed(instruction: &Instruction, code: &[u8], start: usize, from: &str) -> 
         code[bit / 8] ^= 1 << (bit % 8);
         let other = decode(instruction.arch(), &code).ok()?;
         let kind = difference(instruction, &other)?;
-        if kind == Kind::Constant && !counts(instruction, code.len() * 8 - 32, bit) || is_pattern(instruction) {
+        let idle = kind == Kind::Constant && !counts(instruction, code.len() * 8 - 32, bit);
+        if idle || is_pattern(instruction) {
             return None;
         }
         let place = start..start + code.len();
@@ -129,14 +143,23 @@ fn changed(instruction: &Instruction, code: &[u8], start: usize, from: &str) -> 
     bits.collect()
 }
 
-/// Whether a bit of a constant is one that results depend on: of a mask, what it clears is mostly clear; of a float literal, which
-/// begins at bit `literal`, low bits are below the bound, or corrected where quotients of integers are estimated.
+/// Whether a bit of a constant is one that results depend on. Of a mask, what it clears is mostly clear; what a select gives is
+/// mostly a truth, of which any bit will do; of a float literal, which begins at bit `literal`, low bits are below the bound.
 fn counts(instruction: &Instruction, literal: usize, bit: usize) -> bool {
     let has = |part: &str| {
-        instruction.mnemonic().contains(part) || instruction.second_mnemonic().is_some_and(|other| other.contains(part))
+        let second = instruction.second_mnemonic();
+        instruction.mnemonic().contains(part) || second.is_some_and(|second| second.contains(part))
     };
-    let is_float = has("f32") || has("f64") || has("f16");
-    !has("and_b") && !(is_float && instruction.length() > 4 && (literal..literal + 22).contains(&bit))
+    let is_float = ["f16", "f32", "f64"].into_iter().any(has);
+    let is_low = instruction.length() > 4 && (literal..literal + 22).contains(&bit);
+    !["and_b", "cndmask", "cselect"].into_iter().any(has) && !(is_float && is_low) && !estimates(instruction)
+}
+
+/// Whether it scales the estimate of a quotient of integers, which is then corrected: `2^32` or `2^64`, less a little.
+fn estimates(instruction: &Instruction) -> bool {
+    let scales = [Value::Literal(0x4f7f_fffe), Value::Literal(0x5f7f_fffc)];
+    let operands = instruction.operands().iter().chain(instruction.second_operands());
+    operands.into_iter().any(|operand| scales.contains(&operand.value))
 }
 
 /// Whether the offset is a pattern of lanes.
@@ -148,9 +171,8 @@ fn is_pattern(instruction: &Instruction) -> bool {
 fn difference(one: &Instruction, other: &Instruction) -> Option<Kind> {
     let same_form = (one.mnemonic(), one.second_mnemonic(), one.length(), one.family())
         == (other.mnemonic(), other.second_mnemonic(), other.length(), other.family());
-    let counts = |instruction: &Instruction| {
-        (instruction.operands().len(), instruction.second_operands().len())
-    };
+    let counts =
+        |instruction: &Instruction| (instruction.operands().len(), instruction.second_operands().len());
     if !same_form || counts(one) != counts(other) {
         return None;
     }
