@@ -127,7 +127,7 @@ fn run_passes(device: &Device, dtype: KvDType, values: Values) -> Result<Vec<f32
 /// Tokens of two sequences of a paged cache, before a new one of each: one span and several.
 const LENGTHS: [u32; 2] = [5, 1040];
 /// Query and key heads, and width of a head.
-const STEP: ((u32, u32), u32) = ((3, 1), 12);
+const STEP: ((u32, u32), u32) = ((3, 1), 40);
 
 fn steps<T: Stored>(device: &Device) -> Result<Vec<f32>> {
     run_steps(device, T::DTYPE, Values::Signed)

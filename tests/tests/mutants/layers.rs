@@ -65,10 +65,21 @@ fn whole(seed: u64, len: usize) -> Vec<f32> {
     (0..len).map(|_| random.below(9) as f32 - 4.0).collect()
 }
 
-/// 1 or -1.
-fn signs(seed: u64, len: usize) -> Vec<f32> {
+/// Rows of `width` numbers, of which a quarter are 8 or -8 and the others 0: their root mean square is 4.
+fn sparse(seed: u64, len: usize, width: usize) -> Vec<f32> {
     let mut random = SplitMix64::new(seed);
-    (0..len).map(|_| if random.below(2) == 0 { 1.0 } else { -1.0 }).collect()
+    let mut rows = vec![0.0; len];
+    for row in rows.chunks_exact_mut(width) {
+        let mut left = width / 4;
+        while left > 0 {
+            let at = random.below(u32::try_from(width).unwrap_or(u32::MAX)) as usize;
+            if row[at] == 0.0 {
+                row[at] = if random.below(2) == 0 { 8.0 } else { -8.0 };
+                left -= 1;
+            }
+        }
+    }
+    rows
 }
 
 fn layer(device: &Device, of: OfType, seed: u64, outer: usize, inner: usize, bias: bool) -> Result<Linear> {
@@ -104,7 +115,7 @@ fn products(device: &Device, of: OfType, shapes: &[Shape]) -> Result<Vec<f32>> {
 /// Tokens, width of a row, rows of the weights.
 type FusedShape = (usize, usize, [usize; 3]);
 
-const FUSED_ANY: [FusedShape; 2] = [(2, 13, [6, 2, 4]), (1, 4099, [2, 4, 2])];
+const FUSED_ANY: [FusedShape; 2] = [(2, 12, [6, 2, 4]), (1, 4100, [2, 4, 2])];
 const FUSED_WIDE: [FusedShape; 2] = [(2, 264, [34, 32, 50]), (1, 4104, [48, 32, 32])];
 
 /// The rows before a norm: alone, with a branch, with a normed branch.
@@ -115,7 +126,7 @@ enum Rows {
     Normed,
 }
 
-/// Operands whose norms are whole: each row is as large everywhere, and there is no epsilon.
+/// Operands whose norms are whole, since root mean squares are powers of 2, and there is no epsilon.
 struct Operands {
     x: DeviceBuffer<f32>,
     branch: DeviceBuffer<f32>,
@@ -126,13 +137,13 @@ struct Operands {
 
 impl Operands {
     fn new(device: &Device, rows: Rows, len: usize, width: usize) -> Result<Operands> {
-        let signs = signs(5, len);
-        // The sum is +-1: of twice the sign and the negative sign, or of a branch whose norm makes that of it.
-        let scaled = |factor: f32| signs.iter().map(|sign| sign * factor).collect::<Vec<f32>>();
+        let sum = sparse(5, len, width);
+        // The norm of -4 times the sum is a quarter of it, negated.
+        let scaled = |factor: f32| sum.iter().map(|value| value * factor).collect::<Vec<f32>>();
         let (x, branch) = match rows {
-            Rows::Plain => (signs.clone(), signs.clone()),
+            Rows::Plain => (scaled(1.0), scaled(1.0)),
             Rows::Added => (scaled(2.0), scaled(-1.0)),
-            Rows::Normed => (scaled(2.0), scaled(-4.0)),
+            Rows::Normed => (scaled(1.25), scaled(-4.0)),
         };
         Ok(Operands {
             x: on(device, &x)?,
@@ -274,16 +285,18 @@ fn embedded(device: &Device, of: OfType) -> Result<Vec<f32>> {
     Ok(all)
 }
 
+/// Maxima in every part of a row, one that is there twice, negative numbers alone, and a row without a choice.
 fn choices(device: &Device) -> Result<Vec<f32>> {
     let mut all = Vec::new();
-    for vocab in [3, 2000, 5001] {
-        let mut logits = uniform::<f32>(1, 3 * vocab);
-        // A maximum that is there twice, negative numbers alone, and a row without a choice.
-        logits[vocab / 2] = 1.5;
+    for (rows, vocab) in [(3, 3), (40, 2000), (3, 5001)] {
+        let mut logits = uniform::<f32>(1, rows * vocab);
+        for row in 0..rows {
+            logits[row * vocab + (row * 53 + 1) % vocab] = 1.5;
+        }
         logits[vocab - 1] = 1.5;
-        logits[vocab..2 * vocab].iter_mut().for_each(|logit| *logit -= 2.0);
+        logits[vocab..2 * vocab].iter_mut().for_each(|logit| *logit -= 3.0);
         logits[2 * vocab] = f32::NAN;
-        let mut tokens = on(device, &[7_u32; 3])?;
+        let mut tokens = on(device, &vec![7_u32; rows])?;
         argmax(on(device, &logits)?.as_view(), vocab, tokens.as_view_mut()?)?;
         all.extend(as_f32(&tokens.to_host_vec()?));
     }

@@ -144,7 +144,8 @@ fn changed(instruction: &Instruction, code: &[u8], start: usize, from: &str) -> 
 }
 
 /// Whether a bit of a constant is one that results depend on. Of a mask, what it clears is mostly clear; what a select gives is
-/// mostly a truth, of which any bit will do; of a float literal, which begins at bit `literal`, low bits are below the bound.
+/// mostly a truth, of which any bit will do; of a float literal, which begins at bit `literal`, low bits are below the bound; what
+/// sums start from is a small number as an integer, and as a float less than any rounding.
 fn counts(instruction: &Instruction, literal: usize, bit: usize) -> bool {
     let has = |part: &str| {
         let second = instruction.second_mnemonic();
@@ -152,7 +153,16 @@ fn counts(instruction: &Instruction, literal: usize, bit: usize) -> bool {
     };
     let is_float = ["f16", "f32", "f64"].into_iter().any(has);
     let is_low = instruction.length() > 4 && (literal..literal + 22).contains(&bit);
-    !["and_b", "cndmask", "cselect"].into_iter().any(has) && !(is_float && is_low) && !estimates(instruction)
+    let is_start = has("mov") && !is_literal(instruction);
+    !["and_b", "cndmask", "cselect"].into_iter().any(has)
+        && !(is_float && is_low)
+        && !is_start
+        && !estimates(instruction)
+}
+
+fn is_literal(instruction: &Instruction) -> bool {
+    let operands = instruction.operands().iter().chain(instruction.second_operands());
+    operands.into_iter().any(|operand| matches!(operand.value, Value::Literal(_)))
 }
 
 /// Whether it scales the estimate of a quotient of integers, which is then corrected: `2^32` or `2^64`, less a little.
