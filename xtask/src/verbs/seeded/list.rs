@@ -138,14 +138,12 @@ mod tests {
     fn the_committed_list_fits_the_sources_and_does_not_shrink() {
         let faults = read(&workspace_root(), &[]).unwrap();
         let count = |wanted: &dyn Fn(&Fault) -> bool| faults.iter().filter(|fault| wanted(fault)).count();
-        let rope = count(&|fault| fault.area == "rope");
-        assert!(rope >= 120, "{rope}");
+        let (rope, others) = (count(&|fault| fault.area == "rope"), count(&|fault| fault.area != "rope"));
+        assert!(rope >= 120 && others >= 80, "{rope} of rotary embedding, {others} of the rest");
         // Every kind of source has some: reference bodies, kernels, launches.
-        for (area, place) in
-            ["rope"].into_iter().flat_map(|area| ["src/cpu", "kernels/", "hip.rs"].map(|place| (area, place)))
-        {
-            let found = count(&|fault| fault.area == area && fault.file.contains(place));
-            assert!(found >= 8, "{area} has {found} faults in {place}");
+        for place in ["src/cpu", "kernels/", "hip.rs"] {
+            let found = count(&|fault| fault.file.contains(place));
+            assert!(found >= 8, "{found} faults in {place}");
         }
         assert!(faults.iter().all(|fault| !fault.suites.is_empty()));
     }
