@@ -43,6 +43,8 @@ enum Verb {
     },
     /// Run every test: `cargo test --workspace`
     Test(verbs::test::Options),
+    /// Put the faults of tests/seeded/ into a copy of the workspace, one at a time: the tests must notice each
+    Seeded(verbs::seeded::Options),
     /// Check formatting and run clippy, warnings denied
     Lint,
     /// Check the house rules that no other tool checks
@@ -70,6 +72,7 @@ fn execute(verb: Verb) -> Result<()> {
         Verb::Bench(options) => verbs::bench::execute(&options),
         Verb::Bindgen { args } => bindgen(&args),
         Verb::Test(options) => verbs::test::execute(&options),
+        Verb::Seeded(options) => verbs::seeded::execute(&options),
         Verb::Lint => verbs::lint::execute(),
         Verb::Tidy => verbs::tidy::execute(&workspace_root()),
         Verb::Ci => verbs::ci::execute(),

@@ -8,6 +8,7 @@ pub(crate) mod ci;
 pub(crate) mod doctor;
 pub(crate) mod kernel_report;
 pub(crate) mod lint;
+pub(crate) mod seeded;
 pub(crate) mod setup;
 pub(crate) mod test;
 pub(crate) mod tidy;

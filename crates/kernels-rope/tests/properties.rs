@@ -247,3 +247,15 @@ fn rope_05_head_major_and_token_major_agree() {
     let (by_head, _) = rotated(&table, &at, &transposed(&x, [2, 3]), head_major(3, 2, 128));
     assert_eq!(bits(&transposed(&by_head, [3, 2])), bits(&by_token));
 }
+
+#[test]
+fn rope_03_a_span_is_the_list_of_its_positions() {
+    let table = table(glm4(), 64, &Device::Cpu);
+    let x = uniform::<f32>(13, 3 * 2 * 128);
+    let layout = Layout::contiguous(3, 2, 128);
+    let list = rotated(&table, &Positions::new(&table, &[61, 62, 63]).unwrap(), &x, layout).0;
+    let span = rotated(&table, &Positions::span(&table, 61, 3).unwrap(), &x, layout).0;
+    assert_eq!(bits(&list), bits(&span));
+    let first = rotated(&table, &Positions::span(&table, 0, 3).unwrap(), &x, layout).0;
+    assert_ne!(bits(&list), bits(&first));
+}

@@ -67,7 +67,7 @@ impl Steps {
 fn launching_a_graph_gives_the_tokens_of_launching_its_kernels() {
     let mut replayed = 0;
     for device in parity::devices().unwrap() {
-        let Device::Hip(hip) = &device else { panic!("{device} is no HIP device") };
+        let Device::Hip(hip) = &*device else { panic!("{device} is no HIP device") };
         // The first step loads the kernels, which has no place in a graph.
         let (mut one_by_one, mut steps) = (Steps::new(&device), Steps::new(&device));
         steps.step().unwrap();

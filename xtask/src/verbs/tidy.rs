@@ -33,7 +33,8 @@ pub(crate) fn execute(root: &Path) -> Result<()> {
     Ok(())
 }
 
-fn tracked_files(root: &Path) -> Result<Vec<String>> {
+/// The files that git tracks, or would track, from the root on.
+pub(crate) fn tracked_files(root: &Path) -> Result<Vec<String>> {
     let output = Command::new("git")
         .args(["ls-files", "--cached", "--others", "--exclude-standard"])
         .current_dir(root)

@@ -116,7 +116,7 @@ fn tokens_after_long_prompts_keep_the_bound() {
                 pass.tokens(0, end - 1).append_only(&mut cache);
                 pass.tokens(end - 1, end).run(&mut cache)
             };
-            let results = Vec::from_iter(gpus().iter().map(last));
+            let results = Vec::from_iter(gpus().iter().map(|device| last(device)));
             let exact = pass.exact_from(end - 1, dtype, Order::Hip);
             for got in &results {
                 within(&format!("{}, token {end}, {dtype}", pass.shape), &exact, Order::Hip, got);

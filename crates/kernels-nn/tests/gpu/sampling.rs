@@ -1,6 +1,5 @@
 //! `sample` chooses the tokens of `Sampler` on every device, bit for bit, and goes on by a step.
 
-use device_mem::Device;
 use kernels_nn::{NO_TOKEN, NnError, Sampler, SamplerConfig, argmax, sample};
 use parity::{SplitMix64, uniform};
 use proptest::prelude::*;

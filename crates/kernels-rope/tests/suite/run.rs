@@ -9,7 +9,7 @@ use half::{bf16, f16};
 use kernels_rope::{
     RopeError, RopeSpec, RopeTable, apply_position_embeddings, apply_position_embeddings_append, apply_rope,
 };
-use parity::{Number, Suite, Tally, Tolerance, compare, named_devices};
+use parity::{Gpu, Number, Suite, Tally, Tolerance, compare, named_devices};
 
 use crate::cases::{Case, Form, Values};
 use crate::operands::{Operands, UNTOUCHED, heads, positions};
@@ -62,7 +62,7 @@ fn by_table<'a, 'b>(jobs: &'b [Job<'a>]) -> Vec<Vec<&'b Job<'a>>> {
 
 struct Worker<'a> {
     suite: &'a Suite,
-    devices: Vec<Device>,
+    devices: Vec<Gpu>,
     tally: Tally,
 }
 
@@ -84,7 +84,7 @@ impl<'a> Worker<'a> {
         let spec = RopeSpec::new(rotary.config.clone()).unwrap();
         let truth = Truth::new(rotary, *length);
         let on_cpu = RopeTable::new(&spec, *length, &Device::Cpu).unwrap();
-        let table = |(index, device): (usize, &Device)| {
+        let table = |(index, device): (usize, &Gpu)| {
             let wanted = jobs.iter().any(|job| job.on[index]);
             wanted.then(|| RopeTable::new(&spec, *length, device).unwrap())
         };

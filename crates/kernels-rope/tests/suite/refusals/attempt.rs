@@ -80,7 +80,7 @@ impl Attempt {
     /// The error, where the operands are as they were and nothing was launched or moved.
     pub(super) fn refused(&self, device: &Device) -> Result<RopeError, String> {
         let other = match device {
-            Device::Cpu => parity::devices().unwrap().swap_remove(0),
+            Device::Cpu => parity::devices().unwrap().swap_remove(0).into(),
             Device::Hip(_) => Device::Cpu,
         };
         let place = |operand| if self.elsewhere == Some(operand) { &other } else { device };

@@ -11,7 +11,7 @@ mod specs;
 
 use device_mem::Device;
 use kernels_rope::RopeError;
-use parity::Suite;
+use parity::{Gpu, Suite};
 
 /// What is tried on a device.
 type Attempted = dyn Fn(&Device) -> Result<RopeError, String>;
@@ -55,8 +55,9 @@ impl Refusal {
     }
 
     /// Tries it on the CPU and on the devices, and counts that.
-    pub(crate) fn count(&self, suite: &Suite, devices: &[Device], tally: &mut parity::Tally) {
-        for (index, device) in [Device::Cpu].iter().chain(devices).enumerate() {
+    pub(crate) fn count(&self, suite: &Suite, devices: &[Gpu], tally: &mut parity::Tally) {
+        let devices = devices.iter().map(|device| &**device);
+        for (index, device) in [&Device::Cpu].into_iter().chain(devices).enumerate() {
             match self.check(device) {
                 Ok(()) => tally.passed(index),
                 Err(what) => tally.failed(suite.failure(&self.name, &format!("{device}: {what}"))),
