@@ -29,8 +29,12 @@ pub(crate) fn cases() -> Vec<Case> {
         case("linear_f32_4", &LINEAR, |device| products(device, f32_weight, &WIDE_4)),
         case("linear_bf16_8", &LINEAR, |device| products(device, bf16_weight, &WIDE_8)),
         case("linear_f32_tiled", &LINEAR_TILED, |device| products(device, f32_weight, &TILED)),
-        case("linear_f16_tiled", &LINEAR_TILED, |device| products(device, f16_weight, &TILED)),
-        case("linear_bf16_tiled", &LINEAR_TILED, |device| products(device, bf16_weight, &TILED)),
+        case("linear_f16_tiled", &LINEAR_TILED, |device| {
+            products_of(device, f16_weight, &TILED_F16, &[(SMALL, WIDE), (WIDE, SMALL), (SMALL, WIDE)])
+        }),
+        case("linear_bf16_tiled", &LINEAR_TILED, |device| {
+            products_of(device, bf16_weight, &TILED, &[(WIDE, SMALL); 3])
+        }),
         case("norm_linear_f32_any", &NORM_LINEAR, |device| fused(device, f32_weight, &FUSED_ANY)),
         case("norm_linear_bf16", &NORM_LINEAR, |device| fused(device, bf16_weight, &FUSED_WIDE)),
         case("norm_swiglu_f32_any", &NORM_LINEAR, |device| gated(device, f32_weight, &FUSED_ANY)),
@@ -59,10 +63,15 @@ fn bf16_weight(device: &Device, values: &[f32]) -> Result<Weight> {
     Ok(Weight::BF16(on(device, &values.iter().map(|value| bf16::from_f32(*value)).collect::<Vec<_>>())?))
 }
 
-/// Whole numbers from -4 to 4.
-fn whole(seed: u64, len: usize) -> Vec<f32> {
+/// The largest of whole numbers that have a single piece of bf16, and of those that matrix units take in two. The product of two
+/// second pieces is left out, so one operand has them at a time.
+const SMALL: u32 = 4;
+const WIDE: u32 = 1000;
+
+/// Whole numbers from `-most` to `most`.
+fn whole(seed: u64, len: usize, most: u32) -> Vec<f32> {
     let mut random = SplitMix64::new(seed);
-    (0..len).map(|_| random.below(9) as f32 - 4.0).collect()
+    (0..len).map(|_| random.below(2 * most + 1) as f32 - most as f32).collect()
 }
 
 /// Rows of `width` numbers, of which a quarter are 8 or -8 and the others 0: their root mean square is 4.
@@ -82,9 +91,15 @@ fn sparse(seed: u64, len: usize, width: usize) -> Vec<f32> {
     rows
 }
 
-fn layer(device: &Device, of: OfType, seed: u64, outer: usize, inner: usize, bias: bool) -> Result<Linear> {
-    let weight = of(device, &whole(seed, outer * inner))?;
-    let bias = bias.then(|| on(device, &whole(seed + 1, outer))).transpose()?;
+fn layer(
+    device: &Device,
+    of: OfType,
+    (seed, most): (u64, u32),
+    (outer, inner): (usize, usize),
+    bias: bool,
+) -> Result<Linear> {
+    let weight = of(device, &whole(seed, outer * inner, most))?;
+    let bias = bias.then(|| on(device, &whole(seed + 1, outer, SMALL))).transpose()?;
     Ok(Linear::new(weight, bias, outer, inner)?)
 }
 
@@ -99,12 +114,23 @@ const WIDE_4: [Shape; 3] = [(3, 264, 12), (4, 2056, 5), (4, 16, 16_390)];
 const WIDE_8: [Shape; 3] = [(7, 264, 12), (15, 2056, 5), (12, 16, 16_390)];
 /// Whole units and not, more than one tile in both directions, and more than one fold.
 const TILED: [Shape; 3] = [(17, 64, 5), (66, 37, 130), (16, 296, 7)];
+const TILED_F16: [Shape; 3] = [(66, 37, 130), (66, 40, 130), (16, 296, 7)];
 
-fn products(device: &Device, of: OfType, shapes: &[Shape]) -> Result<Vec<f32>> {
+fn products(device: &Device, of: OfType, shapes: &[Shape; 3]) -> Result<Vec<f32>> {
+    products_of(device, of, shapes, &[(SMALL, SMALL); 3])
+}
+
+/// With the largest numbers of x and of the weight for each shape.
+fn products_of(
+    device: &Device,
+    of: OfType,
+    shapes: &[Shape; 3],
+    largest: &[(u32, u32); 3],
+) -> Result<Vec<f32>> {
     let mut all = Vec::new();
-    for (at, &(tokens, inner, outer)) in shapes.iter().enumerate() {
-        let layer = layer(device, of, 1, outer, inner, at != 1)?;
-        let x = on(device, &whole(3, tokens * inner))?;
+    for (at, (&(tokens, inner, outer), &(of_x, of_weight))) in shapes.iter().zip(largest).enumerate() {
+        let layer = layer(device, of, (1, of_weight), (outer, inner), at != 1)?;
+        let x = on(device, &whole(3, tokens * inner, of_x))?;
         let mut out = unwritten(device, tokens * outer)?;
         linear(x.as_view(), &layer, out.as_view_mut()?)?;
         all.extend(out.to_host_vec()?);
@@ -149,7 +175,7 @@ impl Operands {
             x: on(device, &x)?,
             branch: on(device, &branch)?,
             branch_norm: RmsNorm::new(on(device, &vec![1.0; width])?, 0.0)?,
-            norm: RmsNorm::new(on(device, &whole(8, width))?, 0.0)?,
+            norm: RmsNorm::new(on(device, &whole(8, width, SMALL))?, 0.0)?,
             sum: unwritten(device, len)?,
         })
     }
@@ -173,9 +199,9 @@ fn fused(device: &Device, of: OfType, shapes: &[FusedShape]) -> Result<Vec<f32>>
             let mut operands = Operands::new(device, rows, tokens * width, width)?;
             let [first, second, third] = outers;
             let layers = [
-                layer(device, of, 11, first, width, true)?,
-                layer(device, of, 13, second, width, false)?,
-                layer(device, of, 15, third, width, true)?,
+                layer(device, of, (11, SMALL), (first, width), true)?,
+                layer(device, of, (13, SMALL), (second, width), false)?,
+                layer(device, of, (15, SMALL), (third, width), true)?,
             ];
             let mut outs = outers.map(|outer| unwritten(device, tokens * outer));
             let [a, b, c] = outs.each_mut();
@@ -200,7 +226,7 @@ fn gated(device: &Device, of: OfType, shapes: &[FusedShape]) -> Result<Vec<f32>>
     for &(tokens, width, [outer, ..]) in shapes {
         for rows in [Rows::Plain, Rows::Added, Rows::Normed] {
             let mut operands = Operands::new(device, rows, tokens * width, width)?;
-            let gate_up = layer(device, of, 11, outer, width, !matches!(rows, Rows::Added))?;
+            let gate_up = layer(device, of, (11, SMALL), (outer, width), !matches!(rows, Rows::Added))?;
             let mut out = unwritten(device, tokens * outer / 2)?;
             let (residual, norm) = operands.residual(rows)?;
             norm_swiglu(residual, norm, &gate_up, out.as_view_mut()?)?;
