@@ -8,6 +8,7 @@ use std::{env, fs};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
+use rayon::prelude::*;
 use serde_json::json;
 
 use crate::compiler::{self, Compiler};
@@ -87,12 +88,12 @@ fn build(root: &Path, kernels: &Kernels, archs: &[String], prune: bool, json: bo
     eprintln!("compiler: {} ({})", compiler.path.display(), compiler.version);
     expect_archs(&compiler, kernels, archs)?;
     // Nothing is written before everything compiled: an image without its manifest row would stop every build.
-    let mut built = Vec::new();
-    for family in &kernels.families {
-        for arch in archs {
-            built.push((family, compile(&compiler, kernels, family, arch)?));
-        }
-    }
+    let wanted = Vec::from_iter(
+        kernels.families.iter().flat_map(|family| archs.iter().map(move |arch| (family, arch))),
+    );
+    let compiled =
+        wanted.par_iter().map(|&(family, arch)| Ok((family, compile(&compiler, kernels, family, arch)?)));
+    let built = compiled.collect::<Result<Vec<_>>>()?;
     let mut report = Vec::new();
     let mut folders: BTreeMap<PathBuf, Vec<Built>> = BTreeMap::new();
     for (family, object) in built {

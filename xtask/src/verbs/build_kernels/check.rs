@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use hsaco::build::{ImageRow, MANIFEST, Manifest, read_manifest};
+use rayon::prelude::*;
 
 use crate::compiler::{self, Compiler};
 use crate::images::compile;
@@ -25,17 +26,20 @@ pub(crate) fn check_all() -> Result<()> {
     for folder in folders {
         let manifest = read_manifest(&folder)?;
         differences.extend(strays(&folder, &manifest)?);
+        let mut listed = Vec::new();
         let mut rows: BTreeMap<_, _> =
             manifest.images.iter().map(|row| ((row.family.as_str(), row.arch.as_str()), row)).collect();
         for family in kernels.families.iter().filter(|family| family.images(&root) == folder) {
             for arch in &kernels.archs {
                 count += 1;
                 match rows.remove(&(family.decl.family, arch.as_str())) {
-                    Some(row) => differences.extend(difference(&kernels, family, &folder, row)?),
+                    Some(row) => listed.push((family, row)),
                     None => differences.push(format!("{} for {arch}: no row in the manifest", family.source)),
                 }
             }
         }
+        let found = listed.par_iter().map(|(family, row)| difference(&kernels, family, &folder, row));
+        differences.extend(found.collect::<Result<Vec<_>>>()?.into_iter().flatten());
         let unlisted = rows.keys().map(|(family, arch)| format!("{family} for {arch}: not in kernels.toml"));
         differences.extend(unlisted);
     }
