@@ -78,7 +78,9 @@ fn queries(seed: u64, len: usize) -> Vec<f32> {
 }
 
 /// Tokens before a pass and in it, query and key heads, width of a head, prefix.
-const PASSES: [(u32, u32, (u32, u32), u32, u32); 5] = [
+type Pass = (u32, u32, (u32, u32), u32, u32);
+
+const PASSES: [Pass; 5] = [
     (0, 5, (4, 2), 12, 0),
     (258, 3, (2, 1), 16, 260),
     (3, 2, (17, 1), 40, 0),

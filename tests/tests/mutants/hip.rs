@@ -65,7 +65,6 @@ unsafe extern "C" fn load_changed(module: *mut hipModule_t, image: *const c_void
 }
 
 /// `hipModuleLaunchKernel`, as the emulator has it, with no more blocks than this thread says.
-#[expect(clippy::too_many_arguments, reason = "HIP's signature")]
 unsafe extern "C" fn launch(
     function: hipFunction_t,
     x: c_uint,

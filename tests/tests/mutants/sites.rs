@@ -154,10 +154,9 @@ fn counts(instruction: &Instruction, literal: usize, bit: usize) -> bool {
     let is_float = ["f16", "f32", "f64"].into_iter().any(has);
     let is_low = instruction.length() > 4 && (literal..literal + 22).contains(&bit);
     let is_start = has("mov") && !is_literal(instruction);
-    !["and_b", "cndmask", "cselect"].into_iter().any(has)
-        && !(is_float && is_low)
-        && !is_start
-        && !estimates(instruction)
+    let is_mask_or_truth = ["and_b", "cndmask", "cselect"].into_iter().any(has);
+    let is_idle = is_mask_or_truth || (is_float && is_low) || is_start || estimates(instruction);
+    !is_idle
 }
 
 fn is_literal(instruction: &Instruction) -> bool {
