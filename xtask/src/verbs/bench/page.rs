@@ -39,8 +39,8 @@ fn time(seconds: f64) -> String {
 }
 
 const ROW: f64 = 22.0;
-const NAMES: f64 = 560.0;
-const WIDTH: f64 = 1100.0;
+const NAMES: f64 = 740.0;
+const WIDTH: f64 = 1280.0;
 /// For the times behind the bars.
 const TIMES: f64 = 90.0;
 
