@@ -14,13 +14,17 @@ fn with_prefix(seed: u64, (q_heads, kv_heads, head_dim): (u32, u32, u32), tokens
 fn every_token_of_the_prefix_sees_all_of_it() {
     let shapes = [(4, 2, 64), (16, 1, 128), (3, 3, 80), (32, 1, 64)];
     let passes = [(1, 1), (31, 17), (32, 32), (33, 2), (65, 63), (129, 128), (300, 257)];
-    for (heads, (tokens, prefix)) in shapes.into_iter().cycle().zip(passes) {
+    let each = shapes.into_iter().cycle().zip(passes);
+    // A device attends many tokens over bf16 in tiles, and over f32 by rows.
+    for ((heads, (tokens, prefix)), dtype) in
+        each.flat_map(|pass| [(pass, KvDType::BF16), (pass, KvDType::F32)])
+    {
         let pass = with_prefix(u64::from(tokens), heads, tokens, prefix);
-        let results = Vec::from_iter(gpus().iter().map(|device| pass.run_alone(device, KvDType::BF16)));
+        let results = Vec::from_iter(gpus().iter().map(|device| pass.run_alone(device, dtype)));
         for (device, got) in
-            devices().iter().zip([&pass.run_alone(&devices()[0], KvDType::BF16)].into_iter().chain(&results))
+            devices().iter().zip([&pass.run_alone(&devices()[0], dtype)].into_iter().chain(&results))
         {
-            let exact = pass.exact(KvDType::BF16, Order::of(device, KvDType::BF16, pass.shape, pass.tokens));
+            let exact = pass.exact(dtype, Order::of(device, dtype, pass.shape, pass.tokens));
             let share = compare(&exact.out, got, Tolerance::Elementwise(&exact.worst));
             share.unwrap_or_else(|mismatch| {
                 panic!("{heads:?}, {tokens} after {prefix} on {device}: {mismatch}")
