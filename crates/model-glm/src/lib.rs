@@ -71,6 +71,7 @@ mod draw;
 mod error;
 mod forward;
 mod generate;
+pub mod gguf;
 mod json;
 mod keys;
 mod layer;
