@@ -342,7 +342,9 @@ pub enum GgufError {
         vocabulary: usize,
     },
     /// The tokenizer is of a kind that is not read.
-    #[error("tokenizer {model:?} with {pre:?} cannot be read; expected \"gpt2\" with \"glm4\" or \"chatglm-bpe\"")]
+    #[error(
+        "tokenizer {model:?} with {pre:?} cannot be read; expected \"gpt2\" with \"glm4\" or \"chatglm-bpe\""
+    )]
     Tokenizer {
         /// `tokenizer.ggml.model`.
         model: String,

@@ -128,9 +128,11 @@ fn size(name: &str, dims: &[u64; MAX_RANK], tensor_type: TensorType) -> Result<u
     let elements = product.and_then(|product| u64::try_from(product).ok());
     let elements =
         elements.ok_or_else(|| GgufError::ElementCount { tensor: tensor(), dims: dims.to_vec() })?;
-    (elements / block)
-        .checked_mul(tensor_type.block_bytes())
-        .ok_or_else(|| GgufError::ByteCount { tensor: tensor(), elements, dtype })
+    (elements / block).checked_mul(tensor_type.block_bytes()).ok_or_else(|| GgufError::ByteCount {
+        tensor: tensor(),
+        elements,
+        dtype,
+    })
 }
 
 /// Sets the place of a tensor's bytes, which lie in the file.
