@@ -337,7 +337,7 @@ pub enum GgufError {
         /// The key.
         key: &'static str,
         /// The id.
-        id: u64,
+        id: i128,
         /// The tokens.
         vocabulary: usize,
     },

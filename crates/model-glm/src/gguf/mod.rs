@@ -28,15 +28,23 @@
 //! # Ok::<(), GgufError>(())
 //! ```
 
+mod config;
 mod cursor;
 mod error;
 mod tensor_type;
 mod tensors;
 mod value;
+mod vocabulary;
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use cursor::Cursor;
+use device_mem::MappedFile;
+
+use crate::GlmError;
+
+pub(crate) use config::read_config;
 
 pub use error::GgufError;
 pub use tensor_type::TensorType;
@@ -52,6 +60,23 @@ pub struct Gguf<'a> {
     by_key: HashMap<&'a str, usize>,
     tensors: Vec<TensorInfo<'a>>,
     by_name: HashMap<&'a str, usize>,
+}
+
+/// What messages call the keys of a file.
+pub(crate) const METADATA: &str = "the GGUF metadata";
+
+/// Whether a path leads to a GGUF file, and not to a checkpoint folder. What such a file holds is seen when it is read.
+pub(crate) fn is_gguf(path: &Path) -> bool {
+    path.is_file() || (!path.is_dir() && path.extension().is_some_and(|end| end == "gguf"))
+}
+
+/// Maps a file and gives what `read` makes of it.
+pub(crate) fn open<T>(
+    path: &Path,
+    read: impl FnOnce(&Gguf<'_>) -> Result<T, GlmError>,
+) -> Result<T, GlmError> {
+    let file = MappedFile::open(path)?;
+    read(&Gguf::read(file.bytes())?)
 }
 
 /// What a GGUF file begins with.
