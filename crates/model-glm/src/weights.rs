@@ -11,9 +11,10 @@ use safetensors::SafeTensors;
 use serde_json::Value;
 
 use crate::GlmError;
+use crate::gguf::{self, Gguf};
 use crate::json::Strict;
 
-/// The tensors of a checkpoint, by name: one safetensors file, or shards with an index.
+/// The tensors of a checkpoint, by name: one safetensors file, or shards with an index, or one GGUF file.
 ///
 /// Files are mapped, headers are checked whole before a tensor is used, and on the CPU weights of a fitting type stay
 /// in the mapping. A file must not be cut while the model is used; see [`MappedFile`].
@@ -21,6 +22,7 @@ use crate::json::Strict;
 pub struct GlmWeights {
     files: Vec<File>,
     tensors: BTreeMap<String, Tensor>,
+    gguf: bool,
 }
 
 #[derive(Debug)]
@@ -39,7 +41,7 @@ enum Source {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tensor {
     file: usize,
-    /// Element type, as safetensors names it: `BF16`.
+    /// Element type, as safetensors names it: `BF16`; that of a GGUF file's blocks as ggml does: `Q4_K`.
     pub dtype: String,
     /// Shape, outermost first.
     pub shape: Vec<usize>,
@@ -57,17 +59,22 @@ const INDEX: &str = "model.safetensors.index.json";
 const SINGLE: &str = "model.safetensors";
 
 impl GlmWeights {
-    /// Opens `model.safetensors`, or the shards of `model.safetensors.index.json`, in a checkpoint folder.
+    /// Opens a GGUF file, or `model.safetensors` or the shards of `model.safetensors.index.json` in a checkpoint folder.
     ///
     /// # Errors
-    /// [`GlmError::Read`] when there is neither, [`GlmError::MissingShard`], [`GlmError::ShardEscapes`],
-    /// [`GlmError::DuplicateTensor`], [`GlmError::Safetensors`] for a damaged header.
-    pub fn open(folder: &Path) -> Result<GlmWeights, GlmError> {
+    /// [`GlmError::Read`] when there is none of them, [`GlmError::MissingShard`], [`GlmError::ShardEscapes`],
+    /// [`GlmError::DuplicateTensor`], [`GlmError::Safetensors`] and [`GlmError::Gguf`] for a damaged header.
+    pub fn open(path: &Path) -> Result<GlmWeights, GlmError> {
+        let mut weights = GlmWeights::empty();
+        if gguf::is_gguf(path) {
+            weights.add_gguf(file_name(path), Source::Mapped(MappedFile::open(path)?))?;
+            return Ok(weights);
+        }
+        let folder = path;
         let names = match fs::read_to_string(folder.join(INDEX)) {
             Ok(text) => shard_names(&text)?,
             Err(_) => vec![String::from(SINGLE)],
         };
-        let mut weights = GlmWeights { files: Vec::new(), tensors: BTreeMap::new() };
         for name in names {
             let path = folder.join(&name);
             if !path.exists() {
@@ -79,14 +86,26 @@ impl GlmWeights {
         Ok(weights)
     }
 
-    /// Takes the bytes of one safetensors file.
+    /// Takes the bytes of one safetensors or GGUF file.
     ///
     /// # Errors
-    /// [`GlmError::Safetensors`] for a damaged header.
+    /// [`GlmError::Safetensors`] and [`GlmError::Gguf`] for a damaged header.
     pub fn from_bytes(bytes: impl Into<Cow<'static, [u8]>>) -> Result<GlmWeights, GlmError> {
-        let mut weights = GlmWeights { files: Vec::new(), tensors: BTreeMap::new() };
-        weights.add(String::from(SINGLE), Source::Memory(bytes.into()))?;
+        let (mut weights, bytes) = (GlmWeights::empty(), bytes.into());
+        match bytes.starts_with(gguf::MAGIC) {
+            true => weights.add_gguf(String::from("GGUF"), Source::Memory(bytes))?,
+            false => weights.add(String::from(SINGLE), Source::Memory(bytes))?,
+        }
         Ok(weights)
+    }
+
+    fn empty() -> GlmWeights {
+        GlmWeights { files: Vec::new(), tensors: BTreeMap::new(), gguf: false }
+    }
+
+    /// Whether the tensors have GGUF's names.
+    pub(crate) fn is_gguf(&self) -> bool {
+        self.gguf
     }
 
     /// All tensors by name.
@@ -118,6 +137,24 @@ impl GlmWeights {
             }
         }
         self.files.push(File { name, source });
+        Ok(())
+    }
+
+    fn add_gguf(&mut self, name: String, source: Source) -> Result<(), GlmError> {
+        let gguf = Gguf::read(source.bytes())?;
+        for tensor in gguf.tensors() {
+            // The reader proved a tensor's bytes to be in memory, so its dimensions are no more; GGUF has them reversed.
+            let dims = tensor.dims().iter().rev().map(|&dim| usize::try_from(dim).unwrap_or(usize::MAX));
+            let place = Tensor {
+                file: self.files.len(),
+                dtype: tensor.tensor_type().name().to_owned(),
+                shape: dims.collect(),
+                bytes: tensor.bytes(),
+            };
+            self.tensors.insert(tensor.name().to_owned(), place);
+        }
+        self.files.push(File { name, source });
+        self.gguf = true;
         Ok(())
     }
 
@@ -188,7 +225,7 @@ impl GlmWeights {
     }
 
     fn slice(&self, tensor: &Tensor, bytes: Range<usize>) -> &[u8] {
-        // `read_metadata` proved every tensor to lie inside its file.
+        // `read_metadata` or the GGUF reader proved every tensor to lie inside its file.
         self.source(tensor).bytes().get(bytes).unwrap_or_default()
     }
 
@@ -268,6 +305,10 @@ fn shard_names(index: &str) -> Result<Vec<String>, GlmError> {
     names.sort_unstable();
     names.dedup();
     Ok(names)
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().display().to_string()
 }
 
 fn missing_file(folder: &Path, name: String) -> GlmError {
