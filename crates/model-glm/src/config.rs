@@ -94,8 +94,7 @@ impl GlmConfig {
             return gguf::open(path, GlmConfig::from_gguf);
         }
         let config = path.join(CONFIG);
-        let text =
-            fs::read_to_string(&config).map_err(|source| GlmError::Read { path: config, source })?;
+        let text = fs::read_to_string(&config).map_err(|source| GlmError::Read { path: config, source })?;
         let mut config = GlmConfig::from_json(&text)?;
         if let Ok(text) = fs::read_to_string(path.join(GENERATION_CONFIG)) {
             config.add_stop_ids(&text)?;
@@ -164,7 +163,9 @@ fn parse(file: &str, text: &str) -> Result<Strict, GlmError> {
 pub(crate) fn unsupported(found: &str) -> GlmError {
     let hint = match found {
         "glm4_moe" | "glm4moe" => Some("GLM-4.5 to 4.7 are mixtures of experts, which do not run yet"),
-        "glm4_moe_lite" | "deepseek2" | "glm_moe_dsa" | "glm-dsa" => Some("its latent attention does not run yet"),
+        "glm4_moe_lite" | "deepseek2" | "glm_moe_dsa" | "glm-dsa" => {
+            Some("its latent attention does not run yet")
+        }
         "glm4v" | "glm4v_moe" | "glm_ocr" => {
             Some("vision models do not run; their text layers resemble glm4")
         }

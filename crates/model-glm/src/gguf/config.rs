@@ -81,7 +81,9 @@ fn json(value: &Value<'_>) -> serde_json::Value {
         Value::F64(value) => float(value),
         Value::Bool(value) => value.into(),
         Value::Str(value) => value.into(),
-        Value::Array(array) => format!("{} values of type {}", array.len(), array.element_type().name()).into(),
+        Value::Array(array) => {
+            format!("{} values of type {}", array.len(), array.element_type().name()).into()
+        }
         _ => value.as_i128().and_then(Number::from_i128).map_or(serde_json::Value::Null, Into::into),
     }
 }
