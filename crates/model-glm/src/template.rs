@@ -7,6 +7,7 @@ use minijinja::{Environment, ErrorKind, context};
 use serde::Serialize;
 
 use crate::GlmError;
+use crate::gguf::{self, Gguf};
 use crate::json::Strict;
 
 /// One turn of a conversation.
@@ -50,12 +51,16 @@ const GLM4: &str = "[gMASK]<sop>{% for message in messages %}<|{{ message.role }
                     {% if add_generation_prompt %}<|assistant|>{% endif %}";
 
 impl ChatTemplate {
-    /// The template of a checkpoint folder: `chat_template.jinja`, else `chat_template` of `tokenizer_config.json`,
-    /// else the prompt of GLM-4-0414.
+    /// The template of a GGUF file, or of a checkpoint folder: `chat_template.jinja`, else `chat_template` of
+    /// `tokenizer_config.json`. Without one, the prompt of GLM-4-0414.
     ///
     /// # Errors
-    /// [`GlmError::Json`], [`GlmError::Template`].
-    pub fn open(folder: &Path) -> Result<ChatTemplate, GlmError> {
+    /// [`GlmError::Json`], [`GlmError::Template`], [`GlmError::Gguf`].
+    pub fn open(path: &Path) -> Result<ChatTemplate, GlmError> {
+        if gguf::is_gguf(path) {
+            return gguf::open(path, ChatTemplate::from_gguf);
+        }
+        let folder = path;
         if let Ok(source) = fs::read_to_string(folder.join("chat_template.jinja")) {
             return ChatTemplate::new(source);
         }
@@ -65,6 +70,17 @@ impl ChatTemplate {
                 None => ChatTemplate::glm4(),
             },
             Err(_) => ChatTemplate::glm4(),
+        }
+    }
+
+    /// The template of a GGUF file, or the prompt of GLM-4-0414 where it has none.
+    ///
+    /// # Errors
+    /// [`GlmError::Template`], [`GlmError::BadKey`].
+    pub fn from_gguf(gguf: &Gguf<'_>) -> Result<ChatTemplate, GlmError> {
+        match gguf::read_template(gguf)? {
+            Some(source) => ChatTemplate::new(source.to_owned()),
+            None => ChatTemplate::glm4(),
         }
     }
 

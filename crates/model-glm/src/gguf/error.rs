@@ -279,8 +279,8 @@ pub enum GgufError {
         /// The parts.
         parts: u64,
     },
-    /// A token of the vocabulary is too long.
-    #[error("token {id} of the vocabulary is {length} bytes long; expected at most {most}")]
+    /// A token of the vocabulary has no or too many bytes.
+    #[error("token {id} of the vocabulary is {length} bytes long; expected 1 to {most}")]
     TokenLength {
         /// The token's id.
         id: usize,

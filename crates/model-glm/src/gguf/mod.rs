@@ -33,6 +33,7 @@ mod cursor;
 mod error;
 mod tensor_type;
 mod tensors;
+mod tokenizer;
 mod value;
 mod vocabulary;
 
@@ -45,6 +46,7 @@ use device_mem::MappedFile;
 use crate::GlmError;
 
 pub(crate) use config::read_config;
+pub(crate) use tokenizer::{read_template, read_tokenizer};
 
 pub use error::GgufError;
 pub use tensor_type::TensorType;

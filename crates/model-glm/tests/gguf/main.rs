@@ -6,3 +6,4 @@ mod builder;
 mod convert;
 mod model;
 mod reader;
+mod text;
