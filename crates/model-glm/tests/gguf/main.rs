@@ -5,5 +5,6 @@
 mod builder;
 mod convert;
 mod model;
+mod mutate;
 mod reader;
 mod text;

@@ -107,7 +107,7 @@ fn any_text_has_the_ids_that_the_folder_gives_and_comes_back() {
 }
 
 /// The 256 letters of bytes, then what the test adds.
-fn small(pre: &str, added: &[(&str, i32)], merges: &[&str]) -> Builder {
+pub(crate) fn small(pre: &str, added: &[(&str, i32)], merges: &[&str]) -> Builder {
     let (demo, ..) = demo_vocabulary();
     let mut tokens: Vec<String> = demo.into_iter().filter(|text| text.chars().count() == 1).collect();
     assert_eq!(tokens.len(), 256);
