@@ -1,8 +1,11 @@
-//! Golden checkpoints as GGUF files, with the names and keys that llama.cpp's converters give them.
+//! Checkpoint folders as GGUF files, with the names and keys that llama.cpp's converters give them.
 
-use model_glm::GlmConfig;
+use std::path::Path;
+
+use model_glm::{Architecture, GlmConfig};
 use parity::golden_dir;
-use safetensors::SafeTensors;
+use safetensors::{Dtype, SafeTensors};
+use serde_json::Value;
 
 use crate::builder::Builder;
 
@@ -20,17 +23,20 @@ pub(crate) struct Checkpoint {
 }
 
 impl Checkpoint {
-    pub(crate) fn open(name: &'static str) -> Checkpoint {
-        let folder = golden_dir().join(name);
+    pub(crate) fn open(name: &str) -> Checkpoint {
+        Checkpoint::of(&golden_dir().join(name))
+    }
+
+    pub(crate) fn of(folder: &Path) -> Checkpoint {
         let bytes = std::fs::read(folder.join("model.safetensors")).unwrap();
         let file = SafeTensors::deserialize(&bytes).unwrap();
         let tensors = file.iter().map(|(name, view)| {
-            let (values, _) = view.data().as_chunks::<4>();
-            let values = values.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect();
+            let values = widened(view.data(), view.dtype());
             (renamed(name), view.shape().to_vec(), values)
         });
-        let architecture = if name == "glm4" { "glm4" } else { "chatglm" };
-        Checkpoint { architecture, config: GlmConfig::open(&folder).unwrap(), tensors: tensors.collect() }
+        let config = GlmConfig::open(folder).unwrap();
+        let architecture = if config.architecture == Architecture::Glm4 { "glm4" } else { "chatglm" };
+        Checkpoint { architecture, tensors: tensors.collect(), config }
     }
 
     /// The file, with all tensors of one type.
@@ -65,7 +71,17 @@ impl Checkpoint {
     }
 }
 
-pub(crate) fn stored(values: &[f32], number: u32) -> Vec<u8> {
+fn widened(bytes: &[u8], dtype: Dtype) -> Vec<f32> {
+    if dtype == Dtype::BF16 {
+        let (values, _) = bytes.as_chunks::<2>();
+        return values.iter().map(|&bytes| half::bf16::from_le_bytes(bytes).to_f32()).collect();
+    }
+    assert_eq!(dtype, Dtype::F32);
+    let (values, _) = bytes.as_chunks::<4>();
+    values.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect()
+}
+
+fn stored(values: &[f32], number: u32) -> Vec<u8> {
     let element = |&value: &f32| match number {
         F16 => half::f16::from_f32(value).to_le_bytes().to_vec(),
         BF16 => half::bf16::from_f32(value).to_le_bytes().to_vec(),
@@ -105,4 +121,38 @@ const PARTS: [(&str, &str); 25] = [
 
 fn renamed(name: &str) -> String {
     PARTS.iter().fold(name.to_owned(), |name, (from, to)| name.replace(from, to))
+}
+
+/// A folder's vocabulary: texts and types by id, then the merges.
+pub(crate) fn vocabulary(folder: &Path) -> (Vec<String>, Vec<i32>, Vec<String>) {
+    let text = std::fs::read_to_string(folder.join("tokenizer.json")).unwrap();
+    let tokenizer: Value = serde_json::from_str(&text).unwrap();
+    let model = &tokenizer["model"];
+    let mut tokens: Vec<(u64, String, i32)> = Vec::new();
+    for (text, id) in model["vocab"].as_object().unwrap() {
+        tokens.push((id.as_u64().unwrap(), text.clone(), 1));
+    }
+    for token in tokenizer["added_tokens"].as_array().unwrap() {
+        tokens.push((token["id"].as_u64().unwrap(), token["content"].as_str().unwrap().to_owned(), 3));
+    }
+    tokens.sort_unstable();
+    let merges = model["merges"].as_array().unwrap().iter();
+    let merges = merges.map(|pair| format!("{} {}", pair[0].as_str().unwrap(), pair[1].as_str().unwrap()));
+    let (texts, types) = tokens.into_iter().map(|(_, text, number)| (text, number)).unzip();
+    (texts, types, merges.collect())
+}
+
+/// Adds a tokenizer to a file.
+pub(crate) fn with_tokenizer(
+    file: Builder,
+    pre: &str,
+    tokens: &[String],
+    types: &[i32],
+    merges: &[String],
+) -> Builder {
+    file.text("tokenizer.ggml.model", "gpt2")
+        .text("tokenizer.ggml.pre", pre)
+        .texts("tokenizer.ggml.tokens", tokens)
+        .i32s("tokenizer.ggml.token_type", types)
+        .texts("tokenizer.ggml.merges", merges)
 }

@@ -8,49 +8,22 @@ use parity::SplitMix64;
 use serde_json::Value;
 
 use crate::builder::*;
+use crate::convert::{vocabulary, with_tokenizer};
 
 fn demo() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../glm/demo")
 }
 
-/// The demo's vocabulary as llama.cpp's converter writes it: texts and types by id, then the merges.
-fn demo_vocabulary() -> (Vec<String>, Vec<i32>, Vec<String>) {
-    let text = std::fs::read_to_string(demo().join("tokenizer.json")).unwrap();
-    let tokenizer: Value = serde_json::from_str(&text).unwrap();
-    let model = &tokenizer["model"];
-    let mut tokens: Vec<(u64, String, i32)> = Vec::new();
-    for (text, id) in model["vocab"].as_object().unwrap() {
-        tokens.push((id.as_u64().unwrap(), text.clone(), 1));
-    }
-    for token in tokenizer["added_tokens"].as_array().unwrap() {
-        tokens.push((token["id"].as_u64().unwrap(), token["content"].as_str().unwrap().to_owned(), 3));
-    }
-    tokens.sort_unstable();
-    let merges = model["merges"].as_array().unwrap().iter();
-    let merges = merges.map(|pair| format!("{} {}", pair[0].as_str().unwrap(), pair[1].as_str().unwrap()));
-    let (texts, types) = tokens.into_iter().map(|(_, text, number)| (text, number)).unzip();
-    (texts, types, merges.collect())
-}
-
-fn file_of(pre: &str, tokens: &[String], types: &[i32], merges: &[String]) -> Builder {
-    Builder::new()
-        .text("general.architecture", "glm4")
-        .text("tokenizer.ggml.model", "gpt2")
-        .text("tokenizer.ggml.pre", pre)
-        .texts("tokenizer.ggml.tokens", tokens)
-        .i32s("tokenizer.ggml.token_type", types)
-        .texts("tokenizer.ggml.merges", merges)
-}
-
 fn demo_file() -> Builder {
-    let (mut tokens, mut types, merges) = demo_vocabulary();
+    let (mut tokens, mut types, merges) = vocabulary(&demo());
     // Converters fill the vocabulary up to the rows of the embedding.
     for id in tokens.len()..1300 {
         tokens.push(format!("[PAD{id}]"));
         types.push(5);
     }
     let template = std::fs::read_to_string(demo().join("chat_template.jinja")).unwrap();
-    file_of("chatglm-bpe", &tokens, &types, &merges).text("tokenizer.chat_template", &template)
+    with_tokenizer(Builder::new(), "chatglm-bpe", &tokens, &types, &merges)
+        .text("tokenizer.chat_template", &template)
 }
 
 fn tokenizer(file: &Builder) -> Result<Tokenizer, GlmError> {
@@ -108,7 +81,7 @@ fn any_text_has_the_ids_that_the_folder_gives_and_comes_back() {
 
 /// The 256 letters of bytes, then what the test adds.
 pub(crate) fn small(pre: &str, added: &[(&str, i32)], merges: &[&str]) -> Builder {
-    let (demo, ..) = demo_vocabulary();
+    let (demo, ..) = vocabulary(&demo());
     let mut tokens: Vec<String> = demo.into_iter().filter(|text| text.chars().count() == 1).collect();
     assert_eq!(tokens.len(), 256);
     let mut types = vec![1; 256];
@@ -117,7 +90,7 @@ pub(crate) fn small(pre: &str, added: &[(&str, i32)], merges: &[&str]) -> Builde
         types.push(*number);
     }
     let merges: Vec<String> = merges.iter().map(|text| (*text).to_owned()).collect();
-    file_of(pre, &tokens, &types, &merges)
+    with_tokenizer(Builder::new(), pre, &tokens, &types, &merges)
 }
 
 #[test]
@@ -212,7 +185,7 @@ fn every_wrong_vocabulary_has_its_error() {
         case!("text behind control tokens", small("glm4", &[("<|user|>", 3), ("ab", 1)], &[]), GgufError::TokenOrder { id: 257, text, kind: 1 } if text == "ab"),
         case!(
             "a byte without a token",
-            file_of("glm4", &many, &[1; 256], &[]),
+            with_tokenizer(Builder::new(), "glm4", &many, &[1; 256], &[]),
             GgufError::ByteToken { byte: 0 }
         ),
         case!("a merge naming an absent token", small("glm4", &[("ab", 1)], &["a b", "ab zz"]), GgufError::MergeToken { index: 1, token } if token == "zz"),
