@@ -57,9 +57,10 @@ pub trait Float: Element {
     fn to_f32(self) -> f32;
     /// Rounds once, to nearest even; NaN stays NaN.
     fn from_f32(value: f32) -> Self;
-    /// `values` as f32, exact: themselves when they are f32, else widened into the start of `scratch`. Only as many
-    /// as `scratch` can hold.
-    fn widened<'a>(values: &'a [Self], scratch: &'a mut [f32]) -> &'a [f32];
+    /// Writes `values` as f32, exact, to the start of `wide`: as many as there are in both.
+    fn widen_slice(values: &[Self], wide: &mut [f32]);
+    /// Some values as f32, exact, in operations that a compiler turns into vector instructions. NaN stays NaN.
+    fn widen<const LEN: usize>(values: &[Self; LEN]) -> [f32; LEN];
 }
 
 mod sealed {
@@ -93,8 +94,13 @@ impl Float for f32 {
         value
     }
     #[inline]
-    fn widened<'a>(values: &'a [f32], scratch: &'a mut [f32]) -> &'a [f32] {
-        &values[..values.len().min(scratch.len())]
+    fn widen_slice(values: &[f32], wide: &mut [f32]) {
+        let len = values.len().min(wide.len());
+        wide[..len].copy_from_slice(&values[..len]);
+    }
+    #[inline(always)]
+    fn widen<const LEN: usize>(values: &[f32; LEN]) -> [f32; LEN] {
+        *values
     }
 }
 impl Float for f16 {
@@ -107,12 +113,23 @@ impl Float for f16 {
         f16::from_f32(value)
     }
     #[inline]
-    fn widened<'a>(values: &'a [f16], scratch: &'a mut [f32]) -> &'a [f32] {
-        let len = values.len().min(scratch.len());
-        let widened = &mut scratch[..len];
+    fn widen_slice(values: &[f16], wide: &mut [f32]) {
+        let len = values.len().min(wide.len());
         // The slice form uses the CPU's conversion instruction where there is one.
-        values[..len].convert_to_f32_slice(widened);
-        widened
+        values[..len].convert_to_f32_slice(&mut wide[..len]);
+    }
+    #[inline(always)]
+    fn widen<const LEN: usize>(values: &[f16; LEN]) -> [f32; LEN] {
+        // Exponent and fraction in their places in a binary32, the exponent short by the difference of the two biases.
+        const REBIAS: f32 = f32::from_bits((127 + 127 - 15) << 23);
+        values.map(|value| {
+            let bits = u32::from(value.to_bits());
+            let magnitude = (bits & 0x7fff) << 13;
+            let finite = (f32::from_bits(magnitude) * REBIAS).to_bits();
+            let is_finite = magnitude < 0x7c00 << 13;
+            let widened = if is_finite { finite } else { magnitude | 0x7f80_0000 };
+            f32::from_bits(widened | (bits & 0x8000) << 16)
+        })
     }
 }
 impl Float for bf16 {
@@ -125,13 +142,14 @@ impl Float for bf16 {
         bf16::from_f32(value)
     }
     #[inline]
-    fn widened<'a>(values: &'a [bf16], scratch: &'a mut [f32]) -> &'a [f32] {
-        let len = values.len().min(scratch.len());
-        let widened = &mut scratch[..len];
-        for (wide, value) in widened.iter_mut().zip(values) {
+    fn widen_slice(values: &[bf16], wide: &mut [f32]) {
+        for (wide, value) in wide.iter_mut().zip(values) {
             *wide = f32::from_bits(u32::from(value.to_bits()) << 16);
         }
-        widened
+    }
+    #[inline(always)]
+    fn widen<const LEN: usize>(values: &[bf16; LEN]) -> [f32; LEN] {
+        values.map(|value| f32::from_bits(u32::from(value.to_bits()) << 16))
     }
 }
 
@@ -158,11 +176,20 @@ mod tests {
     fn slices_widen_as_their_elements_do() {
         fn check<T: Float>(values: &[T]) {
             let mut scratch = vec![7.0; values.len()];
-            for (value, wide) in values.iter().zip(T::widened(values, &mut scratch)) {
+            T::widen_slice(values, &mut scratch);
+            for (value, wide) in values.iter().zip(&scratch) {
                 let alone = value.to_f32();
-                assert!(wide.to_bits() == alone.to_bits() || (wide.is_nan() && alone.is_nan()), "{alone}");
+                for wide in [*wide, T::widen(&[*value; 3])[1]] {
+                    assert!(
+                        wide.to_bits() == alone.to_bits() || (wide.is_nan() && alone.is_nan()),
+                        "{alone}"
+                    );
+                }
             }
-            assert_eq!(T::widened(values, &mut [0.0; 5]).len(), 5);
+            let mut start = [7.0; 5];
+            T::widen_slice(&values[..3], &mut start);
+            assert_eq!(start[3..], [7.0; 2]);
+            T::widen_slice(values, &mut start);
         }
         check(&Vec::from_iter((0..=u16::MAX).map(f16::from_bits)));
         check(&Vec::from_iter((0..=u16::MAX).map(bf16::from_bits)));
