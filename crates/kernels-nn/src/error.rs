@@ -169,8 +169,18 @@ pub enum NnError {
         /// Elements that they should hold.
         elements: usize,
     },
+    /// An element that cannot be rounded to levels.
+    #[error("element {index} is {found}; only finite numbers can be quantised")]
+    NotFinite {
+        /// Its index.
+        index: usize,
+        /// The element.
+        found: f32,
+    },
     /// A block format has another name.
-    #[error("{found:?} is no block format that is read; those are Q8_0, Q4_0, Q4_K, Q5_K and Q6_K")]
+    #[error(
+        "{found:?} is no block format that is read; those are Q8_0, Q4_0, Q5_0, Q5_1, Q4_K, Q5_K and Q6_K"
+    )]
     BlockName {
         /// The name that was found.
         found: String,

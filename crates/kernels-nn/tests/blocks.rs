@@ -9,6 +9,8 @@ fn sizes_and_names_are_those_of_ggml() {
     let known = [
         (BlockType::Q8_0, 32, 34, "Q8_0"),
         (BlockType::Q4_0, 32, 18, "Q4_0"),
+        (BlockType::Q5_0, 32, 22, "Q5_0"),
+        (BlockType::Q5_1, 32, 24, "Q5_1"),
         (BlockType::Q4_K, 256, 144, "Q4_K"),
         (BlockType::Q5_K, 256, 176, "Q5_K"),
         (BlockType::Q6_K, 256, 210, "Q6_K"),

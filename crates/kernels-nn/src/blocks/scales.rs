@@ -12,6 +12,13 @@ pub(super) fn half(block: &[u8], at: usize) -> f32 {
     f16::from_le_bytes([block[at], block[at + 1]]).to_f32()
 }
 
+/// Rounds `value` to the f16 at byte `at`, and gives what it stands for then.
+pub(super) fn put_half(block: &mut [u8], at: usize, value: f32) -> f32 {
+    let rounded = f16::from_f32(value);
+    block[at..at + 2].copy_from_slice(&rounded.to_le_bytes());
+    rounded.to_f32()
+}
+
 /// Scale and minimum of a group, 6 bits each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Pair {
@@ -30,4 +37,33 @@ pub(super) fn unpack(packed: &[u8]) -> [Pair; GROUPS] {
         let low = packed[group + 4];
         Pair { scale: low & 15 | packed[group - 4] >> 6 << 4, minimum: low >> 4 | packed[group] >> 6 << 4 }
     })
+}
+
+/// The inverse of [`unpack`].
+pub(super) fn pack(pairs: &[Pair; GROUPS]) -> [u8; PACKED] {
+    let mut packed = [0; PACKED];
+    for group in 0..4 {
+        let (here, after) = (pairs[group], pairs[group + 4]);
+        packed[group] = here.scale | after.scale >> 4 << 6;
+        packed[group + 4] = here.minimum | after.minimum >> 4 << 6;
+        packed[group + 8] = after.scale & 15 | after.minimum << 4;
+    }
+    packed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{GROUPS, Pair, pack, unpack};
+
+    #[test]
+    fn pairs_survive_packing() {
+        for seed in 0..64_u8 {
+            let pair = |group: usize| Pair {
+                scale: (seed + 9 * group as u8) & 63,
+                minimum: (63 - seed + 23 * group as u8) & 63,
+            };
+            let pairs: [Pair; GROUPS] = std::array::from_fn(pair);
+            assert_eq!(unpack(&pack(&pairs)), pairs);
+        }
+    }
 }
