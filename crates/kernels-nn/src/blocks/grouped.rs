@@ -93,15 +93,17 @@ impl Fit {
             return Fit { scale: 0.0, minimum: -low };
         }
         let most = f32::from(search.most);
-        let at = |inverse: f32| x.map(|x| level(inverse * (x - low), search.most));
+        let at = |inverse: f32, low: f32| x.map(|x| level(inverse * (x - low), search.most));
 
         let inverse = most / (high - low);
         let mut best = Fit { scale: 1.0 / inverse, minimum: -low };
-        *levels = at(inverse);
+        *levels = at(inverse, low);
         let mut least = best.error(x, weights, levels);
         let sums = Sums::of(x, weights);
         for step in 0..=search.steps {
-            let trial = at((search.first + 0.1 * f32::from(step) + most) / (high - low));
+            // The range begins at the best minimum so far.
+            let low = -best.minimum;
+            let trial = at((search.first + 0.1 * f32::from(step) + most) / (high - low), low);
             let Some(fit) = sums.fit(x, weights, &trial) else { continue };
             let error = fit.error(x, weights, &trial);
             if error < least {

@@ -136,7 +136,8 @@ impl BlockType {
     /// | `Q5_1` | `r / 31 (1/2 + 31 e) + a e` | half a level, and the roundings of scale and minimum |
     /// | others | half a level of its group, or the distance to the end of what its group can hold | the choice of the nearest |
     ///
-    /// Scales beyond f16 become infinite, here as there; [`BlockType::is_finite`] tells.
+    /// Scales beyond f16 become infinite, here as there, and [`BlockType::is_finite`] tells. In `Q6_K` a group with
+    /// magnitudes above `2^39` becomes 0 instead, whose cubes the fit sums.
     ///
     /// # Errors
     /// [`NnError::BlockLength`] for lengths that do not go together, [`NnError::NotFinite`] for an element that is NaN or

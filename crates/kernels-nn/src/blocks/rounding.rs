@@ -22,7 +22,7 @@ pub(super) fn level(x: f32, most: u8) -> u8 {
 #[expect(clippy::cast_possible_truncation, reason = "the low byte is what is wanted")]
 pub(super) fn low_byte(x: f32) -> u8 {
     const END: f32 = 2_147_483_648.0;
-    if x >= -END && x < END { (x as i32) as u8 } else { 0 }
+    if (-END..END).contains(&x) { (x as i32) as u8 } else { 0 }
 }
 
 /// `1 / x`, and 0 for 0.

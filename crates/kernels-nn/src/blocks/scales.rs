@@ -58,11 +58,11 @@ mod tests {
     #[test]
     fn pairs_survive_packing() {
         for seed in 0..64_u8 {
-            let pair = |group: usize| Pair {
-                scale: (seed + 9 * group as u8) & 63,
-                minimum: (63 - seed + 23 * group as u8) & 63,
-            };
-            let pairs: [Pair; GROUPS] = std::array::from_fn(pair);
+            let mut group = 0;
+            let pairs: [Pair; GROUPS] = std::array::from_fn(|_| {
+                group += 1;
+                Pair { scale: (seed + 9 * group) & 63, minimum: (63 - seed + 23 * group) & 63 }
+            });
             assert_eq!(unpack(&pack(&pairs)), pairs);
         }
     }
