@@ -1,6 +1,8 @@
 use device_mem::{DType, MemError};
 use thiserror::Error;
 
+use crate::BlockType;
+
 /// What can go wrong with a layer operation. Inputs and outputs are then as they were.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -152,6 +154,36 @@ pub enum NnError {
         vocab: usize,
         /// The most that can be used.
         most: usize,
+    },
+    /// Blocks are not whole, or do not go with the elements.
+    #[error(
+        "{bytes} bytes do not hold {elements} elements of {block}: {} elements take {} bytes",
+        block.block_len(),
+        block.block_bytes()
+    )]
+    BlockLength {
+        /// The format.
+        block: BlockType,
+        /// Bytes of the blocks.
+        bytes: usize,
+        /// Elements that they should hold.
+        elements: usize,
+    },
+    /// An element that cannot be rounded to levels.
+    #[error("element {index} is {found}; only finite numbers can be quantised")]
+    NotFinite {
+        /// Its index.
+        index: usize,
+        /// The element.
+        found: f32,
+    },
+    /// A block format has another name.
+    #[error(
+        "{found:?} is no block format that is read; those are Q8_0, Q4_0, Q5_0, Q5_1, Q4_K, Q5_K and Q6_K"
+    )]
+    BlockName {
+        /// The name that was found.
+        found: String,
     },
     /// Memory, transfer or launch failed.
     #[error(transparent)]

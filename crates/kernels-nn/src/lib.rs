@@ -60,6 +60,7 @@
 
 #![deny(unsafe_code)]
 
+mod blocks;
 mod cpu;
 mod error;
 mod fused;
@@ -72,6 +73,7 @@ mod sampling;
 
 use device_mem::{DeviceBuffer, RanOn, View, ViewMut};
 
+pub use blocks::BlockType;
 pub use error::NnError;
 pub use fused::{Branch, Residual, norm_linear, norm_swiglu};
 pub use layers::{Embedding, Linear, RmsNorm, Weight};
