@@ -17,6 +17,8 @@ pub enum DType {
     BF16,
     /// Unsigned 32-bit integer (token ids, positions).
     U32,
+    /// Byte (blocks of quantised weights).
+    U8,
 }
 
 impl DType {
@@ -25,16 +27,18 @@ impl DType {
         match self {
             DType::F32 | DType::U32 => 4,
             DType::F16 | DType::BF16 => 2,
+            DType::U8 => 1,
         }
     }
 
-    /// The name as users write it: `f32`, `f16`, `bf16`, `u32`.
+    /// The name as users write it: `f32`, `f16`, `bf16`, `u32`, `u8`.
     pub const fn name(self) -> &'static str {
         match self {
             DType::F32 => "f32",
             DType::F16 => "f16",
             DType::BF16 => "bf16",
             DType::U32 => "u32",
+            DType::U8 => "u8",
         }
     }
 }
@@ -69,6 +73,7 @@ mod sealed {
     impl Sealed for half::f16 {}
     impl Sealed for half::bf16 {}
     impl Sealed for u32 {}
+    impl Sealed for u8 {}
 }
 
 impl Element for f32 {
@@ -82,6 +87,9 @@ impl Element for bf16 {
 }
 impl Element for u32 {
     const DTYPE: DType = DType::U32;
+}
+impl Element for u8 {
+    const DTYPE: DType = DType::U8;
 }
 
 impl Float for f32 {
@@ -153,7 +161,7 @@ impl Float for bf16 {
     }
 }
 
-/// Reads `f32`, `f16` or `bf16` as users write them.
+/// Reads the name of a type, as users write it.
 impl FromStr for DType {
     type Err = String;
 
@@ -163,7 +171,8 @@ impl FromStr for DType {
             "f16" => Ok(DType::F16),
             "bf16" => Ok(DType::BF16),
             "u32" => Ok(DType::U32),
-            _ => Err(format!("expected f32, f16, bf16 or u32, found {text:?}")),
+            "u8" => Ok(DType::U8),
+            _ => Err(format!("expected f32, f16, bf16, u32 or u8, found {text:?}")),
         }
     }
 }

@@ -1,7 +1,7 @@
 use device_mem::{DType, MemError};
 use thiserror::Error;
 
-use crate::BlockType;
+use crate::{BlockType, WeightType};
 
 /// What can go wrong with a layer operation. Inputs and outputs are then as they were.
 #[derive(Debug, Error)]
@@ -91,9 +91,9 @@ pub enum NnError {
     )]
     WeightsDiffer {
         /// The first layer's type.
-        expected: DType,
+        expected: WeightType,
         /// The other type that was found.
-        found: DType,
+        found: WeightType,
     },
     /// A layer does not give a row that is gated for each gate.
     #[error(
@@ -168,6 +168,31 @@ pub enum NnError {
         bytes: usize,
         /// Elements that they should hold.
         elements: usize,
+    },
+    /// A row of a matrix is not whole blocks.
+    #[error(
+        "a row of {columns} elements is not whole blocks of {block}, which have {}; quantise the matrix to another format",
+        block.block_len()
+    )]
+    RowOfBlocks {
+        /// The format.
+        block: BlockType,
+        /// Elements of a row.
+        columns: usize,
+    },
+    /// Bytes of a file are not whole blocks.
+    #[error("{found} bytes are not whole blocks of {block}, which take {} each", block.block_bytes())]
+    NoWholeBlocks {
+        /// The format.
+        block: BlockType,
+        /// Bytes that were found.
+        found: usize,
+    },
+    /// No kernel multiplies blocks of this format.
+    #[error("there is no kernel for {block} on a HIP device; run on the CPU, or load the weights as bf16")]
+    NoKernel {
+        /// The format.
+        block: BlockType,
     },
     /// An element that cannot be rounded to levels.
     #[error("element {index} is {found}; only finite numbers can be quantised")]

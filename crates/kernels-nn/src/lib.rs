@@ -76,7 +76,7 @@ use device_mem::{DeviceBuffer, RanOn, View, ViewMut};
 pub use blocks::BlockType;
 pub use error::NnError;
 pub use fused::{Branch, Residual, norm_linear, norm_swiglu};
-pub use layers::{Embedding, Linear, RmsNorm, Weight};
+pub use layers::{Embedding, Linear, RmsNorm, Weight, WeightType};
 use sampling::Rule;
 pub use sampling::{Sampler, SamplerConfig};
 

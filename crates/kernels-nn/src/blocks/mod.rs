@@ -26,7 +26,7 @@ mod q5_k;
 mod q6_k;
 mod q8_0;
 mod rounding;
-mod scales;
+pub(crate) mod scales;
 
 use std::fmt;
 use std::str::FromStr;
@@ -109,6 +109,12 @@ impl BlockType {
     /// [`NnError::BlockLength`] when `blocks` are not whole or `out` is not as long as they are; `out` is then as it was.
     pub fn dequantize(self, blocks: &[u8], out: &mut [f32]) -> Result<(), NnError> {
         self.expect_lengths(blocks.len(), out.len())?;
+        self.widen(blocks, out);
+        Ok(())
+    }
+
+    /// [`BlockType::dequantize`] of as many blocks as there are in both.
+    pub(crate) fn widen(self, blocks: &[u8], out: &mut [f32]) {
         match self {
             BlockType::Q8_0 => widen(blocks, out, q8_0::dequantize),
             BlockType::Q4_0 => widen(blocks, out, q4_0::dequantize),
@@ -118,7 +124,6 @@ impl BlockType {
             BlockType::Q5_K => widen(blocks, out, q5_k::dequantize),
             BlockType::Q6_K => widen(blocks, out, q6_k::dequantize),
         }
-        Ok(())
     }
 
     /// Rounds f32 to whole blocks: `x` is `[count, block_len]`, `blocks` `[count, block_bytes]`, with the bytes of ggml's

@@ -3,12 +3,12 @@
 use half::f16;
 
 /// Groups of a block that have a scale and a minimum of their own.
-pub(super) const GROUPS: usize = 8;
+pub(crate) const GROUPS: usize = 8;
 /// Bytes that eight pairs of 6 bits take.
 pub(super) const PACKED: usize = 12;
 
 /// The f16 at byte `at`, widened.
-pub(super) fn half(block: &[u8], at: usize) -> f32 {
+pub(crate) fn half(block: &[u8], at: usize) -> f32 {
     f16::from_le_bytes([block[at], block[at + 1]]).to_f32()
 }
 
@@ -21,15 +21,15 @@ pub(super) fn put_half(block: &mut [u8], at: usize, value: f32) -> f32 {
 
 /// Scale and minimum of a group, 6 bits each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Pair {
-    pub(super) scale: u8,
-    pub(super) minimum: u8,
+pub(crate) struct Pair {
+    pub(crate) scale: u8,
+    pub(crate) minimum: u8,
 }
 
 /// The pairs of twelve bytes. Groups 0 to 3 have their scales in bytes 0 to 3 and their minima in bytes 4 to 7, low 6
 /// bits. Groups 4 to 7 have their low 4 bits in bytes 8 to 11, scales in the low halves, and their high 2 bits above
 /// those of the group four before.
-pub(super) fn unpack(packed: &[u8]) -> [Pair; GROUPS] {
+pub(crate) fn unpack(packed: &[u8]) -> [Pair; GROUPS] {
     std::array::from_fn(|group| {
         if group < 4 {
             return Pair { scale: packed[group] & 63, minimum: packed[group + 4] & 63 };

@@ -5,6 +5,7 @@ use device_mem::Isa;
 use rayon::prelude::*;
 
 use super::lanes::{LANES, Row, add_lanes};
+use super::quantized::linear_blocks;
 use super::tiled::{TILED_FROM, linear_tiled};
 use crate::layers::HostWeight;
 
@@ -30,6 +31,11 @@ pub(crate) fn linear_host(
         HostWeight::F32(weight) => linear(x, weight, bias, in_features, out),
         HostWeight::F16(weight) => linear(x, weight, bias, in_features, out),
         HostWeight::BF16(weight) => linear(x, weight, bias, in_features, out),
+        HostWeight::Blocks(block, weight) => {
+            let row_bytes = in_features / block.block_len() * block.block_bytes();
+            let features = [weight.len() / row_bytes, in_features];
+            linear_blocks(x, (block, weight), bias, features, out);
+        }
     }
 }
 
@@ -74,7 +80,7 @@ fn few_tokens<T: Row>(x: &[f32], weight: &[T], bias: Option<&[f32]>, in_features
 }
 
 /// Rows of the weight of a task, of which each costs `row_work` multiply-adds.
-fn task_rows(row_work: usize) -> usize {
+pub(super) fn task_rows(row_work: usize) -> usize {
     (TASK_WORK / row_work).next_multiple_of(ROWS).max(ROWS)
 }
 

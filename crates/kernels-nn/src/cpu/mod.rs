@@ -5,6 +5,7 @@ mod fused;
 mod lanes;
 mod linear;
 mod norm;
+mod quantized;
 mod rows;
 mod sampling;
 #[expect(unsafe_code, reason = "vector instructions, each with its proof")]

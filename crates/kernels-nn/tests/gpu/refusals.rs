@@ -2,8 +2,9 @@
 
 use device_mem::{DType, Device, DeviceBuffer, MemError, RanOn};
 use kernels_nn::{
-    Branch, Embedding, Linear, NnError, Residual, RmsNorm, SamplerConfig, Weight, add, add_rms_norm, argmax,
-    embed, linear, norm_linear, norm_swiglu, rms_norm, rms_norm_in_place, sample, swiglu,
+    Branch, Embedding, Linear, NnError, Residual, RmsNorm, SamplerConfig, Weight, WeightType, add,
+    add_rms_norm, argmax, embed, linear, norm_linear, norm_swiglu, rms_norm, rms_norm_in_place, sample,
+    swiglu,
 };
 
 use crate::common::{gpu, gpus, norm_on, on, unwritten};
@@ -163,7 +164,11 @@ fn layers_that_do_not_fit_one_launch_are_refused() {
     let (mut first, mut second) = (ones(8), ones(2));
     let layers = [(&layer, first.as_view_mut().unwrap()), (&other, second.as_view_mut().unwrap())];
     let error = norm_linear(rows(), &norm, layers).unwrap_err();
-    assert!(matches!(error, NnError::WeightsDiffer { expected: DType::F32, found: DType::F16 }), "{error}");
+    let types = [DType::F32, DType::F16].map(WeightType::Float);
+    assert!(
+        matches!(error, NnError::WeightsDiffer { expected, found } if [expected, found] == types),
+        "{error}"
+    );
 
     let odd = Linear::new(Weight::F32(ones(12)), None, 3, 4).unwrap();
     let error = norm_swiglu(rows(), &norm, &odd, out.as_view_mut().unwrap()).unwrap_err();
