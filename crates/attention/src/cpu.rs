@@ -74,7 +74,7 @@ impl<'a> Extent<'a> {
     /// The rows of some tokens of a head, widened into `scratch` where they are not f32 in one piece.
     fn widened<'b, T: Float>(
         &self,
-        elements: &'b [T],
+        elements: &[T],
         head: usize,
         tokens: Range<usize>,
         scratch: &'b mut [f32],
@@ -82,7 +82,8 @@ impl<'a> Extent<'a> {
         let len = tokens.len() * self.head_dim;
         let (start, room) = self.row(head, tokens.start);
         if tokens.len() <= room {
-            return T::widened(&elements[start..start + len], scratch);
+            T::widen_slice(&elements[start..start + len], scratch);
+            return &scratch[..len];
         }
         for (token, row) in tokens.zip(scratch.chunks_exact_mut(self.head_dim)) {
             let (start, _) = self.row(head, token);

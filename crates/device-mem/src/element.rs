@@ -17,6 +17,8 @@ pub enum DType {
     BF16,
     /// Unsigned 32-bit integer (token ids, positions).
     U32,
+    /// Byte (blocks of quantised weights).
+    U8,
 }
 
 impl DType {
@@ -25,16 +27,18 @@ impl DType {
         match self {
             DType::F32 | DType::U32 => 4,
             DType::F16 | DType::BF16 => 2,
+            DType::U8 => 1,
         }
     }
 
-    /// The name as users write it: `f32`, `f16`, `bf16`, `u32`.
+    /// The name as users write it: `f32`, `f16`, `bf16`, `u32`, `u8`.
     pub const fn name(self) -> &'static str {
         match self {
             DType::F32 => "f32",
             DType::F16 => "f16",
             DType::BF16 => "bf16",
             DType::U32 => "u32",
+            DType::U8 => "u8",
         }
     }
 }
@@ -57,9 +61,10 @@ pub trait Float: Element {
     fn to_f32(self) -> f32;
     /// Rounds once, to nearest even; NaN stays NaN.
     fn from_f32(value: f32) -> Self;
-    /// `values` as f32, exact: themselves when they are f32, else widened into the start of `scratch`. Only as many
-    /// as `scratch` can hold.
-    fn widened<'a>(values: &'a [Self], scratch: &'a mut [f32]) -> &'a [f32];
+    /// Writes `values` as f32, exact, to the start of `wide`: as many as there are in both.
+    fn widen_slice(values: &[Self], wide: &mut [f32]);
+    /// Some values as f32, exact, in operations that a compiler turns into vector instructions. NaN stays NaN.
+    fn widen<const LEN: usize>(values: &[Self; LEN]) -> [f32; LEN];
 }
 
 mod sealed {
@@ -68,6 +73,7 @@ mod sealed {
     impl Sealed for half::f16 {}
     impl Sealed for half::bf16 {}
     impl Sealed for u32 {}
+    impl Sealed for u8 {}
 }
 
 impl Element for f32 {
@@ -82,6 +88,9 @@ impl Element for bf16 {
 impl Element for u32 {
     const DTYPE: DType = DType::U32;
 }
+impl Element for u8 {
+    const DTYPE: DType = DType::U8;
+}
 
 impl Float for f32 {
     #[inline]
@@ -93,8 +102,13 @@ impl Float for f32 {
         value
     }
     #[inline]
-    fn widened<'a>(values: &'a [f32], scratch: &'a mut [f32]) -> &'a [f32] {
-        &values[..values.len().min(scratch.len())]
+    fn widen_slice(values: &[f32], wide: &mut [f32]) {
+        let len = values.len().min(wide.len());
+        wide[..len].copy_from_slice(&values[..len]);
+    }
+    #[inline(always)]
+    fn widen<const LEN: usize>(values: &[f32; LEN]) -> [f32; LEN] {
+        *values
     }
 }
 impl Float for f16 {
@@ -107,12 +121,23 @@ impl Float for f16 {
         f16::from_f32(value)
     }
     #[inline]
-    fn widened<'a>(values: &'a [f16], scratch: &'a mut [f32]) -> &'a [f32] {
-        let len = values.len().min(scratch.len());
-        let widened = &mut scratch[..len];
+    fn widen_slice(values: &[f16], wide: &mut [f32]) {
+        let len = values.len().min(wide.len());
         // The slice form uses the CPU's conversion instruction where there is one.
-        values[..len].convert_to_f32_slice(widened);
-        widened
+        values[..len].convert_to_f32_slice(&mut wide[..len]);
+    }
+    #[inline(always)]
+    fn widen<const LEN: usize>(values: &[f16; LEN]) -> [f32; LEN] {
+        // Exponent and fraction in their places in a binary32, the exponent short by the difference of the two biases.
+        const REBIAS: f32 = f32::from_bits((127 + 127 - 15) << 23);
+        values.map(|value| {
+            let bits = u32::from(value.to_bits());
+            let magnitude = (bits & 0x7fff) << 13;
+            let finite = (f32::from_bits(magnitude) * REBIAS).to_bits();
+            let is_finite = magnitude < 0x7c00 << 13;
+            let widened = if is_finite { finite } else { magnitude | 0x7f80_0000 };
+            f32::from_bits(widened | (bits & 0x8000) << 16)
+        })
     }
 }
 impl Float for bf16 {
@@ -125,17 +150,18 @@ impl Float for bf16 {
         bf16::from_f32(value)
     }
     #[inline]
-    fn widened<'a>(values: &'a [bf16], scratch: &'a mut [f32]) -> &'a [f32] {
-        let len = values.len().min(scratch.len());
-        let widened = &mut scratch[..len];
-        for (wide, value) in widened.iter_mut().zip(values) {
+    fn widen_slice(values: &[bf16], wide: &mut [f32]) {
+        for (wide, value) in wide.iter_mut().zip(values) {
             *wide = f32::from_bits(u32::from(value.to_bits()) << 16);
         }
-        widened
+    }
+    #[inline(always)]
+    fn widen<const LEN: usize>(values: &[bf16; LEN]) -> [f32; LEN] {
+        values.map(|value| f32::from_bits(u32::from(value.to_bits()) << 16))
     }
 }
 
-/// Reads `f32`, `f16` or `bf16` as users write them.
+/// Reads the name of a type, as users write it.
 impl FromStr for DType {
     type Err = String;
 
@@ -145,7 +171,8 @@ impl FromStr for DType {
             "f16" => Ok(DType::F16),
             "bf16" => Ok(DType::BF16),
             "u32" => Ok(DType::U32),
-            _ => Err(format!("expected f32, f16, bf16 or u32, found {text:?}")),
+            "u8" => Ok(DType::U8),
+            _ => Err(format!("expected f32, f16, bf16, u32 or u8, found {text:?}")),
         }
     }
 }
@@ -158,11 +185,20 @@ mod tests {
     fn slices_widen_as_their_elements_do() {
         fn check<T: Float>(values: &[T]) {
             let mut scratch = vec![7.0; values.len()];
-            for (value, wide) in values.iter().zip(T::widened(values, &mut scratch)) {
+            T::widen_slice(values, &mut scratch);
+            for (value, wide) in values.iter().zip(&scratch) {
                 let alone = value.to_f32();
-                assert!(wide.to_bits() == alone.to_bits() || (wide.is_nan() && alone.is_nan()), "{alone}");
+                for wide in [*wide, T::widen(&[*value; 3])[1]] {
+                    assert!(
+                        wide.to_bits() == alone.to_bits() || (wide.is_nan() && alone.is_nan()),
+                        "{alone}"
+                    );
+                }
             }
-            assert_eq!(T::widened(values, &mut [0.0; 5]).len(), 5);
+            let mut start = [7.0; 5];
+            T::widen_slice(&values[..3], &mut start);
+            assert_eq!(start[3..], [7.0; 2]);
+            T::widen_slice(values, &mut start);
         }
         check(&Vec::from_iter((0..=u16::MAX).map(f16::from_bits)));
         check(&Vec::from_iter((0..=u16::MAX).map(bf16::from_bits)));

@@ -4,6 +4,7 @@
 //! - [`DeviceBuffer<T>`] owns `[len]` elements on one device; [`View`] and [`ViewMut`] borrow a range of it.
 //! - [`MappedFile`] lends the bytes of a file to CPU buffers without a copy.
 //! - [`exp_nonpositive`] is the exponential that kernels and CPU bodies of the op crates share bit for bit.
+//! - [`Isa`] is what this machine's CPU can do, and runs a [`Body`] compiled for it.
 //! - [`Graph`] records work of a HIP device once and does it again by one call.
 //! - [`Transfers`] counts what crosses the bus, so that a test can prove that nothing else does.
 //!   Launches, copies, allocations and waits are spans of `tracing` at level TRACE.
@@ -32,6 +33,7 @@ mod graph;
 mod hip_device;
 mod hip_kernel;
 mod hip_memory;
+mod isa;
 mod mapped;
 mod shared_memory;
 mod transfers;
@@ -45,6 +47,7 @@ pub use graph::Graph;
 pub use hip_device::{HipDevice, HipProperties};
 pub use hip_kernel::{Grid, Kernel};
 pub use hip_memory::{HipView, HipViewMut};
+pub use isa::{Body, Isa, Level};
 pub use mapped::MappedFile;
 pub use shared_memory::SharedMemory;
 pub use transfers::Transfers;

@@ -1,6 +1,8 @@
 use device_mem::{DType, MemError};
 use thiserror::Error;
 
+use crate::{BlockType, WeightType};
+
 /// What can go wrong with a layer operation. Inputs and outputs are then as they were.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -89,9 +91,9 @@ pub enum NnError {
     )]
     WeightsDiffer {
         /// The first layer's type.
-        expected: DType,
+        expected: WeightType,
         /// The other type that was found.
-        found: DType,
+        found: WeightType,
     },
     /// A layer does not give a row that is gated for each gate.
     #[error(
@@ -152,6 +154,61 @@ pub enum NnError {
         vocab: usize,
         /// The most that can be used.
         most: usize,
+    },
+    /// Blocks are not whole, or do not go with the elements.
+    #[error(
+        "{bytes} bytes do not hold {elements} elements of {block}: {} elements take {} bytes",
+        block.block_len(),
+        block.block_bytes()
+    )]
+    BlockLength {
+        /// The format.
+        block: BlockType,
+        /// Bytes of the blocks.
+        bytes: usize,
+        /// Elements that they should hold.
+        elements: usize,
+    },
+    /// A row of a matrix is not whole blocks.
+    #[error(
+        "a row of {columns} elements is not whole blocks of {block}, which have {}; quantise the matrix to another format",
+        block.block_len()
+    )]
+    RowOfBlocks {
+        /// The format.
+        block: BlockType,
+        /// Elements of a row.
+        columns: usize,
+    },
+    /// Bytes of a file are not whole blocks.
+    #[error("{found} bytes are not whole blocks of {block}, which take {} each", block.block_bytes())]
+    NoWholeBlocks {
+        /// The format.
+        block: BlockType,
+        /// Bytes that were found.
+        found: usize,
+    },
+    /// No kernel multiplies blocks of this format.
+    #[error("there is no kernel for {block} on a HIP device; run on the CPU, or load the weights as bf16")]
+    NoKernel {
+        /// The format.
+        block: BlockType,
+    },
+    /// An element that cannot be rounded to levels.
+    #[error("element {index} is {found}; only finite numbers can be quantised")]
+    NotFinite {
+        /// Its index.
+        index: usize,
+        /// The element.
+        found: f32,
+    },
+    /// A block format has another name.
+    #[error(
+        "{found:?} is no block format that is read; those are Q8_0, Q4_0, Q5_0, Q5_1, Q4_K, Q5_K and Q6_K"
+    )]
+    BlockName {
+        /// The name that was found.
+        found: String,
     },
     /// Memory, transfer or launch failed.
     #[error(transparent)]

@@ -49,13 +49,9 @@ pub(crate) fn embed_device(
     if tokens == 0 {
         return Ok(());
     }
-    let symbol = match &embedding.weight {
-        Weight::F32(_) => "embed_f32",
-        Weight::F16(_) => "embed_f16",
-        Weight::BF16(_) => "embed_bf16",
-    };
+    let symbol = by_type(&embedding.weight, ["embed_f32", "embed_f16", "embed_bf16"])?;
     let kernel = Kernel::<EmbeddingArgs>::load(ids.device(), &EMBEDDING, symbol)?;
-    let row = embedding.hidden * embedding.weight.dtype().size();
+    let row = embedding.weight.bytes() / embedding.vocab;
     let bytes = ids.bytes() + tokens * row + out.bytes();
     let args = EmbeddingArgs {
         table: matrix(&embedding.weight)?,
@@ -91,7 +87,7 @@ fn launch_linear(
 ) -> Result<(), NnError> {
     let Linear { weight, bias, out_features, in_features } = layer;
     let wide = in_features.is_multiple_of(CHUNK) && is_aligned(x.pointer()) && is_aligned(matrix(weight)?);
-    let symbol = linear_symbol(weight, if wide { tokens } else { 0 });
+    let symbol = linear_symbol(weight, if wide { tokens } else { 0 })?;
     let slices = if *out_features < SLICE_BELOW { GROUPS } else { 1 };
     let tiles = out_features.div_ceil(GROUPS / slices * ROWS);
     let kernel = Kernel::<LinearArgs>::load(x.device(), &LINEAR, symbol)?;
@@ -122,11 +118,7 @@ fn launch_linear_tiled(
     tokens: usize,
 ) -> Result<(), NnError> {
     let Linear { weight, bias, out_features, in_features } = layer;
-    let symbol = match weight {
-        Weight::F32(_) => "linear_f32_tiled",
-        Weight::F16(_) => "linear_f16_tiled",
-        Weight::BF16(_) => "linear_bf16_tiled",
-    };
+    let symbol = by_type(weight, ["linear_f32_tiled", "linear_f16_tiled", "linear_bf16_tiled"])?;
     let tiles = out_features.div_ceil(TILE_ROWS).saturating_mul(tokens.div_ceil(TILE_TOKENS));
     let kernel = Kernel::<LinearTiledArgs>::load(x.device(), &LINEAR_TILED, symbol)?;
     let bytes = x.bytes() + layer.bytes() + out.bytes();
@@ -148,17 +140,23 @@ fn launch_linear_tiled(
 }
 
 /// The kernel for a weight and a number of tokens; 0 for rows that are not whole chunks, or not aligned.
-fn linear_symbol(weight: &Weight, wide_tokens: usize) -> &'static str {
-    let [any, one, four, eight] = match weight {
-        Weight::F32(_) => ["linear_f32_any", "linear_f32_1", "linear_f32_4", "linear_f32_8"],
-        Weight::F16(_) => ["linear_f16_any", "linear_f16_1", "linear_f16_4", "linear_f16_8"],
-        Weight::BF16(_) => ["linear_bf16_any", "linear_bf16_1", "linear_bf16_4", "linear_bf16_8"],
+fn linear_symbol(weight: &Weight, wide_tokens: usize) -> Result<&'static str, NnError> {
+    let symbols = match wide_tokens {
+        0 => ["linear_f32_any", "linear_f16_any", "linear_bf16_any"],
+        1 => ["linear_f32_1", "linear_f16_1", "linear_bf16_1"],
+        2..=4 => ["linear_f32_4", "linear_f16_4", "linear_bf16_4"],
+        _ => ["linear_f32_8", "linear_f16_8", "linear_bf16_8"],
     };
-    match wide_tokens {
-        0 => any,
-        1 => one,
-        2..=4 => four,
-        _ => eight,
+    by_type(weight, symbols)
+}
+
+/// What is for f32, f16 or bf16.
+pub(crate) fn by_type<T>(weight: &Weight, [f32, f16, bf16]: [T; 3]) -> Result<T, NnError> {
+    match weight {
+        Weight::F32(_) => Ok(f32),
+        Weight::F16(_) => Ok(f16),
+        Weight::BF16(_) => Ok(bf16),
+        Weight::Blocks(block, _) => Err(NnError::NoKernel { block: *block }),
     }
 }
 
@@ -368,6 +366,7 @@ pub(crate) fn matrix(weight: &Weight) -> Result<KernelPointer, MemError> {
         Weight::F32(buffer) => Ok(on_device(buffer.as_view())?.pointer()),
         Weight::F16(buffer) => Ok(on_device(buffer.as_view())?.pointer()),
         Weight::BF16(buffer) => Ok(on_device(buffer.as_view())?.pointer()),
+        Weight::Blocks(_, bytes) => Ok(on_device(bytes.as_view())?.pointer()),
     }
 }
 

@@ -1,12 +1,15 @@
+use std::fmt;
 use std::ops::Range;
 
 use device_mem::{DType, Device, DeviceBuffer, Element, MappedFile, View};
 use half::{bf16, f16};
 
-use crate::NnError;
 use crate::cpu::HostNorm;
+use crate::{BlockType, NnError};
 
 /// A matrix of parameters in the type that the checkpoint stores; operations widen it to f32 as they read it.
+///
+/// Blocks are multiplied on the CPU alone; on a HIP device operations refuse them with [`NnError::NoKernel`].
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Weight {
@@ -16,6 +19,40 @@ pub enum Weight {
     F16(DeviceBuffer<f16>),
     /// bfloat16.
     BF16(DeviceBuffer<bf16>),
+    /// Quantised blocks, whole in each row.
+    Blocks(BlockType, DeviceBuffer<u8>),
+}
+
+/// What the elements of a [`Weight`] are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum WeightType {
+    /// Floating-point numbers.
+    Float(DType),
+    /// Blocks of several elements.
+    Blocks(BlockType),
+}
+
+impl WeightType {
+    /// Bytes of `elements` elements; `None` where they are not whole blocks, or too many to count.
+    pub fn bytes(self, elements: usize) -> Option<usize> {
+        match self {
+            WeightType::Float(dtype) => elements.checked_mul(dtype.size()),
+            WeightType::Blocks(block) if elements.is_multiple_of(block.block_len()) => {
+                (elements / block.block_len()).checked_mul(block.block_bytes())
+            }
+            WeightType::Blocks(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for WeightType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            WeightType::Float(dtype) => dtype.fmt(f),
+            WeightType::Blocks(block) => block.fmt(f),
+        }
+    }
 }
 
 impl Weight {
@@ -37,12 +74,30 @@ impl Weight {
         }
     }
 
+    /// The whole blocks in `bytes` of a mapped file; see [`DeviceBuffer::from_mapped`].
+    ///
+    /// # Errors
+    /// [`NnError::NoWholeBlocks`], or the device's error.
+    pub fn blocks_from_mapped(
+        device: &Device,
+        file: &MappedFile,
+        bytes: Range<usize>,
+        block: BlockType,
+    ) -> Result<Weight, NnError> {
+        let found = bytes.len();
+        if !found.is_multiple_of(block.block_bytes()) {
+            return Err(NnError::NoWholeBlocks { block, found });
+        }
+        Ok(Weight::Blocks(block, DeviceBuffer::from_mapped(device, file, bytes)?))
+    }
+
     /// The elements' type.
-    pub fn dtype(&self) -> DType {
+    pub fn weight_type(&self) -> WeightType {
         match self {
-            Weight::F32(_) => DType::F32,
-            Weight::F16(_) => DType::F16,
-            Weight::BF16(_) => DType::BF16,
+            Weight::F32(_) => WeightType::Float(DType::F32),
+            Weight::F16(_) => WeightType::Float(DType::F16),
+            Weight::BF16(_) => WeightType::Float(DType::BF16),
+            Weight::Blocks(block, _) => WeightType::Blocks(*block),
         }
     }
 
@@ -52,6 +107,7 @@ impl Weight {
             Weight::F32(buffer) => buffer.len(),
             Weight::F16(buffer) => buffer.len(),
             Weight::BF16(buffer) => buffer.len(),
+            Weight::Blocks(block, bytes) => bytes.len() / block.block_bytes() * block.block_len(),
         }
     }
 
@@ -62,7 +118,12 @@ impl Weight {
 
     /// Size in bytes.
     pub fn bytes(&self) -> usize {
-        self.len() * self.dtype().size()
+        match self {
+            Weight::F32(buffer) => buffer.len() * size_of::<f32>(),
+            Weight::F16(buffer) => buffer.len() * size_of::<f16>(),
+            Weight::BF16(buffer) => buffer.len() * size_of::<bf16>(),
+            Weight::Blocks(_, bytes) => bytes.len(),
+        }
     }
 
     /// The device that holds the elements.
@@ -71,6 +132,7 @@ impl Weight {
             Weight::F32(buffer) => buffer.device(),
             Weight::F16(buffer) => buffer.device(),
             Weight::BF16(buffer) => buffer.device(),
+            Weight::Blocks(_, bytes) => bytes.device(),
         }
     }
 
@@ -80,6 +142,7 @@ impl Weight {
             Weight::F32(buffer) => host_slice(buffer).map(HostWeight::F32),
             Weight::F16(buffer) => host_slice(buffer).map(HostWeight::F16),
             Weight::BF16(buffer) => host_slice(buffer).map(HostWeight::BF16),
+            Weight::Blocks(block, bytes) => host_slice(bytes).map(|bytes| HostWeight::Blocks(*block, bytes)),
         }
     }
 
@@ -94,7 +157,12 @@ impl Weight {
         if rows.checked_mul(columns) != Some(found) {
             return Err(NnError::MatrixLength { matrix: "weight", rows, columns, found });
         }
-        Ok(())
+        match self {
+            Weight::Blocks(block, _) if !columns.is_multiple_of(block.block_len()) => {
+                Err(NnError::RowOfBlocks { block: *block, columns })
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -104,6 +172,7 @@ pub(crate) enum HostWeight<'a> {
     F32(&'a [f32]),
     F16(&'a [f16]),
     BF16(&'a [bf16]),
+    Blocks(BlockType, &'a [u8]),
 }
 
 pub(crate) fn host_slice<T: Element>(buffer: &DeviceBuffer<T>) -> Option<&[T]> {

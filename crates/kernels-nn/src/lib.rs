@@ -14,13 +14,13 @@
 //! | [`argmax`] | the index of each row's first maximum | - |
 //! | [`sample`] | a draw from each row by temperature, top-k and top-p | [`SamplerConfig`] |
 //!
-//! - Activations are f32 `[tokens, width]`, row-major without gaps. Weights are f32, f16 or bf16; they are widened as
-//!   they are read, and every sum is taken in f32 or wider.
+//! - Activations are f32 `[tokens, width]`, row-major without gaps. Weights are f32, f16, bf16 or, on the CPU, ggml's
+//!   quantised blocks ([`BlockType`]); they are widened as they are read, and every sum is taken in f32 or wider.
 //! - Constructors check shapes and devices once; an operation checks its operands against them, then runs where they
 //!   live and says where that was. No tokens is allowed everywhere.
-//! - Each sum has one fixed order, which does not depend on threads, card, size of a wave, or number of tokens in the
-//!   call: a decoded token is the prefilled one, bit for bit. The exception is [`linear`] of 16 or more tokens on a HIP
-//!   device.
+//! - Each sum has one fixed order, which does not depend on threads, card, size of a wave, vector instructions of the CPU,
+//!   or number of tokens in the call: a decoded token is the prefilled one, bit for bit. The exception is [`linear`] of 16
+//!   or more tokens, which multiplies tiles.
 //! - [`Sampler`] turns logits in host memory into a token: greedy, or by temperature, top-k and top-p with a seed. [`argmax`]
 //!   and [`sample`] choose the same tokens where the logits are.
 //!
@@ -60,6 +60,7 @@
 
 #![deny(unsafe_code)]
 
+mod blocks;
 mod cpu;
 mod error;
 mod fused;
@@ -72,9 +73,10 @@ mod sampling;
 
 use device_mem::{DeviceBuffer, RanOn, View, ViewMut};
 
+pub use blocks::BlockType;
 pub use error::NnError;
 pub use fused::{Branch, Residual, norm_linear, norm_swiglu};
-pub use layers::{Embedding, Linear, RmsNorm, Weight};
+pub use layers::{Embedding, Linear, RmsNorm, Weight, WeightType};
 use sampling::Rule;
 pub use sampling::{Sampler, SamplerConfig};
 
@@ -112,13 +114,19 @@ pub fn embed(embedding: &Embedding, ids: View<'_, u32>, out: ViewMut<'_, f32>) -
 /// `|error| <= gamma_m * (sum |w x| + |b|)`, `gamma_m = m u / (1 - m u)`, `u = 2^-24` (Higham, Accuracy and Stability of
 /// Numerical Algorithms, 3.1), where `m` is the longest chain of roundings:
 ///
-/// - On the CPU products and sums are rounded once each. Element `i` of a row is added to lane `i % 8`, the lanes are then
-///   added in halves, and the bias comes last: `m = ceil(in_features / 8) + 4`.
+/// - On the CPU products and sums are rounded once each. Element `i` of a row is added to lane `i % 16`, the lanes are then
+///   added in halves, and the bias comes last: `m = ceil(in_features / 16) + 5`.
+/// - On the CPU 16 or more tokens are multiplied in tiles: each product is added with one rounding, in ascending order, from 0
+///   again after each 256, then those sums, and the bias comes last: `m = min(in_features, 256) + ceil(in_features / 256) + 2`.
+///   A CPU without fused multiply-add (x86-64 before Haswell) rounds the product too, within the same bound.
+/// - On the CPU fewer tokens with a weight of blocks are rounded to 8 bits first: for each 32 elements of a token, of which `a`
+///   is the largest magnitude, a level is `t = a / 127`, and each element is within `0.5001 t` of a whole number of them. That
+///   adds `0.5001 t` for each element times the weight's magnitude to the bound. Sums of levels are exact; `m = ceil(in_features /
+///   64) + 9`, where an element of the weight counts with the magnitudes of both its scaled level and its minimum.
 /// - On a HIP device each product is added with one rounding. Elements go to lane `(i / 8) % lanes`, the lanes are then
 ///   added in halves (first within groups of 32), and the bias comes last: `m = 8 ceil(in_features / (8 lanes)) +
 ///   log2(lanes) + 1`. There are 256 lanes for less than 16384 `out_features`, so that few rows fill a card, else 32.
-/// - On a HIP device 16 or more tokens are multiplied in tiles: elements are added in ascending order, from 0 again after
-///   each 256, then those sums, and the bias comes last. With `a = min(in_features, 256)` and
+/// - On a HIP device 16 or more tokens are multiplied in such tiles too. With `a = min(in_features, 256)` and
 ///   `p = ceil(in_features / 256)`, `m = a + p + 1` for a weight of f32, `4 a + p + 140` for bf16, `6 a + p + 410` for f16.
 ///
 /// The last two are for matrix units (WMMA of gfx11 and gfx12, MFMA of gfx90a and gfx94x), which multiply bf16 exactly and

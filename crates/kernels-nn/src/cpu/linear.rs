@@ -1,30 +1,25 @@
 use std::array;
+use std::ops::Range;
 
-use device_mem::Float;
+use device_mem::Isa;
 use rayon::prelude::*;
 
+use super::lanes::{LANES, Row, add_lanes};
+use super::quantized::linear_blocks;
+use super::tiled::{TILED_FROM, linear_tiled};
 use crate::layers::HostWeight;
 
-/// Independent sums of one dot product: element `i` goes to lane `i % LANES`. The compiler maps lanes to SIMD
-/// registers of any width, so that the result does not depend on the machine.
-const LANES: usize = 8;
 /// Rows of the weight that are multiplied together, so that each element of x is read once for all of them.
 const ROWS: usize = 4;
-/// Elements of a row that are widened at a time; a multiple of `LANES`. `ROWS` tiles stay in the first-level cache.
-const TILE: usize = 512;
-/// Tokens that share one pass over the weight.
-const TOKENS: usize = 32;
 /// Multiply-adds that are worth a task of their own.
 const TASK_WORK: usize = 1 << 16;
-
-type Lanes = [f32; LANES];
 
 /// `out = x W^T + b` with `x` `[tokens, in_features]`, `weight` `[out_features, in_features]`, `out`
 /// `[tokens, out_features]`.
 ///
 /// The order of every sum is fixed: products are added to their lane in ascending order, the lanes are then added in
-/// halves (0+4, 1+5, ...; 0+2, 1+3; 0+1), and the bias comes last. So neither the number of threads nor the number of
-/// tokens in a call changes a bit of the result.
+/// halves (0+8, 1+9, ...; 0+4, ...; 0+2, 1+3; 0+1), and the bias comes last. So neither the number of threads nor the
+/// number of tokens in a call changes a bit of the result, until there are enough for tiles.
 pub(crate) fn linear_host(
     x: &[f32],
     weight: HostWeight<'_>,
@@ -36,30 +31,61 @@ pub(crate) fn linear_host(
         HostWeight::F32(weight) => linear(x, weight, bias, in_features, out),
         HostWeight::F16(weight) => linear(x, weight, bias, in_features, out),
         HostWeight::BF16(weight) => linear(x, weight, bias, in_features, out),
+        HostWeight::Blocks(block, weight) => {
+            let row_bytes = in_features / block.block_len() * block.block_bytes();
+            let features = [weight.len() / row_bytes, in_features];
+            linear_blocks(x, (block, weight), bias, features, out);
+        }
     }
 }
 
-fn linear<T: Float>(x: &[f32], weight: &[T], bias: Option<&[f32]>, in_features: usize, out: &mut [f32]) {
+fn linear<T: Row>(x: &[f32], weight: &[T], bias: Option<&[f32]>, in_features: usize, out: &mut [f32]) {
     let out_features = weight.len() / in_features;
-    for (x, out) in x.chunks(TOKENS * in_features).zip(out.chunks_mut(TOKENS * out_features)) {
-        let tokens = x.len() / in_features;
-        let task_rows = (TASK_WORK / (tokens * in_features)).next_multiple_of(ROWS).max(ROWS);
-        let columns = split_columns(out, out_features, task_rows);
-        let weights = weight.par_chunks(task_rows * in_features);
-        columns.into_par_iter().zip(weights).enumerate().for_each(|(task, (mut columns, weight))| {
-            multiply(x, weight, in_features, &mut columns);
-            if let Some(bias) = bias {
-                let bias = &bias[task * task_rows..];
-                for (y, b) in columns.iter_mut().flat_map(|part| part.iter_mut().zip(bias)) {
-                    *y += b;
-                }
-            }
-        });
+    match x.len() / in_features {
+        0 => {}
+        1 => one_token(x, weight, bias, in_features, out),
+        tokens if tokens < TILED_FROM => few_tokens(x, weight, bias, in_features, out),
+        _ => {
+            let widen = |row: usize, range: Range<usize>, wide: &mut [f32]| {
+                let row = &weight[row * in_features..(row + 1) * in_features];
+                T::widen_slice(&row[range], wide);
+            };
+            linear_tiled(x, widen, bias, [out_features, in_features], out);
+        }
     }
+}
+
+/// A token alone allocates nothing.
+fn one_token<T: Row>(x: &[f32], weight: &[T], bias: Option<&[f32]>, in_features: usize, out: &mut [f32]) {
+    let isa = Isa::best();
+    let task_rows = task_rows(in_features);
+    let weights = weight.par_chunks(task_rows * in_features);
+    out.par_chunks_mut(task_rows).zip(weights).enumerate().for_each(|(task, (out, weight))| {
+        let mut columns = [out];
+        multiply(isa, x, weight, in_features, &mut columns);
+        add_bias(bias, task * task_rows, &mut columns);
+    });
+}
+
+fn few_tokens<T: Row>(x: &[f32], weight: &[T], bias: Option<&[f32]>, in_features: usize, out: &mut [f32]) {
+    let isa = Isa::best();
+    let tokens = x.len() / in_features;
+    let task_rows = task_rows(tokens * in_features);
+    let columns = split_columns(out, weight.len() / in_features, task_rows);
+    let weights = weight.par_chunks(task_rows * in_features);
+    columns.into_par_iter().zip(weights).enumerate().for_each(|(task, (mut columns, weight))| {
+        multiply(isa, x, weight, in_features, &mut columns);
+        add_bias(bias, task * task_rows, &mut columns);
+    });
+}
+
+/// Rows of the weight of a task, of which each costs `row_work` multiply-adds.
+pub(super) fn task_rows(row_work: usize) -> usize {
+    (TASK_WORK / row_work).next_multiple_of(ROWS).max(ROWS)
 }
 
 /// Cuts `out` `[tokens, out_features]` into tasks of `task_rows` columns: one slice per token each.
-fn split_columns(out: &mut [f32], out_features: usize, task_rows: usize) -> Vec<Vec<&mut [f32]>> {
+pub(super) fn split_columns(out: &mut [f32], out_features: usize, task_rows: usize) -> Vec<Vec<&mut [f32]>> {
     let tokens = out.len() / out_features;
     let tasks = out_features.div_ceil(task_rows);
     let mut columns = Vec::from_iter((0..tasks).map(|_| Vec::with_capacity(tokens)));
@@ -71,91 +97,51 @@ fn split_columns(out: &mut [f32], out_features: usize, task_rows: usize) -> Vec<
     columns
 }
 
-/// Multiplies at most [`TOKENS`] rows of `x` with all rows of `weight`; `columns` has one slice per token.
-fn multiply<T: Float>(x: &[f32], weight: &[T], in_features: usize, columns: &mut [&mut [f32]]) {
-    let (groups, rest) = weight.split_at(weight.len() - weight.len() % (ROWS * in_features));
-    let mut row = 0;
-    let mut group = Group::<ROWS>::new();
-    for rows in groups.chunks_exact(ROWS * in_features) {
-        group.multiply(x, rows, in_features, columns, row);
-        row += ROWS;
-    }
-    let mut single = Group::<1>::new();
-    for rows in rest.chunks_exact(in_features) {
-        single.multiply(x, rows, in_features, columns, row);
-        row += 1;
-    }
-}
-
-/// Working memory for `R` rows of the weight and [`TOKENS`] rows of x.
-struct Group<const R: usize> {
-    tiles: [[f32; TILE]; R],
-    sums: [[Lanes; R]; TOKENS],
-}
-
-impl<const R: usize> Group<R> {
-    fn new() -> Group<R> {
-        Group { tiles: [[0.0; TILE]; R], sums: [[[0.0; LANES]; R]; TOKENS] }
-    }
-
-    /// Writes the products of `rows` `[R, in_features]` to the elements from `first` on of each token's column.
-    fn multiply<T: Float>(
-        &mut self,
-        x: &[f32],
-        rows: &[T],
-        in_features: usize,
-        columns: &mut [&mut [f32]],
-        first: usize,
-    ) {
-        let sums = &mut self.sums[..columns.len()];
-        sums.fill([[0.0; LANES]; R]);
-        for start in (0..in_features).step_by(TILE) {
-            let end = in_features.min(start + TILE);
-            let mut tiles = self.tiles.iter_mut().zip(rows.chunks_exact(in_features));
-            let tiles: [&[f32]; R] = array::from_fn(|_| match tiles.next() {
-                Some((scratch, row)) => T::widened(&row[start..end], scratch),
-                None => &[],
-            });
-            for (sums, x) in sums.iter_mut().zip(x.chunks_exact(in_features)) {
-                add_products(sums, &tiles, &x[start..end]);
-            }
-        }
-        for (sums, column) in sums.iter().zip(columns) {
-            for (y, lanes) in column[first..first + R].iter_mut().zip(sums) {
-                *y = add_lanes(lanes);
-            }
+/// Adds the biases from `first` on to each token's column.
+pub(super) fn add_bias(bias: Option<&[f32]>, first: usize, columns: &mut [&mut [f32]]) {
+    if let Some(bias) = bias {
+        for (y, b) in columns.iter_mut().flat_map(|part| part.iter_mut().zip(&bias[first..])) {
+            *y += b;
         }
     }
 }
 
-/// Adds the products of `x` and each row to the row's lanes. Counted loops over local arrays are what the compiler
-/// turns into SIMD code; the same loops over iterators of the outer arrays ran 18 times slower.
-#[inline]
-#[expect(clippy::needless_range_loop, reason = "see above")]
-fn add_products<const R: usize>(sums: &mut [Lanes; R], rows: &[&[f32]; R], x: &[f32]) {
-    let (x_body, x_tail) = x.as_chunks::<LANES>();
-    let rows: [(&[Lanes], &[f32]); R] = array::from_fn(|row| rows[row][..x.len()].as_chunks());
-    let mut lanes = *sums;
-    for chunk in 0..x_body.len() {
-        let x = x_body[chunk];
-        for row in 0..R {
-            let w = rows[row].0[chunk];
-            for lane in 0..LANES {
-                lanes[row][lane] += w[lane] * x[lane];
-            }
-        }
+/// Multiplies each token of `x` with all rows of `weight`; `columns` has one slice per token.
+fn multiply<T: Row>(isa: Isa, x: &[f32], weight: &[T], in_features: usize, columns: &mut [&mut [f32]]) {
+    let rows = weight.len() / in_features;
+    let in_groups = rows - rows % ROWS;
+    for first in (0..in_groups).step_by(ROWS) {
+        group::<T, ROWS>(isa, x, &weight[first * in_features..], in_features, columns, first);
     }
-    for row in 0..R {
-        for lane in 0..x_tail.len() {
-            lanes[row][lane] += rows[row].1[lane] * x_tail[lane];
-        }
+    for first in in_groups..rows {
+        group::<T, 1>(isa, x, &weight[first * in_features..], in_features, columns, first);
     }
-    *sums = lanes;
 }
 
-/// Adds the lanes in halves.
-#[inline]
-fn add_lanes(lanes: &Lanes) -> f32 {
-    let [a, b, c, d, e, f, g, h] = lanes;
-    ((a + e) + (c + g)) + ((b + f) + (d + h))
+/// The products of the first `R` rows of `weight`, which go to the elements from `first` on of each token's column.
+fn group<T: Row, const R: usize>(
+    isa: Isa,
+    x: &[f32],
+    weight: &[T],
+    in_features: usize,
+    columns: &mut [&mut [f32]],
+    first: usize,
+) {
+    let rows: [&[T]; R] = array::from_fn(|row| &weight[row * in_features..(row + 1) * in_features]);
+    for (column, x) in columns.iter_mut().zip(x.chunks_exact(in_features)) {
+        column[first..first + R].copy_from_slice(&products(isa, rows, x));
+    }
+}
+
+/// The dot products of `x` with each row.
+fn products<T: Row, const R: usize>(isa: Isa, rows: [&[T]; R], x: &[f32]) -> [f32; R] {
+    let (x_body, x_tail) = x.as_chunks();
+    let rows: [(&[[T; LANES]], &[T]); R] = rows.map(<[T]>::as_chunks);
+    let mut lanes = T::lanes(isa, rows.map(|(body, _)| body), x_body);
+    for (lanes, (_, tail)) in lanes.iter_mut().zip(rows) {
+        for (lane, (w, x)) in lanes.iter_mut().zip(tail.iter().zip(x_tail)) {
+            *lane += w.to_f32() * x;
+        }
+    }
+    lanes.map(add_lanes)
 }

@@ -10,6 +10,12 @@ pub(crate) fn embed_host(table: HostWeight<'_>, ids: &[u32], hidden: usize, out:
         HostWeight::F32(table) => embed(table, ids, hidden, out),
         HostWeight::F16(table) => embed(table, ids, hidden, out),
         HostWeight::BF16(table) => embed(table, ids, hidden, out),
+        HostWeight::Blocks(block, table) => {
+            let row_bytes = hidden / block.block_len() * block.block_bytes();
+            for (id, out) in ids.iter().zip(out.chunks_exact_mut(hidden)) {
+                block.widen(&table[*id as usize * row_bytes..][..row_bytes], out);
+            }
+        }
     }
 }
 

@@ -4,9 +4,9 @@ use device_mem::{Grid, Kernel, ViewMut};
 use hsaco::KernelPointer;
 
 use super::{Branch, MOST_LAYERS, MOST_WIDTH, Residual};
-use crate::hip::{BLOCK, CHUNK, blocks, is_aligned, matrix, on_device, on_device_mut, optional};
+use crate::hip::{BLOCK, CHUNK, blocks, by_type, is_aligned, matrix, on_device, on_device_mut, optional};
 use crate::kernels::{NORM_LINEAR, NormLinearArgs};
-use crate::{Linear, NnError, RmsNorm, Weight, cpu};
+use crate::{Linear, NnError, RmsNorm, cpu};
 
 /// Blocks of a token. Each norms the token's row for itself, which is as many instructions as multiplying 20 rows of 4096
 /// elements, so that few blocks with several tiles each cost less than many with one.
@@ -55,15 +55,20 @@ pub(super) fn norm_linear_device<const LAYERS: usize>(
     norm: &RmsNorm,
     layers: [(&Linear, ViewMut<'_, f32>); LAYERS],
 ) -> Result<(), NnError> {
+    let types = layers.each_ref().map(|(layer, _)| layer.weight.weight_type());
+    if let Some(&found) = types.iter().find(|&found| *found != types[0]) {
+        return Err(NnError::WeightsDiffer { expected: types[0], found });
+    }
     let mut products = [Product::NONE; MOST_LAYERS];
     let mut symbols = [""; 2];
     for (product, (layer, out)) in products.iter_mut().zip(layers) {
         *product = Product::new(layer, out, layer.out_features)?;
-        symbols = match layer.weight {
-            Weight::F32(_) => ["norm_linear_f32_any", "norm_linear_f32"],
-            Weight::F16(_) => ["norm_linear_f16_any", "norm_linear_f16"],
-            Weight::BF16(_) => ["norm_linear_bf16_any", "norm_linear_bf16"],
-        };
+        let types = [
+            ["norm_linear_f32_any", "norm_linear_f32"],
+            ["norm_linear_f16_any", "norm_linear_f16"],
+            ["norm_linear_bf16_any", "norm_linear_bf16"],
+        ];
+        symbols = by_type(&layer.weight, types)?;
     }
     launch(rows, norm, products, 1, symbols)
 }
@@ -76,11 +81,12 @@ pub(super) fn norm_swiglu_device(
     out: ViewMut<'_, f32>,
 ) -> Result<(), NnError> {
     let product = Product::new(gate_up, out, gate_up.out_features / 2)?;
-    let symbols = match gate_up.weight {
-        Weight::F32(_) => ["norm_swiglu_f32_any", "norm_swiglu_f32"],
-        Weight::F16(_) => ["norm_swiglu_f16_any", "norm_swiglu_f16"],
-        Weight::BF16(_) => ["norm_swiglu_bf16_any", "norm_swiglu_bf16"],
-    };
+    let types = [
+        ["norm_swiglu_f32_any", "norm_swiglu_f32"],
+        ["norm_swiglu_f16_any", "norm_swiglu_f16"],
+        ["norm_swiglu_bf16_any", "norm_swiglu_bf16"],
+    ];
+    let symbols = by_type(&gate_up.weight, types)?;
     launch(rows, norm, [product, Product::NONE, Product::NONE], 2, symbols)
 }
 

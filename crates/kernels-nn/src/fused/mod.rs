@@ -84,7 +84,7 @@ fn expect_width(vector: &'static str, expected: usize, norm: &RmsNorm) -> Result
 ///
 /// # Errors
 /// [`NnError::Ragged`], [`NnError::OperandLength`], [`NnError::VectorLength`] when a norm's width is not the layers',
-/// [`NnError::WeightsDiffer`], [`NnError::TooManyTokens`] above `2^16`, [`NnError::RowTooWide`] from `2^26` on,
+/// [`NnError::WeightsDiffer`] on a HIP device, [`NnError::TooManyTokens`] above `2^16`, [`NnError::RowTooWide`] from `2^26` on,
 /// [`ForeignDevice`](device_mem::MemError::ForeignDevice), or what the device reports.
 ///
 /// ```
@@ -113,10 +113,6 @@ pub fn norm_linear<const LAYERS: usize>(
         expect_layer(layer, norm)?;
         norm.weight.device().expect_same(&out.device())?;
         expect_rows("out", tokens, layer.out_features, out.len())?;
-    }
-    let types = layers.each_ref().map(|(layer, _)| layer.weight.dtype());
-    if let Some(&found) = types.iter().find(|&found| *found != types[0]) {
-        return Err(NnError::WeightsDiffer { expected: types[0], found });
     }
     match norm.weight.device() {
         Device::Cpu => cpu::norm_linear_host(rows, norm, layers).map(|()| RanOn::Cpu),

@@ -55,14 +55,14 @@ fn linear_roundings(
     dtype: DType,
     device: &Device,
 ) -> usize {
+    let (additions, parts) = (in_features.min(256), in_features.div_ceil(256));
     if let Device::Cpu = device {
-        return in_features.div_ceil(8) + 4;
+        return if tokens < TILED_FROM { in_features.div_ceil(16) + 5 } else { additions + parts + 2 };
     }
     if tokens < TILED_FROM {
         let lanes = if out_features < 1 << 14 { 256 } else { 32 };
         return 8 * in_features.div_ceil(8 * lanes) + lanes.ilog2() as usize + 1;
     }
-    let (additions, parts) = (in_features.min(256), in_features.div_ceil(256));
     match dtype {
         DType::F32 => additions + parts + 1,
         DType::BF16 => 4 * additions + parts + 140,

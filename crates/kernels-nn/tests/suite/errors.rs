@@ -4,8 +4,8 @@ use std::io::Write;
 
 use device_mem::{DType, Device, MappedFile, MemError};
 use kernels_nn::{
-    Embedding, Linear, NnError, Residual, RmsNorm, Sampler, SamplerConfig, Weight, add, embed, linear,
-    norm_linear, rms_norm, rms_norm_in_place, swiglu,
+    Embedding, Linear, NnError, Residual, RmsNorm, Sampler, SamplerConfig, Weight, WeightType, add, embed,
+    linear, norm_linear, rms_norm, rms_norm_in_place, swiglu,
 };
 
 use crate::common::{cpu, weight, zeros};
@@ -58,8 +58,8 @@ fn weights_come_from_files_in_the_types_that_checkpoints_use() {
     for (dtype, len) in [(DType::F32, 4), (DType::F16, 8), (DType::BF16, 8)] {
         let weight = Weight::from_mapped(&Device::Cpu, &file, 8..24, dtype).unwrap();
         assert_eq!(
-            (weight.dtype(), weight.len(), weight.bytes(), weight.is_empty()),
-            (dtype, len, 16, false)
+            (weight.weight_type(), weight.len(), weight.bytes(), weight.is_empty()),
+            (WeightType::Float(dtype), len, 16, false)
         );
     }
     let error = Weight::from_mapped(&Device::Cpu, &file, 8..24, DType::U32).unwrap_err();

@@ -7,7 +7,7 @@ use parity::{Tolerance, compare, uniform};
 use crate::common::{WEIGHT_TYPES, cpu, gamma, in_pool, weight, zeros};
 
 /// Widths around the edges of lanes, groups of rows, tiles, blocks of tokens and tasks.
-const SHAPES: [(usize, usize, usize); 14] = [
+const SHAPES: [(usize, usize, usize); 18] = [
     (1, 1, 1),
     (1, 3, 2),
     (2, 4, 7),
@@ -17,12 +17,19 @@ const SHAPES: [(usize, usize, usize); 14] = [
     (1, 9, 512),
     (2, 13, 513),
     (1, 2, 13_696),
+    (15, 5, 33),
+    (16, 12, 256),
+    (17, 47, 257),
     (31, 3, 17),
     (32, 4, 16),
     (33, 11, 33),
+    (33, 97, 511),
     (65, 130, 65),
     (1, 2049, 160),
 ];
+
+/// Tokens from which on tiles are multiplied.
+const TILED_FROM: usize = 16;
 
 struct Case {
     x: Vec<f32>,
@@ -36,7 +43,10 @@ fn case((tokens, out_features, in_features): (usize, usize, usize), dtype: DType
     let (weight, exact_weight) = weight(dtype, &uniform::<f32>(2, out_features * in_features));
     let bias = if biased { uniform::<f32>(3, out_features) } else { vec![0.0; out_features] };
     let (mut exact, mut bounds) = (Vec::new(), Vec::new());
-    let roundings = in_features.div_ceil(8) + 4;
+    let roundings = match tokens < TILED_FROM {
+        true => in_features.div_ceil(16) + 5,
+        false => in_features.min(256) + in_features.div_ceil(256) + 2,
+    };
     for x in x.chunks_exact(in_features) {
         for (row, bias) in exact_weight.chunks_exact(in_features).zip(&bias) {
             let products = || row.iter().zip(x).map(|(w, &x)| w * f64::from(x));
@@ -90,7 +100,7 @@ fn whole_numbers_come_out_exact() {
 #[test]
 fn a_token_alone_gets_the_bits_it_gets_among_others() {
     for dtype in WEIGHT_TYPES {
-        let Case { x, layer, .. } = case((67, 13, 777), dtype, true);
+        let Case { x, layer, .. } = case((TILED_FROM - 1, 13, 777), dtype, true);
         let together = run(&x, &layer);
         let alone = Vec::from_iter(x.chunks_exact(777).flat_map(|x| run(x, &layer)));
         compare(&together, &alone, Tolerance::Bits).unwrap();
@@ -98,8 +108,26 @@ fn a_token_alone_gets_the_bits_it_gets_among_others() {
 }
 
 #[test]
+fn a_token_among_many_gets_the_same_bits_among_more() {
+    let tokens = 4 * TILED_FROM + 3;
+    for dtype in WEIGHT_TYPES {
+        let Case { x, layer, .. } = case((tokens, 61, 777), dtype, true);
+        let together = run(&x, &layer);
+        for (first, len) in [(0, TILED_FROM), (5, 17), (30, 33), (tokens - 34, 34)] {
+            let some = run(&x[first * 777..(first + len) * 777], &layer);
+            compare(&together[first * 61..(first + len) * 61], &some, Tolerance::Bits).unwrap();
+        }
+    }
+}
+
+#[test]
 fn the_number_of_threads_changes_no_bit() {
     let Case { x, layer, .. } = case((5, 1000, 600), DType::BF16, true);
+    let one = in_pool(1, || run(&x, &layer));
+    for threads in [2, 3, 8] {
+        compare(&one, &in_pool(threads, || run(&x, &layer)), Tolerance::Bits).unwrap();
+    }
+    let Case { x, layer, .. } = case((40, 1000, 600), DType::BF16, true);
     let one = in_pool(1, || run(&x, &layer));
     for threads in [2, 3, 8] {
         compare(&one, &in_pool(threads, || run(&x, &layer)), Tolerance::Bits).unwrap();

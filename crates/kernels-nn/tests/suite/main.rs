@@ -5,5 +5,6 @@
 mod common;
 mod errors;
 mod linear;
+mod quantized;
 mod rows;
 mod sampling;

@@ -1,0 +1,147 @@
+//! The vector instructions of this machine's CPU, found at run time, and bodies compiled for them.
+
+/// Instructions that this machine's CPU has. A value is the proof: there is none for a CPU that lacks them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Isa(Level);
+
+/// The sets that bodies are compiled for, from the least to the most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Level {
+    /// What the target guarantees: SSE2 on x86-64, NEON on aarch64.
+    Baseline,
+    /// x86-64 with AVX2, FMA and F16C: Haswell, Zen, and what came after.
+    Avx2,
+    /// The same with AVX-512 F, BW, DQ, VL and VNNI: Ice Lake, Zen 4, and what came after. Compilers before 1.89 do not know
+    /// it.
+    Avx512,
+}
+
+/// Work on the CPU that is compiled for each [`Level`].
+///
+/// Rust never contracts a product and a sum, so a body that calls no fused operation computes the same bits at each level.
+pub trait Body {
+    /// What it gives.
+    type Output;
+
+    /// Does the work. Mark it, and what it calls in its loops, `#[inline(always)]`: what is not inlined is compiled for the
+    /// baseline.
+    fn run(self) -> Self::Output;
+}
+
+impl Isa {
+    /// The most that this machine's CPU has.
+    pub fn best() -> Isa {
+        Isa(detect())
+    }
+
+    /// All that this machine's CPU has, the baseline first: for tests that compare them.
+    pub fn available() -> impl Iterator<Item = Isa> {
+        let best = detect();
+        [Level::Baseline, Level::Avx2, Level::Avx512].into_iter().filter(move |&level| level <= best).map(Isa)
+    }
+
+    /// Which set it is.
+    pub fn level(self) -> Level {
+        self.0
+    }
+
+    /// Runs what was compiled for these instructions.
+    pub fn run<B: Body>(self, body: B) -> B::Output {
+        match self.0 {
+            // SAFETY: the CPU has the features of the function, as a value of this level exists only where `detect` found
+            // them.
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => unsafe { avx512::run(body) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => unsafe { run_avx2(body) },
+            _ => body.run(),
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn run_avx2<B: Body>(body: B) -> B::Output {
+    body.run()
+}
+
+#[cfg(target_arch = "x86_64")]
+fn detect() -> Level {
+    let has_avx2 = is_x86_feature_detected!("avx2")
+        && is_x86_feature_detected!("fma")
+        && is_x86_feature_detected!("f16c");
+    match has_avx2 {
+        true if avx512::is_there() => Level::Avx512,
+        true => Level::Avx2,
+        false => Level::Baseline,
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn detect() -> Level {
+    Level::Baseline
+}
+
+#[cfg(target_arch = "x86_64")]
+#[rustversion::since(1.89)]
+mod avx512 {
+    use super::Body;
+
+    #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    pub(super) fn run<B: Body>(body: B) -> B::Output {
+        body.run()
+    }
+
+    pub(super) fn is_there() -> bool {
+        is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512vnni")
+    }
+}
+
+/// Compilers before 1.89 know no such level, so that `run` is not called.
+#[cfg(target_arch = "x86_64")]
+#[rustversion::before(1.89)]
+mod avx512 {
+    pub(super) use super::run_avx2 as run;
+
+    pub(super) fn is_there() -> bool {
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The sum of the products of two rows, in 16 lanes.
+    struct Products<'a>(&'a [f32], &'a [f32]);
+
+    impl Body for Products<'_> {
+        type Output = f32;
+
+        #[inline(always)]
+        fn run(self) -> f32 {
+            let mut lanes = [0.0_f32; 16];
+            for (x, y) in self.0.chunks_exact(16).zip(self.1.chunks_exact(16)) {
+                for lane in 0..16 {
+                    lanes[lane] += x[lane] * y[lane];
+                }
+            }
+            lanes.iter().sum()
+        }
+    }
+
+    #[test]
+    fn every_level_computes_the_same_bits() {
+        let values = Vec::from_iter((0..4096).map(|index| ((index * 37 % 101) as f32 - 50.0) * 1.1));
+        let (x, y) = values.split_at(2048);
+        let bits = Vec::from_iter(Isa::available().map(|isa| isa.run(Products(x, y)).to_bits()));
+        assert!(bits.iter().all(|&other| other == bits[0]), "{bits:?}");
+        assert_eq!(bits.len(), 1 + Isa::best().level() as usize, "each level up to the best is there");
+    }
+}

@@ -1,0 +1,155 @@
+//! Tokens rounded to 8 bits.
+
+use std::cell::Cell;
+
+use device_mem::{Body, Isa};
+
+/// Elements that share a scale.
+pub(super) const GROUP: usize = 32;
+/// The highest level.
+const MOST: f32 = 127.0;
+
+/// Some tokens `[tokens, in_features]`, each group of 32 elements as `scale * level`.
+///
+/// A level is within half a unit of `x / scale`, `scale` being the largest magnitude of the group, divided by 127. A group
+/// that holds NaN or infinity has NaN for a scale.
+#[derive(Default)]
+pub(super) struct Tokens {
+    /// `[tokens, in_features]`
+    levels: Vec<[i8; GROUP]>,
+    scales: Vec<f32>,
+    /// The sum of each group's levels.
+    sums: Vec<f32>,
+    /// Groups of a token.
+    groups: usize,
+}
+
+/// One of them.
+#[derive(Clone, Copy)]
+pub(super) struct Token<'a> {
+    pub(super) levels: &'a [[i8; GROUP]],
+    pub(super) scales: &'a [f32],
+    pub(super) sums: &'a [f32],
+}
+
+/// A group of a token.
+pub(super) struct Part<'a> {
+    pub(super) levels: &'a [i8; GROUP],
+    pub(super) scale: f32,
+}
+
+thread_local! {
+    /// Memory of the last call, so that a token allocates nothing.
+    static LAST: Cell<Tokens> = Cell::new(Tokens::default());
+}
+
+impl Tokens {
+    /// Rounds `x` `[tokens, in_features]`, rows of whole groups, and lends them to `run`.
+    pub(super) fn with<R>(isa: Isa, x: &[f32], in_features: usize, run: impl FnOnce(&Tokens) -> R) -> R {
+        let mut tokens = LAST.take();
+        tokens.groups = in_features / GROUP;
+        isa.run(Round { x, tokens: &mut tokens });
+        let result = run(&tokens);
+        LAST.set(tokens);
+        result
+    }
+
+    pub(super) fn get(&self, token: usize) -> Token<'_> {
+        let groups = token * self.groups..(token + 1) * self.groups;
+        Token {
+            levels: &self.levels[groups.clone()],
+            scales: &self.scales[groups.clone()],
+            sums: &self.sums[groups],
+        }
+    }
+}
+
+impl<'a> Token<'a> {
+    pub(super) fn groups(self) -> impl Iterator<Item = Part<'a>> {
+        self.levels.iter().zip(self.scales).map(|(levels, &scale)| Part { levels, scale })
+    }
+}
+
+struct Round<'a> {
+    x: &'a [f32],
+    tokens: &'a mut Tokens,
+}
+
+impl Body for Round<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Tokens { levels, scales, sums, .. } = self.tokens;
+        let (groups, _) = self.x.as_chunks::<GROUP>();
+        levels.resize(groups.len(), [0; GROUP]);
+        scales.resize(groups.len(), 0.0);
+        sums.resize(groups.len(), 0.0);
+        for (index, x) in groups.iter().enumerate() {
+            (levels[index], scales[index]) = round(x);
+            sums[index] = levels[index].iter().map(|&level| i32::from(level)).sum::<i32>() as f32;
+        }
+    }
+}
+
+#[inline(always)]
+fn round(x: &[f32; GROUP]) -> ([i8; GROUP], f32) {
+    let mut largest = 0.0_f32;
+    // 0 where all are finite, else NaN.
+    let mut nothing = 0.0_f32;
+    for x in x {
+        largest = if x.abs() > largest { x.abs() } else { largest };
+        nothing += x * 0.0;
+    }
+    let scale = largest / MOST;
+    let inverse = if scale > 0.0 { MOST / largest } else { 0.0 };
+    let mut levels = [0; GROUP];
+    for (level, x) in levels.iter_mut().zip(x) {
+        #[expect(clippy::cast_possible_truncation, reason = "at most 127; NaN is 0")]
+        let rounded = (x * inverse).round_ties_even() as i8;
+        *level = rounded;
+    }
+    (levels, scale + nothing)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_are_the_nearest_and_what_is_not_finite_spoils_its_group_alone() {
+        let mut x = parity::uniform::<f32>(1, 4 * GROUP);
+        x[GROUP] = f32::NAN;
+        x[2 * GROUP + 3] = f32::NEG_INFINITY;
+        for isa in Isa::available() {
+            Tokens::with(isa, &x, 4 * GROUP, |tokens| {
+                let token = tokens.get(0);
+                assert!(token.scales[1].is_nan() && token.scales[2].is_nan());
+                for group in [0, 3] {
+                    let scale = token.scales[group];
+                    for (x, &level) in x[group * GROUP..].iter().zip(&token.levels[group]) {
+                        let miss = (f64::from(*x) - f64::from(scale) * f64::from(level)).abs();
+                        assert!(miss <= f64::from(scale) * 0.500_1, "{x} {scale} {level}");
+                    }
+                    assert!(token.levels[group].iter().any(|level| level.abs() == 127));
+                    let sum: i32 = token.levels[group].iter().map(|&level| i32::from(level)).sum();
+                    assert_eq!(token.sums[group], sum as f32);
+                }
+            });
+        }
+    }
+
+    #[test]
+    fn zeros_and_the_least_numbers_have_levels() {
+        for value in [0.0, -0.0, f32::MIN_POSITIVE, 1e-45, f32::MAX] {
+            for isa in Isa::available() {
+                Tokens::with(isa, &[value; GROUP], GROUP, |tokens| {
+                    let token = tokens.get(0);
+                    let back = f64::from(token.scales[0]) * f64::from(token.levels[0][0]);
+                    let value = f64::from(value);
+                    assert!((back - value).abs() <= value.abs() * 1e-6 + 1e-43, "{value} {back}");
+                });
+            }
+        }
+    }
+}
