@@ -119,7 +119,9 @@ pub enum GlmError {
         found: Vec<usize>,
     },
     /// A tensor is stored in a type that is not read.
-    #[error("tensor {tensor} is stored as {found}; F32, F16 and BF16 can be read")]
+    #[error(
+        "tensor {tensor} is stored as {found}; F32, F16, BF16, Q8_0, Q4_0, Q5_0, Q5_1, Q4_K, Q5_K and Q6_K can be read"
+    )]
     TensorDType {
         /// The tensor.
         tensor: String,

@@ -108,8 +108,9 @@ fn weight_bytes(config: &GlmConfig, weights: &GlmWeights, options: &LoadOptions<
     let names = Names::of(config, weights);
     let hidden = hidden_size as u64;
     let matrix = |name: &str, rows: usize, columns: u64| {
-        let element = weights.held_as(name, options.dtype).map_or(0, |dtype| dtype.size() as u64);
-        element.saturating_mul(rows as u64).saturating_mul(columns)
+        let held = weights.held_as(name, options.dtype);
+        let row = held.and_then(|held| held.bytes(usize::try_from(columns).ok()?)).unwrap_or(0);
+        (row as u64).saturating_mul(rows as u64)
     };
     let norm = 4 * hidden;
     // A tied output is held beside the embedding.

@@ -6,7 +6,7 @@ use std::path::{Component, Path};
 
 use device_mem::{DType, Device, DeviceBuffer, Element, Float, MappedFile};
 use half::{bf16, f16};
-use kernels_nn::Weight;
+use kernels_nn::{BlockType, NnError, Weight, WeightType};
 use safetensors::SafeTensors;
 use serde_json::Value;
 
@@ -161,27 +161,44 @@ impl GlmWeights {
     /// Rows of the matrix `name` `[shape_rows, columns]` as a weight on `device`, in `dtype` or as stored.
     pub(crate) fn matrix(&self, name: &str, wanted: &Wanted<'_>) -> Result<Weight, GlmError> {
         let tensor = self.shaped(name, &[wanted.shape_rows, wanted.columns])?;
-        let stored = stored_dtype(name, tensor)?;
-        let row = wanted.columns * stored.size();
+        let stored = stored_type(name, tensor)?;
+        let row =
+            stored.bytes(wanted.columns).ok_or_else(|| part_of_a_block(name, stored, wanted.columns))?;
         let bytes = tensor.bytes.start + wanted.rows.start * row..tensor.bytes.start + wanted.rows.end * row;
-        let dtype = wanted.dtype.unwrap_or(stored);
         if wanted.check_finite {
             self.expect_finite(name, tensor, stored)?;
         }
-        if dtype != stored {
-            return self.converted(tensor, bytes, stored, dtype, wanted.device);
-        }
-        match self.source(tensor) {
-            Source::Mapped(file) => Ok(Weight::from_mapped(wanted.device, file, bytes, dtype)?),
-            Source::Memory(_) => self.converted(tensor, bytes, stored, dtype, wanted.device),
+        let mapped = match self.source(tensor) {
+            Source::Mapped(file) if wanted.dtype.is_none_or(|dtype| WeightType::Float(dtype) == stored) => {
+                Some(file)
+            }
+            _ => None,
+        };
+        match (held_type(stored, wanted.dtype), mapped) {
+            // Told before anything is moved: no operation there takes them.
+            (WeightType::Blocks(block), _) if matches!(wanted.device, Device::Hip(_)) => {
+                Err(NnError::NoKernel { block }.into())
+            }
+            (WeightType::Blocks(block), Some(file)) => {
+                Ok(Weight::blocks_from_mapped(wanted.device, file, bytes, block)?)
+            }
+            (WeightType::Blocks(block), None) => {
+                let blocks = self.slice(tensor, bytes).to_vec();
+                Ok(Weight::Blocks(block, DeviceBuffer::from_host_vec(wanted.device, blocks)?))
+            }
+            (WeightType::Float(dtype), Some(file)) => {
+                Ok(Weight::from_mapped(wanted.device, file, bytes, dtype)?)
+            }
+            (WeightType::Float(dtype), None) => self.converted(tensor, bytes, stored, dtype, wanted.device),
+            (found, _) => Err(GlmError::TensorDType { tensor: name.to_owned(), found: found.to_string() }),
         }
     }
 
     /// The type that a matrix is held in where `dtype` is asked for; `None` without such a tensor, or of a type that is not
     /// read.
-    pub(crate) fn held_as(&self, name: &str, dtype: Option<DType>) -> Option<DType> {
-        let stored = stored_dtype(name, self.tensors.get(name)?).ok()?;
-        Some(dtype.unwrap_or(stored))
+    pub(crate) fn held_as(&self, name: &str, dtype: Option<DType>) -> Option<WeightType> {
+        let stored = stored_type(name, self.tensors.get(name)?).ok()?;
+        Some(held_type(stored, dtype))
     }
 
     /// The vector `name` `[len]`, or a part of it, widened to f32.
@@ -193,10 +210,10 @@ impl GlmWeights {
         device: &Device,
     ) -> Result<DeviceBuffer<f32>, GlmError> {
         let tensor = self.shaped(name, &[len])?;
-        let stored = stored_dtype(name, tensor)?;
-        let at = |index: usize| tensor.bytes.start + index * stored.size();
-        let values = widened(self.slice(tensor, at(part.start)..at(part.end)), stored);
-        Ok(DeviceBuffer::from_host_vec(device, values)?)
+        let stored = stored_type(name, tensor)?;
+        let mut values = widened(self.slice(tensor, tensor.bytes.clone()), stored)?;
+        values.truncate(part.end);
+        Ok(DeviceBuffer::from_host_vec(device, values.split_off(part.start.min(values.len())))?)
     }
 
     fn shaped(&self, name: &str, expected: &[usize]) -> Result<&Tensor, GlmError> {
@@ -233,25 +250,25 @@ impl GlmWeights {
         &self,
         tensor: &Tensor,
         bytes: Range<usize>,
-        stored: DType,
+        stored: WeightType,
         dtype: DType,
         device: &Device,
     ) -> Result<Weight, GlmError> {
         let bytes = self.slice(tensor, bytes);
         match dtype {
-            DType::F32 => Ok(Weight::F32(DeviceBuffer::from_host_vec(device, widened(bytes, stored))?)),
+            DType::F32 => Ok(Weight::F32(DeviceBuffer::from_host_vec(device, widened(bytes, stored)?)?)),
             DType::F16 => {
-                Ok(Weight::F16(DeviceBuffer::from_host_vec(device, rounded::<f16>(bytes, stored))?))
+                Ok(Weight::F16(DeviceBuffer::from_host_vec(device, rounded::<f16>(bytes, stored)?)?))
             }
             DType::BF16 => {
-                Ok(Weight::BF16(DeviceBuffer::from_host_vec(device, rounded::<bf16>(bytes, stored))?))
+                Ok(Weight::BF16(DeviceBuffer::from_host_vec(device, rounded::<bf16>(bytes, stored)?)?))
             }
             found => Err(GlmError::WeightDType { found }),
         }
     }
 
-    fn expect_finite(&self, name: &str, tensor: &Tensor, stored: DType) -> Result<(), GlmError> {
-        let values = widened(self.slice(tensor, tensor.bytes.clone()), stored);
+    fn expect_finite(&self, name: &str, tensor: &Tensor, stored: WeightType) -> Result<(), GlmError> {
+        let values = widened(self.slice(tensor, tensor.bytes.clone()), stored)?;
         match values.iter().enumerate().find(|(_, value)| !value.is_finite()) {
             Some((index, &value)) => Err(GlmError::NotFinite { tensor: name.to_owned(), index, value }),
             None => Ok(()),
@@ -319,12 +336,26 @@ fn missing_file(folder: &Path, name: String) -> GlmError {
     GlmError::MissingShard { shard: name }
 }
 
-fn stored_dtype(name: &str, tensor: &Tensor) -> Result<DType, GlmError> {
-    match tensor.dtype.as_str() {
-        "F32" => Ok(DType::F32),
-        "F16" => Ok(DType::F16),
-        "BF16" => Ok(DType::BF16),
-        found => Err(GlmError::TensorDType { tensor: name.to_owned(), found: found.to_owned() }),
+fn stored_type(name: &str, tensor: &Tensor) -> Result<WeightType, GlmError> {
+    let floats = [("F32", DType::F32), ("F16", DType::F16), ("BF16", DType::BF16)];
+    let floats = floats.map(|(name, dtype)| (name, WeightType::Float(dtype)));
+    let blocks = BlockType::ALL.map(|block| (block.name(), WeightType::Blocks(block)));
+    let known = floats.into_iter().chain(blocks).find(|(known, _)| *known == tensor.dtype);
+    known
+        .map(|(_, stored)| stored)
+        .ok_or_else(|| GlmError::TensorDType { tensor: name.to_owned(), found: tensor.dtype.clone() })
+}
+
+/// The type that a matrix is held in where `dtype` is asked for.
+fn held_type(stored: WeightType, dtype: Option<DType>) -> WeightType {
+    dtype.map_or(stored, WeightType::Float)
+}
+
+/// The GGUF reader refuses such rows already.
+fn part_of_a_block(name: &str, stored: WeightType, columns: usize) -> GlmError {
+    match stored {
+        WeightType::Blocks(block) => NnError::RowOfBlocks { block, columns }.into(),
+        found => GlmError::TensorDType { tensor: name.to_owned(), found: found.to_string() },
     }
 }
 
@@ -332,17 +363,22 @@ fn elements<T: Element>(bytes: &[u8]) -> impl Iterator<Item = T> + '_ {
     bytes.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned)
 }
 
-fn widened(bytes: &[u8], stored: DType) -> Vec<f32> {
+fn widened(bytes: &[u8], stored: WeightType) -> Result<Vec<f32>, GlmError> {
     match stored {
-        DType::F16 => elements::<f16>(bytes).map(f16::to_f32).collect(),
-        DType::BF16 => elements::<bf16>(bytes).map(bf16::to_f32).collect(),
-        _ => elements::<f32>(bytes).collect(),
+        WeightType::Float(DType::F16) => Ok(elements::<f16>(bytes).map(f16::to_f32).collect()),
+        WeightType::Float(DType::BF16) => Ok(elements::<bf16>(bytes).map(bf16::to_f32).collect()),
+        WeightType::Blocks(block) => {
+            let mut values = vec![0.0; bytes.len() / block.block_bytes() * block.block_len()];
+            block.dequantize(bytes, &mut values)?;
+            Ok(values)
+        }
+        _ => Ok(elements::<f32>(bytes).collect()),
     }
 }
 
-fn rounded<T: Float>(bytes: &[u8], stored: DType) -> Vec<T> {
-    if stored == T::DTYPE {
-        return elements::<T>(bytes).collect();
+fn rounded<T: Float>(bytes: &[u8], stored: WeightType) -> Result<Vec<T>, GlmError> {
+    if stored == WeightType::Float(T::DTYPE) {
+        return Ok(elements::<T>(bytes).collect());
     }
-    widened(bytes, stored).into_iter().map(T::from_f32).collect()
+    Ok(widened(bytes, stored)?.into_iter().map(T::from_f32).collect())
 }
