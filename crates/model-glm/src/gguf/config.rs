@@ -4,13 +4,17 @@ use kernels_rope::{Axes, InvFreq, Pairing, RopeConfig, RopeSpec, Scaling};
 use serde_json::{Map, Number};
 
 use super::vocabulary::Vocabulary;
-use super::{Gguf, METADATA, Value};
+use super::{Gguf, GgufError, METADATA, Value};
 use crate::config::{MAX_COUNT, MAX_LAYERS, unsupported};
 use crate::keys::Keys;
 use crate::{Architecture, GlmConfig, GlmError};
 
 /// Reads what the metadata and the tensors say of a model.
 pub(crate) fn read_config(gguf: &Gguf<'_>) -> Result<GlmConfig, GlmError> {
+    if let Some(parts @ 2..) = gguf.get("split.count").and_then(|parts| u64::try_from(parts.as_i128()?).ok())
+    {
+        return Err(GgufError::Split { parts }.into());
+    }
     let general = object(gguf, "general");
     let architecture = match Keys::new(METADATA, "general", &general)?.text("architecture")? {
         "glm4" => Architecture::Glm4,

@@ -273,13 +273,18 @@ fn architectures_that_do_not_run_are_named() {
 type Case = (&'static str, fn(Builder) -> Builder, fn(&GlmError) -> bool);
 
 /// The metadata and tensors that a good file of the reader can lack or have wrongly.
-const WRONG: [Case; 16] = [
+const WRONG: [Case; 17] = [
     (
         "missing architecture",
         |file| file.without("general.architecture"),
         |error| matches!(error, GlmError::MissingKey { key, .. } if key == "general.architecture"),
     ),
     ("block_count 0", |file| file.u32("glm4.block_count", 0), |error| bad(error, "glm4.block_count", "0")),
+    (
+        "one of three parts",
+        |file| file.key("split.count", 2, 3_u16.to_le_bytes()),
+        |error| matches!(error, GlmError::Gguf(GgufError::Split { parts: 3 })),
+    ),
     (
         "block_count 2^32",
         |file| file.key("glm4.block_count", U64, (1_u64 << 32).to_le_bytes()),
