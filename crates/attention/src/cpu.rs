@@ -1,26 +1,25 @@
 //! The reference body, on slices of host memory whose lengths the callers have proven.
+//!
+//! Query rows of a key and value head, which are tokens x heads of a group, stand side by side in the lanes of vectors. Blocks
+//! of keys are multiplied with all of them at once, then blocks of values with their weights.
 
-use std::array;
 use std::ops::Range;
 
-use device_mem::{Float, exp_nonpositive};
+use device_mem::{Body, Float, Isa, Strided, exp_nonpositive};
 use half::{bf16, f16};
 use kernels_rope::{KvBlocks, KvLayout};
 use rayon::prelude::*;
 
 use crate::AttentionShape;
 
-/// Independent sums of one dot product: element `i` goes to lane `i % LANES`.
-const LANES: usize = 8;
-/// Keys that are widened and scored together. Blocks start at multiples of it from the first key of the cache, so the
-/// order of all sums of a query depends on its place in the cache alone.
+/// Keys that are scored together. Blocks start at multiples of it from the first key of the cache, so the order of all sums
+/// of a query depends on its place in the cache alone.
 const KEY_BLOCK: usize = 32;
-/// Keys, and values, that are multiplied together.
-const ROWS: usize = 4;
-/// Query rows (tokens x heads of a group) that share one read of the keys and values.
-const QUERY_ROWS: usize = 64;
-
-type Lanes = [f32; LANES];
+/// Elements of a dot product that are added up before their sum joins the others.
+const SLAB: usize = 64;
+/// Keys that have a softmax of their own; a multiple of a block. Spans are merged in ascending order, so that a long cache is
+/// work for all threads and yet has one order.
+const SPAN: usize = 512;
 
 /// Keys and values `[blocks, kv_heads, capacity, head_dim]` of one layer.
 pub(crate) enum HostKv<'a> {
@@ -71,27 +70,17 @@ impl<'a> Extent<'a> {
         (self.len + token + 1).max(self.prefix)
     }
 
-    /// The rows of some tokens of a head, widened into `scratch` where they are not f32 in one piece.
-    fn widened<'b, T: Float>(
-        &self,
-        elements: &[T],
-        head: usize,
-        tokens: Range<usize>,
-        scratch: &'b mut [f32],
-    ) -> &'b [f32] {
+    /// Widens the rows of some tokens of a head to the start of `wide`.
+    fn widen<T: Float>(&self, isa: Isa, elements: &[T], head: usize, tokens: Range<usize>, wide: &mut [f32]) {
         let len = tokens.len() * self.head_dim;
         let (start, room) = self.row(head, tokens.start);
         if tokens.len() <= room {
-            T::widen_slice(&elements[start..start + len], scratch);
-            return &scratch[..len];
+            return isa.widen(&elements[start..start + len], wide);
         }
-        for (token, row) in tokens.zip(scratch.chunks_exact_mut(self.head_dim)) {
+        for (token, row) in tokens.zip(wide.chunks_exact_mut(self.head_dim)) {
             let (start, _) = self.row(head, token);
-            for (wide, value) in row.iter_mut().zip(&elements[start..]) {
-                *wide = value.to_f32();
-            }
+            isa.widen(&elements[start..], row);
         }
-        &scratch[..len]
     }
 
     /// Where the row of a token of a head begins, and how many rows from it on lie in one piece.
@@ -104,14 +93,9 @@ impl<'a> Extent<'a> {
         (rows_before * self.head_dim, self.block_size - place)
     }
 
-    /// Elements of the query heads of one token that share a key and value head.
-    fn group_len(&self) -> usize {
-        self.group * self.head_dim
-    }
-
-    /// Elements of all query heads of one token.
-    fn token_len(&self) -> usize {
-        self.kv_heads * self.group_len()
+    /// Query heads of one token.
+    fn q_heads(&self) -> usize {
+        self.kv_heads * self.group
     }
 }
 
@@ -124,71 +108,318 @@ pub(crate) fn attend_host(q: &[f32], cache: HostKv<'_>, extent: &Extent<'_>, out
     }
 }
 
-fn attend<T: Float>(q: &[f32], (keys, values): (&[T], &[T]), extent: &Extent<'_>, out: &mut [f32]) {
-    tasks(out, extent).into_par_iter().for_each(|mut task| {
-        task.attend(q, (keys, values), extent);
-    });
+fn attend<T: Float>(q: &[f32], cache: (&[T], &[T]), extent: &Extent<'_>, out: &mut [f32]) {
+    let isa = Isa::best();
+    panels(isa, out, extent).into_par_iter().for_each(|panel| panel.attend(isa, q, cache, extent));
 }
 
-/// Some tokens of the query heads that share a key and value head.
-struct Task<'a> {
+/// Some query rows of a key and value head: those from `first` on of its tokens x heads.
+struct Panel<'a> {
     kv_head: usize,
-    first_token: usize,
-    /// Per token `[group, head_dim]`.
+    first: usize,
+    /// Rows that stand side by side: at least as many as there are.
+    lanes: usize,
+    /// Each row's output `[head_dim]`.
     out: Vec<&'a mut [f32]>,
 }
 
-fn tasks<'a>(out: &'a mut [f32], extent: &Extent<'_>) -> Vec<Task<'a>> {
-    let block_tokens = (QUERY_ROWS / extent.group).max(1);
-    let mut tasks = Vec::new();
-    for (block, out) in out.chunks_mut(block_tokens * extent.token_len()).enumerate() {
-        let first_task = tasks.len();
-        let first_token = block * block_tokens;
-        let task = |kv_head| Task { kv_head, first_token, out: Vec::with_capacity(block_tokens) };
-        tasks.extend((0..extent.kv_heads).map(task));
-        for token in out.chunks_exact_mut(extent.token_len()) {
-            let parts = token.chunks_exact_mut(extent.group_len());
-            for (task, part) in tasks[first_task..].iter_mut().zip(parts) {
-                task.out.push(part);
+fn panels<'a>(isa: Isa, out: &'a mut [f32], extent: &Extent<'_>) -> Vec<Panel<'a>> {
+    let tokens = out.len() / extent.head_dim / extent.q_heads();
+    let rows = tokens * extent.group;
+    let lanes = isa.lanes(rows);
+    let panel =
+        |kv_head: usize, first: usize| Panel { kv_head, first, lanes, out: Vec::with_capacity(lanes) };
+    let firsts = || (0..rows).step_by(lanes);
+    let mut panels =
+        Vec::from_iter((0..extent.kv_heads).flat_map(|head| firsts().map(move |first| panel(head, first))));
+    let panels_of_head = rows.div_ceil(lanes);
+    for (index, row) in out.chunks_exact_mut(extent.head_dim).enumerate() {
+        let (token, head) = (index / extent.q_heads(), index % extent.q_heads());
+        let place = token * extent.group + head % extent.group;
+        panels[head / extent.group * panels_of_head + place / lanes].out.push(row);
+    }
+    panels
+}
+
+impl Panel<'_> {
+    fn attend<T: Float>(self, isa: Isa, q: &[f32], cache: (&[T], &[T]), extent: &Extent<'_>) {
+        let queries = self.queries(q, extent);
+        let visible = Vec::from_iter((0..self.lanes).map(|lane| match lane < self.out.len() {
+            true => extent.visible((self.first + lane) / extent.group),
+            false => 0,
+        }));
+        let end = visible.iter().copied().max().unwrap_or(0);
+        let spans = (0..end.div_ceil(SPAN)).into_par_iter().map(|span| {
+            let keys = span * SPAN..end.min((span + 1) * SPAN);
+            Span { isa, extent, kv_head: self.kv_head, lanes: self.lanes, visible: &visible }
+                .attend(&queries, cache, keys)
+        });
+        let spans: Vec<Means> = spans.collect();
+        let Some(means) = spans.into_iter().reduce(|before, after| before.merged(after)) else { return };
+        for (lane, out) in self.out.into_iter().enumerate() {
+            for (value, row) in out.iter_mut().zip(means.weighted.chunks_exact(self.lanes)) {
+                *value = row[lane] / means.sum[lane];
             }
         }
     }
-    tasks
+
+    /// The rows side by side, `[head_dim, lanes]`, with zeros in the lanes that have none.
+    fn queries(&self, q: &[f32], extent: &Extent<'_>) -> Vec<f32> {
+        let mut queries = vec![0.0; extent.head_dim * self.lanes];
+        for lane in 0..self.out.len() {
+            let (token, head) = ((self.first + lane) / extent.group, (self.first + lane) % extent.group);
+            let row = token * extent.q_heads() + self.kv_head * extent.group + head;
+            let row = &q[row * extent.head_dim..(row + 1) * extent.head_dim];
+            for (column, value) in queries.chunks_exact_mut(self.lanes).zip(row) {
+                column[lane] = *value;
+            }
+        }
+        queries
+    }
 }
 
-impl Task<'_> {
-    /// `keys` and `values` are those of the whole cache.
-    fn attend<T: Float>(&mut self, q: &[f32], (keys, values): (&[T], &[T]), extent: &Extent<'_>) {
-        let &Extent { group, head_dim, .. } = extent;
+/// What each row has gathered: softmax with a running maximum (online normalisation, Milakov and Gimelshein), so that no row
+/// of scores is ever held whole.
+struct Means {
+    /// `[lanes]`
+    max: Vec<f32>,
+    /// `[lanes]`: sums of `e^(score - max)`.
+    sum: Vec<f32>,
+    /// `[head_dim, lanes]`: sums of `e^(score - max) * value`.
+    weighted: Vec<f32>,
+}
+
+impl Means {
+    /// Those of all keys, from those of the keys before and after.
+    fn merged(mut self, after: Means) -> Means {
+        let lanes = self.max.len();
+        let mut shares = vec![[0.0; 2]; lanes];
+        for (lane, shares) in shares.iter_mut().enumerate() {
+            let max = larger(self.max[lane], after.max[lane]);
+            *shares = [share(self.max[lane], max), share(after.max[lane], max)];
+            self.max[lane] = max;
+            self.sum[lane] = self.sum[lane] * shares[0] + after.sum[lane] * shares[1];
+        }
+        let rows = self.weighted.chunks_exact_mut(lanes).zip(after.weighted.chunks_exact(lanes));
+        for (row, after) in rows {
+            for ((value, after), shares) in row.iter_mut().zip(after).zip(&shares) {
+                *value = *value * shares[0] + after * shares[1];
+            }
+        }
+        self
+    }
+}
+
+/// The larger number; NaN is none.
+#[inline(always)]
+fn larger(a: f32, b: f32) -> f32 {
+    if b > a { b } else { a }
+}
+
+/// `e^(from - to)` for maxima, 1 where both are -inf.
+#[inline(always)]
+fn share(from: f32, to: f32) -> f32 {
+    if from == to { 1.0 } else { exp_nonpositive(from - to) }
+}
+
+/// Some keys for the rows of a panel.
+struct Span<'a> {
+    isa: Isa,
+    extent: &'a Extent<'a>,
+    kv_head: usize,
+    lanes: usize,
+    /// Keys that each row sees.
+    visible: &'a [usize],
+}
+
+impl Span<'_> {
+    fn attend<T: Float>(&self, queries: &[f32], (keys, values): (&[T], &[T]), span: Range<usize>) -> Means {
+        let &Span { isa, extent, kv_head, lanes, visible } = self;
+        let head_dim = extent.head_dim;
+        let mut means = Means {
+            max: vec![f32::NEG_INFINITY; lanes],
+            sum: vec![0.0; lanes],
+            weighted: vec![0.0; head_dim * lanes],
+        };
+        let mut wide = vec![0.0; KEY_BLOCK * head_dim];
+        let mut weights = vec![0.0; KEY_BLOCK * lanes];
+        let (mut slab, mut products) = (vec![0.0; KEY_BLOCK * lanes], vec![0.0; head_dim * lanes]);
         let scale = inverse_root(head_dim);
-        let end = extent.visible(self.first_token + self.out.len() - 1);
-        let mut rows = vec![Softmax::EMPTY; self.out.len() * group];
-        let (mut key_scratch, mut value_scratch) =
-            (vec![0.0; KEY_BLOCK * head_dim], vec![0.0; KEY_BLOCK * head_dim]);
-        self.out.iter_mut().for_each(|out| out.fill(0.0));
-        for start in (0..end).step_by(KEY_BLOCK) {
-            let tokens = start..end.min(start + KEY_BLOCK);
-            let keys = extent.widened(keys, self.kv_head, tokens.clone(), &mut key_scratch);
-            let values = extent.widened(values, self.kv_head, tokens, &mut value_scratch);
-            for (token, out) in self.out.iter_mut().enumerate() {
-                let visible = extent.visible(self.first_token + token);
-                let visible = visible.saturating_sub(start).min(KEY_BLOCK);
-                if visible == 0 {
-                    continue;
+        let least_visible = visible.iter().copied().min().unwrap_or(0);
+        for start in span.clone().step_by(KEY_BLOCK) {
+            let block = start..span.end.min(start + KEY_BLOCK);
+            let weights = &mut weights[..block.len() * lanes];
+            let all_visible = block.end <= least_visible;
+
+            extent.widen(isa, keys, kv_head, block.clone(), &mut wide);
+            self.score(&wide, queries, weights, &mut slab);
+            if !all_visible {
+                hide(weights, lanes, visible, start);
+            }
+            let rescale = isa.run(Weigh { weights, scale, means: &mut means });
+
+            extent.widen(isa, values, kv_head, block.clone(), &mut wide);
+            let is_finite = || wide[..block.len() * head_dim].iter().all(|value| value.is_finite());
+            if all_visible || is_finite() {
+                if let Some(values) = Strided::new(&wide, [head_dim, block.len()], [1, head_dim]) {
+                    isa.multiply(values, weights, lanes, &mut products);
                 }
-                let group_start =
-                    (self.first_token + token) * extent.token_len() + self.kv_head * extent.group_len();
-                let heads = q[group_start..].chunks_exact(head_dim).zip(out.chunks_exact_mut(head_dim));
-                for ((q, out), softmax) in heads.zip(&mut rows[token * group..]) {
-                    let mut scores = [0.0; KEY_BLOCK];
-                    score(q, keys, scale, &mut scores[..visible]);
-                    softmax.absorb(&mut scores, visible, values, out);
+            } else {
+                self.multiply_visible(&wide, weights, start, &mut products);
+            }
+            isa.run(Add { weighted: &mut means.weighted, rescale: &rescale, products: &products });
+        }
+        means
+    }
+
+    /// The products of `keys` `[keys, head_dim]` with the queries. Slabs are added in ascending order.
+    fn score(&self, keys: &[f32], queries: &[f32], scores: &mut [f32], slab: &mut [f32]) {
+        let &Span { isa, extent, lanes, .. } = self;
+        let head_dim = extent.head_dim;
+        let slab = &mut slab[..scores.len()];
+        for first in (0..head_dim).step_by(SLAB) {
+            let depth = SLAB.min(head_dim - first);
+            let shape = [scores.len() / lanes, depth];
+            let Some(keys) = Strided::new(&keys[first..], shape, [head_dim, 1]) else { return };
+            let queries = &queries[first * lanes..(first + depth) * lanes];
+            if first == 0 {
+                isa.multiply(keys, queries, lanes, scores);
+                continue;
+            }
+            isa.multiply(keys, queries, lanes, slab);
+            for (score, part) in scores.iter_mut().zip(&*slab) {
+                *score += part;
+            }
+        }
+    }
+
+    /// The products of each row with the values that it sees: one that is not finite spoils no row that does not see it.
+    fn multiply_visible(&self, values: &[f32], weights: &[f32], start: usize, products: &mut [f32]) {
+        let &Span { isa, extent, lanes, visible, .. } = self;
+        let head_dim = extent.head_dim;
+        let mut some = vec![0.0; products.len()];
+        for keys in 0..=weights.len() / lanes {
+            let sees = |lane: usize| visible[lane].saturating_sub(start).min(weights.len() / lanes) == keys;
+            if !(0..lanes).any(sees) {
+                continue;
+            }
+            some.fill(0.0);
+            if let Some(values) = Strided::new(values, [head_dim, keys], [1, head_dim]) {
+                isa.multiply(values, &weights[..keys * lanes], lanes, &mut some);
+            }
+            for (products, some) in products.chunks_exact_mut(lanes).zip(some.chunks_exact(lanes)) {
+                for lane in (0..lanes).filter(|&lane| sees(lane)) {
+                    products[lane] = some[lane];
                 }
             }
         }
-        let out = self.out.iter_mut().flat_map(|out| out.chunks_exact_mut(head_dim));
-        for (out, softmax) in out.zip(&rows) {
-            out.iter_mut().for_each(|value| *value /= softmax.sum);
+    }
+}
+
+/// Gives -inf to the keys, from `start` on, that a row does not see.
+fn hide(scores: &mut [f32], lanes: usize, visible: &[usize], start: usize) {
+    for (key, scores) in (start..).zip(scores.chunks_exact_mut(lanes)) {
+        for (score, &visible) in scores.iter_mut().zip(visible) {
+            if key >= visible {
+                *score = f32::NEG_INFINITY;
+            }
+        }
+    }
+}
+
+/// Makes weights `e^(score - max)` of the products of a block of keys, and adds them to the sums; gives what the sums over
+/// values are rescaled by.
+struct Weigh<'a> {
+    /// `[keys, lanes]`
+    weights: &'a mut [f32],
+    scale: f32,
+    means: &'a mut Means,
+}
+
+impl Body for Weigh<'_> {
+    type Output = Vec<f32>;
+
+    #[inline(always)]
+    fn run(self) -> Vec<f32> {
+        let Weigh { weights, scale, means } = self;
+        let lanes = means.max.len();
+        let mut rescale = vec![1.0; lanes];
+        match lanes % 16 {
+            0 => weigh::<16>(weights, scale, means, &mut rescale),
+            _ => weigh::<8>(weights, scale, means, &mut rescale),
+        }
+        rescale
+    }
+}
+
+/// Rows side by side `LANES` at a time. Counted loops over arrays are what the compiler turns into vector code.
+#[inline(always)]
+#[expect(clippy::needless_range_loop, reason = "see above")]
+fn weigh<const LANES: usize>(weights: &mut [f32], scale: f32, means: &mut Means, rescale: &mut [f32]) {
+    let lanes = means.max.len();
+    for first in (0..lanes).step_by(LANES) {
+        let (Some(before), Some(sums), Some(rescale)) = (
+            means.max[first..].first_chunk_mut::<LANES>(),
+            means.sum[first..].first_chunk_mut::<LANES>(),
+            rescale[first..].first_chunk_mut::<LANES>(),
+        ) else {
+            return;
+        };
+        let mut max = *before;
+        for scores in weights.chunks_exact_mut(lanes) {
+            let Some(scores) = scores[first..].first_chunk_mut::<LANES>() else { return };
+            for lane in 0..LANES {
+                scores[lane] *= scale;
+                max[lane] = larger(max[lane], scores[lane]);
+            }
+        }
+        // Scores of -inf weigh nothing, also while no other score was seen.
+        let mut shift = max;
+        for lane in 0..LANES {
+            shift[lane] = if max[lane] == f32::NEG_INFINITY { 0.0 } else { max[lane] };
+            rescale[lane] = share(before[lane], max[lane]);
+        }
+        let mut sum = *sums;
+        for lane in 0..LANES {
+            sum[lane] *= rescale[lane];
+        }
+        let mut added = [0.0; LANES];
+        for weights in weights.chunks_exact_mut(lanes) {
+            let Some(weights) = weights[first..].first_chunk_mut::<LANES>() else { return };
+            for lane in 0..LANES {
+                weights[lane] = exp_nonpositive(weights[lane] - shift[lane]);
+                added[lane] += weights[lane];
+            }
+        }
+        for lane in 0..LANES {
+            sum[lane] += added[lane];
+        }
+        (*before, *sums) = (max, sum);
+    }
+}
+
+/// `weighted = weighted * rescale + products`, each operation rounded.
+struct Add<'a> {
+    /// `[head_dim, lanes]`
+    weighted: &'a mut [f32],
+    /// `[lanes]`
+    rescale: &'a [f32],
+    /// `[head_dim, lanes]`
+    products: &'a [f32],
+}
+
+impl Body for Add<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let lanes = self.rescale.len();
+        for (weighted, products) in
+            self.weighted.chunks_exact_mut(lanes).zip(self.products.chunks_exact(lanes))
+        {
+            for ((value, product), rescale) in weighted.iter_mut().zip(products).zip(self.rescale) {
+                *value = *value * rescale + product;
+            }
         }
     }
 }
@@ -239,106 +470,4 @@ fn newton_inverse_root(value: f64) -> f64 {
         root *= 1.5 - half * root * root;
     }
     if value > 0.0 && value < f64::INFINITY { root } else { 1.0 / value.sqrt() }
-}
-
-/// `scores[j] = scale * (q . keys[j])`. Products are added to their lane in ascending order, the lanes in halves.
-fn score(q: &[f32], keys: &[f32], scale: f32, scores: &mut [f32]) {
-    let head_dim = q.len();
-    let (groups, rest) = scores.as_chunks_mut::<ROWS>();
-    let (group_keys, rest_keys) = keys.split_at(groups.len() * ROWS * head_dim);
-    for (scores, keys) in groups.iter_mut().zip(group_keys.chunks_exact(ROWS * head_dim)) {
-        let dots = dot::<ROWS>(array::from_fn(|row| &keys[row * head_dim..(row + 1) * head_dim]), q);
-        *scores = dots.map(|dot| dot * scale);
-    }
-    for (score, key) in rest.iter_mut().zip(rest_keys.chunks_exact(head_dim)) {
-        let [dot] = dot([key], q);
-        *score = dot * scale;
-    }
-}
-
-/// The dot products of `x` with each row. Counted loops over local arrays are what the compiler turns into SIMD code.
-#[inline]
-#[expect(clippy::needless_range_loop, reason = "see above")]
-fn dot<const R: usize>(rows: [&[f32]; R], x: &[f32]) -> [f32; R] {
-    let (x_body, x_tail) = x.as_chunks::<LANES>();
-    let rows: [(&[Lanes], &[f32]); R] = array::from_fn(|row| rows[row][..x.len()].as_chunks());
-    let mut lanes = [[0.0; LANES]; R];
-    for chunk in 0..x_body.len() {
-        let x = x_body[chunk];
-        for row in 0..R {
-            let y = rows[row].0[chunk];
-            for lane in 0..LANES {
-                lanes[row][lane] += y[lane] * x[lane];
-            }
-        }
-    }
-    for row in 0..R {
-        for lane in 0..x_tail.len() {
-            lanes[row][lane] += rows[row].1[lane] * x_tail[lane];
-        }
-    }
-    lanes.map(add_lanes)
-}
-
-/// Adds the lanes in halves.
-#[inline]
-fn add_lanes([a, b, c, d, e, f, g, h]: Lanes) -> f32 {
-    ((a + e) + (c + g)) + ((b + f) + (d + h))
-}
-
-/// The softmax of one query over the keys seen so far (online normalisation, Milakov and Gimelshein): no row of scores
-/// is ever held whole.
-#[derive(Clone, Copy)]
-struct Softmax {
-    max: f32,
-    /// Sum of `e^(score - max)`.
-    sum: f32,
-}
-
-impl Softmax {
-    const EMPTY: Softmax = Softmax { max: f32::NEG_INFINITY, sum: 0.0 };
-
-    /// Adds a block of keys: `out` becomes the sum of `e^(score - max) * value` over all keys so far. `scores` from
-    /// `visible` on are 0 and stay out of it.
-    fn absorb(&mut self, scores: &mut [f32; KEY_BLOCK], visible: usize, values: &[f32], out: &mut [f32]) {
-        let max = scores[..visible].iter().fold(self.max, |max, &score| max.max(score));
-        if max > self.max {
-            let rescale = exp_nonpositive(self.max - max);
-            self.sum *= rescale;
-            out.iter_mut().for_each(|value| *value *= rescale);
-            self.max = max;
-        }
-        // Scores of -inf weigh nothing, also while no other score was seen.
-        let max = if max == f32::NEG_INFINITY { 0.0 } else { max };
-        for score in &mut scores[..visible] {
-            *score = exp_nonpositive(*score - max);
-        }
-        let (chunks, _) = scores.as_chunks::<LANES>();
-        let mut lanes = [0.0; LANES];
-        for chunk in chunks {
-            lanes = array::from_fn(|lane| lanes[lane] + chunk[lane]);
-        }
-        self.sum += add_lanes(lanes);
-        add_values(&scores[..visible], values, out);
-    }
-}
-
-/// `out += sum weights[j] * values[j]`, added in ascending order, each product and sum rounded.
-fn add_values(weights: &[f32], values: &[f32], out: &mut [f32]) {
-    let head_dim = out.len();
-    let (groups, rest) = weights.as_chunks::<ROWS>();
-    let (group_values, rest_values) = values.split_at(groups.len() * ROWS * head_dim);
-    for (weights, values) in groups.iter().zip(group_values.chunks_exact(ROWS * head_dim)) {
-        let rows: [&[f32]; ROWS] = array::from_fn(|row| &values[row * head_dim..(row + 1) * head_dim]);
-        for (index, out) in out.iter_mut().enumerate() {
-            for (weight, row) in weights.iter().zip(rows) {
-                *out += weight * row[index];
-            }
-        }
-    }
-    for (weight, row) in rest.iter().zip(rest_values.chunks_exact(head_dim)) {
-        for (out, value) in out.iter_mut().zip(row) {
-            *out += weight * value;
-        }
-    }
 }

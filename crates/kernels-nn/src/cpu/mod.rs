@@ -8,8 +8,6 @@ mod norm;
 mod quantized;
 mod rows;
 mod sampling;
-#[expect(unsafe_code, reason = "vector instructions, each with its proof")]
-mod tile;
 mod tiled;
 #[cfg(target_arch = "x86_64")]
 #[expect(unsafe_code, reason = "vector instructions, each with its proof")]

@@ -3,9 +3,8 @@
 /// Eight elements.
 pub(super) mod avx2 {
     pub(in crate::cpu) use std::arch::x86_64::{
-        __m256 as Vector, _mm256_add_ps as add, _mm256_fmadd_ps as fused, _mm256_loadu_ps as load_f32,
-        _mm256_mul_ps as multiply, _mm256_set1_ps as splat, _mm256_setzero_ps as zero,
-        _mm256_storeu_ps as store,
+        __m256 as Vector, _mm256_add_ps as add, _mm256_loadu_ps as load_f32, _mm256_mul_ps as multiply,
+        _mm256_setzero_ps as zero, _mm256_storeu_ps as store,
     };
     use std::arch::x86_64::{
         _mm_loadu_si128, _mm256_castsi256_ps, _mm256_cvtepu16_epi32, _mm256_cvtph_ps, _mm256_slli_epi32,
@@ -39,9 +38,8 @@ pub(super) mod avx2 {
 #[rustversion::since(1.89)]
 pub(super) mod avx512 {
     pub(in crate::cpu) use std::arch::x86_64::{
-        __m512 as Vector, _mm512_add_ps as add, _mm512_fmadd_ps as fused, _mm512_loadu_ps as load_f32,
-        _mm512_mul_ps as multiply, _mm512_set1_ps as splat, _mm512_setzero_ps as zero,
-        _mm512_storeu_ps as store,
+        __m512 as Vector, _mm512_add_ps as add, _mm512_loadu_ps as load_f32, _mm512_mul_ps as multiply,
+        _mm512_setzero_ps as zero, _mm512_storeu_ps as store,
     };
     use std::arch::x86_64::{
         _mm256_loadu_si256, _mm512_castsi512_ps, _mm512_cvtepu16_epi32, _mm512_cvtph_ps, _mm512_slli_epi32,
