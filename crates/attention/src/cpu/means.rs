@@ -73,7 +73,6 @@ impl Body for Weigh<'_> {
 
 /// Rows side by side `LANES` at a time. Counted loops over arrays are what the compiler turns into vector code.
 #[inline(always)]
-#[expect(clippy::needless_range_loop, reason = "see above")]
 fn weigh<const LANES: usize>(weights: &mut [f32], scale: f32, means: &mut Means, rescale: &mut [f32]) {
     let lanes = means.max.len();
     for first in (0..lanes).step_by(LANES) {

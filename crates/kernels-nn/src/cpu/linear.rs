@@ -4,8 +4,8 @@ use std::ops::Range;
 use device_mem::Isa;
 use rayon::prelude::*;
 
-use super::lanes::{LANES, Row, add_lanes};
 use super::quantized::linear_blocks;
+use super::simd::{LANES, Row, add_lanes};
 use super::tiled::{TILED_FROM, linear_tiled};
 use crate::layers::HostWeight;
 
