@@ -194,8 +194,8 @@ Examples:
   glm quantize GLM-4-9B-0414 glm-4-9b-q4_k_m.gguf --type q4_k_m
   glm quantize GLM-4-9B-0414 glm-4-9b-bf16.gguf --type bf16      then quantise further with llama.cpp's own tools
 
-The bytes are those of llama.cpp compiled without fused products and sums. Its usual builds fuse them where the machine
-can, and differ in some last bits.";
+The bytes of all tensors are those that llama.cpp's quantizer makes on x86-64. Where it is built to fuse products and
+sums, as on aarch64, some of its last bits are others.";
 
 #[derive(Args, Debug)]
 #[command(after_help = DUMP_NAMES)]
