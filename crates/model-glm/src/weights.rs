@@ -155,11 +155,26 @@ impl GlmWeights {
         part: Range<usize>,
         device: &Device,
     ) -> Result<DeviceBuffer<f32>, GlmError> {
-        let tensor = self.shaped(name, &[len])?;
+        let values = self.widened(name, &[len], part)?;
+        Ok(DeviceBuffer::from_host_vec(device, values)?)
+    }
+
+    /// Fails unless the tensor `name` is there with this shape and in a type that is read.
+    pub(crate) fn expect(&self, name: &str, shape: &[usize]) -> Result<(), GlmError> {
+        stored_dtype(name, self.shaped(name, shape)?).map(|_| ())
+    }
+
+    /// A part of the elements of the tensor `name`, widened to f32.
+    pub(crate) fn widened(
+        &self,
+        name: &str,
+        shape: &[usize],
+        part: Range<usize>,
+    ) -> Result<Vec<f32>, GlmError> {
+        let tensor = self.shaped(name, shape)?;
         let stored = stored_dtype(name, tensor)?;
         let at = |index: usize| tensor.bytes.start + index * stored.size();
-        let values = widened(self.slice(tensor, at(part.start)..at(part.end)), stored);
-        Ok(DeviceBuffer::from_host_vec(device, values)?)
+        Ok(widened(self.slice(tensor, at(part.start)..at(part.end)), stored))
     }
 
     fn shaped(&self, name: &str, expected: &[usize]) -> Result<&Tensor, GlmError> {
