@@ -10,13 +10,5 @@
 //! ```
 
 mod convert;
-mod encode;
-mod file_type;
-mod metadata;
-mod plan;
-mod vocabulary;
-mod write;
 
-pub use convert::{ConvertOptions, Converted, convert};
-pub use file_type::{FileType, Stored};
-pub use write::{Field, GgufWriter, TensorSpec};
+pub use convert::{ConvertOptions, Converted, Field, FileType, GgufWriter, Stored, TensorSpec, convert};

@@ -1,13 +1,22 @@
 //! From a checkpoint folder to one file.
 
+mod encode;
+mod file_type;
+mod metadata;
+mod plan;
+mod vocabulary;
+mod write;
+
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 
-use super::plan::{self, Planned};
-use super::{FileType, GgufWriter, Stored, TensorSpec, encode, metadata, vocabulary};
+use self::plan::Planned;
 use crate::{GlmConfig, GlmError, GlmWeights, Progress};
+
+pub use file_type::{FileType, Stored};
+pub use write::{Field, GgufWriter, TensorSpec};
 
 /// How a checkpoint is converted.
 #[expect(missing_debug_implementations, reason = "a callback has nothing to show")]
