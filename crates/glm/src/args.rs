@@ -106,8 +106,8 @@ impl AnswerArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct RunArgs {
-    /// Folder of the checkpoint: config.json, safetensors, tokenizer.json.
-    #[arg(long, env = "GLM_MODEL", value_name = "DIR")]
+    /// A GGUF file, or the folder of a checkpoint: config.json, safetensors, tokenizer.json.
+    #[arg(long, env = "GLM_MODEL", value_name = "DIR|FILE.gguf")]
     pub(crate) model: PathBuf,
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
@@ -122,8 +122,8 @@ pub(crate) struct RunArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct ChatArgs {
-    /// Folder of the checkpoint; the embedded toy if not given.
-    #[arg(long, env = "GLM_MODEL", value_name = "DIR")]
+    /// A GGUF file, or the folder of a checkpoint; the embedded toy if not given.
+    #[arg(long, env = "GLM_MODEL", value_name = "DIR|FILE.gguf")]
     pub(crate) model: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
@@ -144,7 +144,8 @@ pub(crate) struct DemoArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct InspectArgs {
-    /// Folder of the checkpoint.
+    /// A GGUF file, or the folder of a checkpoint.
+    #[arg(value_name = "DIR|FILE.gguf")]
     pub(crate) model: PathBuf,
     /// List every tensor.
     #[arg(long)]
@@ -200,8 +201,8 @@ sums, as on aarch64, some of its last bits are others.";
 #[derive(Args, Debug)]
 #[command(after_help = DUMP_NAMES)]
 pub(crate) struct DumpArgs {
-    /// Folder of the checkpoint.
-    #[arg(long, env = "GLM_MODEL", value_name = "DIR")]
+    /// A GGUF file, or the folder of a checkpoint.
+    #[arg(long, env = "GLM_MODEL", value_name = "DIR|FILE.gguf")]
     pub(crate) model: PathBuf,
     /// Token ids of a sequence; given again, further sequences of one batch.
     #[arg(long, required = true, value_name = "1,2,3", value_parser = ids)]

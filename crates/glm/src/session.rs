@@ -4,8 +4,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use attention::KvCache;
-use device_mem::{Device, Opened};
+use device_mem::{Device, MappedFile, Opened};
 use kernels_nn::{Sampler, SamplerConfig};
+use model_glm::gguf::{Gguf, Value as GgufValue};
 use model_glm::{
     CacheSize, ChatTemplate, Detokenizer, GenerateOptions, Generated, GlmConfig, GlmError, GlmModel,
     GlmWeights, LoadOptions, MemoryBudget, Message, Next, Tokenizer, generate,
@@ -52,15 +53,15 @@ struct Sampling {
 }
 
 impl Session {
-    /// Opens a checkpoint folder, or the embedded toy.
-    pub(crate) fn open(folder: Option<&Path>, device: DeviceArgs, answer: &AnswerArgs) -> Result<Session> {
-        let (config, weights, tokenizer, template, defaults) = match folder {
-            Some(folder) => (
-                GlmConfig::open(folder)?,
-                GlmWeights::open(folder)?,
-                Tokenizer::open(folder)?,
-                ChatTemplate::open(folder)?,
-                sampling_defaults(folder),
+    /// Opens a GGUF file or a checkpoint folder, or the embedded toy.
+    pub(crate) fn open(path: Option<&Path>, device: DeviceArgs, answer: &AnswerArgs) -> Result<Session> {
+        let (config, weights, tokenizer, template, defaults) = match path {
+            Some(path) => (
+                GlmConfig::open(path)?,
+                GlmWeights::open(path)?,
+                Tokenizer::open(path)?,
+                ChatTemplate::open(path)?,
+                sampling_defaults(path),
             ),
             None => (
                 embedded::config()?,
@@ -227,10 +228,13 @@ impl Loaded {
     }
 }
 
-/// Temperature, top-p and top-k of generation_config.json when it samples, else greedy.
-fn sampling_defaults(folder: &Path) -> SamplerConfig {
+/// Temperature, top-p and top-k of a GGUF file, or of a folder's generation_config.json when it samples, else greedy.
+fn sampling_defaults(path: &Path) -> SamplerConfig {
     let greedy = SamplerConfig::default();
-    let text = std::fs::read_to_string(folder.join("generation_config.json"));
+    if let Ok(file) = MappedFile::open(path) {
+        return Gguf::read(file.bytes()).map_or(greedy, |gguf| sampling_of(&gguf));
+    }
+    let text = std::fs::read_to_string(path.join("generation_config.json"));
     let Some(config) = text.ok().and_then(|text| serde_json::from_str::<Value>(&text).ok()) else {
         return greedy;
     };
@@ -245,5 +249,50 @@ fn sampling_defaults(folder: &Path) -> SamplerConfig {
         top_p: number("top_p").unwrap_or(greedy.top_p),
         top_k: top_k.unwrap_or(greedy.top_k),
         ..greedy
+    }
+}
+
+/// What a GGUF file recommends; one that names no temperature recommends nothing.
+fn sampling_of(gguf: &Gguf<'_>) -> SamplerConfig {
+    let greedy = SamplerConfig::default();
+    let number = |key: &str| match gguf.get(key) {
+        Some(GgufValue::F32(number)) => Some(number),
+        _ => None,
+    };
+    let Some(temperature) = number("general.sampling.temp") else { return greedy };
+    // A negative one keeps all, as 0 does.
+    let top_k = gguf.get("general.sampling.top_k").and_then(|top_k| u32::try_from(top_k.as_i128()?).ok());
+    SamplerConfig {
+        temperature,
+        top_p: number("general.sampling.top_p").unwrap_or(greedy.top_p),
+        top_k: top_k.unwrap_or(greedy.top_k),
+        ..greedy
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(keys: &[(&str, u32, [u8; 4])]) -> Vec<u8> {
+        let mut file = b"GGUF\x03\0\0\0".to_vec();
+        file.extend([0, keys.len() as u64].iter().flat_map(|count| count.to_le_bytes()));
+        for (key, value_type, value) in keys {
+            file.extend((key.len() as u64).to_le_bytes());
+            file.extend([key.as_bytes(), &value_type.to_le_bytes(), value].concat());
+        }
+        file
+    }
+
+    #[test]
+    fn a_gguf_file_recommends_how_to_sample() {
+        let of = |keys: &[(&str, u32, [u8; 4])]| sampling_of(&Gguf::read(&file(keys)).unwrap());
+        let temperature = ("general.sampling.temp", 6, 0.8_f32.to_le_bytes());
+        let top_p = ("general.sampling.top_p", 6, 0.9_f32.to_le_bytes());
+        let top_k = |top_k: i32| ("general.sampling.top_k", 5, top_k.to_le_bytes());
+        let expected = SamplerConfig { temperature: 0.8, top_p: 0.9, top_k: 40, ..SamplerConfig::default() };
+        assert_eq!(of(&[temperature, top_p, top_k(40)]), expected);
+        assert_eq!(of(&[temperature, top_p, top_k(-1)]).top_k, SamplerConfig::default().top_k);
+        assert_eq!(of(&[top_p, top_k(40)]), SamplerConfig::default());
     }
 }

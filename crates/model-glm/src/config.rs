@@ -5,6 +5,7 @@ use std::path::Path;
 use kernels_rope::{Axes, InvFreq, Pairing, RopeConfig, RopeSpec, theta_from_ratio};
 
 use crate::GlmError;
+use crate::gguf::{self, Gguf};
 use crate::json::Strict;
 use crate::keys::Keys;
 use crate::rope_config::read_scaling;
@@ -17,12 +18,13 @@ pub enum Architecture {
     Glm4,
     /// `glm`: glm-4-9b-chat-hf and GLM-Edge; a norm before each.
     Glm,
-    /// `chatglm`: ChatGLM2, ChatGLM3 and glm-4-9b in their original layout; computes as `glm`.
+    /// `chatglm`: ChatGLM2, ChatGLM3 and glm-4-9b in their original layout, and what GGUF files call so; computes as
+    /// `glm`.
     ChatGlm,
 }
 
 impl Architecture {
-    /// `model_type` as `config.json` has it.
+    /// `model_type` as `config.json` has it, or `general.architecture` of a GGUF file.
     pub fn name(self) -> &'static str {
         match self {
             Architecture::Glm4 => "glm4",
@@ -38,7 +40,7 @@ impl fmt::Display for Architecture {
     }
 }
 
-/// What `config.json` says about a model, checked.
+/// What `config.json` or a GGUF file says about a model, checked.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct GlmConfig {
@@ -74,20 +76,27 @@ pub struct GlmConfig {
     pub warnings: Vec<String>,
 }
 
+const CONFIG: &str = "config.json";
+const GENERATION_CONFIG: &str = "generation_config.json";
+
 /// Larger counts are lies or need another program.
-const MAX_COUNT: u32 = 1 << 24;
-const MAX_LAYERS: u32 = 10_000;
+pub(crate) const MAX_COUNT: u32 = 1 << 24;
+pub(crate) const MAX_LAYERS: u32 = 10_000;
 
 impl GlmConfig {
-    /// Reads `config.json` of a checkpoint folder, and the stop ids of `generation_config.json` when it is there.
+    /// Reads the metadata of a GGUF file, or `config.json` of a checkpoint folder and the stop ids of
+    /// `generation_config.json` when it is there.
     ///
     /// # Errors
-    /// [`GlmError::Read`], and those of [`GlmConfig::from_json`].
-    pub fn open(folder: &Path) -> Result<GlmConfig, GlmError> {
-        let path = folder.join("config.json");
-        let text = fs::read_to_string(&path).map_err(|source| GlmError::Read { path, source })?;
+    /// [`GlmError::Read`], and those of [`GlmConfig::from_json`] and [`GlmConfig::from_gguf`].
+    pub fn open(path: &Path) -> Result<GlmConfig, GlmError> {
+        if gguf::is_gguf(path) {
+            return gguf::open(path, GlmConfig::from_gguf);
+        }
+        let config = path.join(CONFIG);
+        let text = fs::read_to_string(&config).map_err(|source| GlmError::Read { path: config, source })?;
         let mut config = GlmConfig::from_json(&text)?;
-        if let Ok(text) = fs::read_to_string(folder.join("generation_config.json")) {
+        if let Ok(text) = fs::read_to_string(path.join(GENERATION_CONFIG)) {
             config.add_stop_ids(&text)?;
         }
         Ok(config)
@@ -99,8 +108,8 @@ impl GlmConfig {
     /// [`GlmError::Json`], [`GlmError::Unsupported`], [`GlmError::MissingKey`], [`GlmError::BadKey`] naming the key and
     /// what it should hold, [`GlmError::Rope`] for an impossible rotary embedding.
     pub fn from_json(text: &str) -> Result<GlmConfig, GlmError> {
-        let Strict(value) = parse("config.json", text)?;
-        let keys = Keys::new("", &value)?;
+        let Strict(value) = parse(CONFIG, text)?;
+        let keys = Keys::new(CONFIG, "", &value)?;
         match keys.text("model_type")? {
             "glm4" => from_hugging_face(Architecture::Glm4, &keys),
             "glm" => from_hugging_face(Architecture::Glm, &keys),
@@ -109,13 +118,22 @@ impl GlmConfig {
         }
     }
 
+    /// Reads the metadata of a GGUF file. What it does not say, such as whether there are biases, its tensors do.
+    ///
+    /// # Errors
+    /// [`GlmError::Unsupported`], [`GlmError::MissingKey`], [`GlmError::BadKey`], [`GlmError::Rope`], and
+    /// [`GlmError::Gguf`] for a special token outside the vocabulary.
+    pub fn from_gguf(gguf: &Gguf<'_>) -> Result<GlmConfig, GlmError> {
+        gguf::read_config(gguf)
+    }
+
     /// Adds the stop ids of a `generation_config.json`.
     ///
     /// # Errors
     /// [`GlmError::Json`], [`GlmError::BadKey`].
     pub fn add_stop_ids(&mut self, generation_config: &str) -> Result<(), GlmError> {
-        let Strict(value) = parse("generation_config.json", generation_config)?;
-        let ids = Keys::new("", &value)?.ids("eos_token_id")?;
+        let Strict(value) = parse(GENERATION_CONFIG, generation_config)?;
+        let ids = Keys::new(GENERATION_CONFIG, "", &value)?.ids("eos_token_id")?;
         self.stop_ids.extend(ids);
         self.stop_ids.sort_unstable();
         self.stop_ids.dedup();
@@ -142,10 +160,12 @@ fn parse(file: &str, text: &str) -> Result<Strict, GlmError> {
     serde_json::from_str(text).map_err(|source| GlmError::Json { file: file.to_owned(), source })
 }
 
-fn unsupported(found: &str) -> GlmError {
+pub(crate) fn unsupported(found: &str) -> GlmError {
     let hint = match found {
-        "glm4_moe" => Some("GLM-4.5 to 4.7 are mixtures of experts, which do not run yet"),
-        "glm4_moe_lite" | "glm_moe_dsa" => Some("its latent attention does not run yet"),
+        "glm4_moe" | "glm4moe" => Some("GLM-4.5 to 4.7 are mixtures of experts, which do not run yet"),
+        "glm4_moe_lite" | "deepseek2" | "glm_moe_dsa" | "glm-dsa" => {
+            Some("its latent attention does not run yet")
+        }
         "glm4v" | "glm4v_moe" | "glm_ocr" => {
             Some("vision models do not run; their text layers resemble glm4")
         }
@@ -265,6 +285,7 @@ fn rotary_dim(head_dim: u32, partial: f64) -> Result<u32, GlmError> {
     let width = f64::from(head_dim) * partial;
     let whole = (1..=head_dim).find(|&candidate| f64::from(candidate) == width);
     whole.ok_or_else(|| GlmError::BadKey {
+        file: String::from(CONFIG),
         key: String::from("partial_rotary_factor"),
         expected: "above 0, at most 1, and such that head_dim times it is whole",
         found: partial.to_string(),

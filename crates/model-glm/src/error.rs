@@ -6,6 +6,7 @@ use kernels_nn::NnError;
 use kernels_rope::RopeError;
 use thiserror::Error;
 
+use crate::gguf::GgufError;
 use crate::memory::MemoryBudget;
 
 /// What can go wrong with a model: its files, its prompt, or a step of the forward pass.
@@ -13,7 +14,7 @@ use crate::memory::MemoryBudget;
 #[non_exhaustive]
 pub enum GlmError {
     /// A file of the checkpoint cannot be read.
-    #[error("{} cannot be read; a checkpoint folder holds config.json, safetensors and tokenizer.json", path.display())]
+    #[error("{} cannot be read; a checkpoint is a GGUF file, or a folder of config.json, safetensors and tokenizer.json", path.display())]
     Read {
         /// The file.
         path: PathBuf,
@@ -30,17 +31,24 @@ pub enum GlmError {
         #[source]
         source: serde_json::Error,
     },
-    /// A key of `config.json` is missing.
-    #[error("config.json lacks {key}; expected {expected}")]
+    /// A GGUF file is damaged, or holds something that is not read.
+    #[error("the GGUF file is refused")]
+    Gguf(#[from] GgufError),
+    /// A key of `config.json` or of a GGUF file's metadata is missing.
+    #[error("{file} lacks {key}; expected {expected}")]
     MissingKey {
+        /// Where it is missing.
+        file: String,
         /// The key, or the keys that could stand for it.
         key: String,
         /// What it should hold.
         expected: &'static str,
     },
-    /// A key of `config.json` holds something else than it should.
-    #[error("config.json: {key} must be {expected}, found {found}")]
+    /// A key of a JSON file or of a GGUF file's metadata holds something else than it should.
+    #[error("{file}: {key} must be {expected}, found {found}")]
     BadKey {
+        /// Where it stands.
+        file: String,
         /// The key.
         key: String,
         /// What it should hold.
@@ -93,7 +101,7 @@ pub enum GlmError {
         second: String,
     },
     /// The checkpoint lacks a tensor.
-    #[error("tensor {tensor} is missing{}; is the checkpoint complete and of the architecture that config.json names?", if alike.is_empty() { String::new() } else { format!(" (there is {})", alike.join(", ")) })]
+    #[error("tensor {tensor} is missing{}; is the checkpoint complete and of the architecture that its config names?", if alike.is_empty() { String::new() } else { format!(" (there is {})", alike.join(", ")) })]
     MissingTensor {
         /// The tensor's name.
         tensor: String,
@@ -101,7 +109,7 @@ pub enum GlmError {
         alike: Vec<String>,
     },
     /// A tensor has another shape than the config asks for.
-    #[error("tensor {tensor} has shape {found:?}, but config.json asks for {expected:?}")]
+    #[error("tensor {tensor} has shape {found:?}, but the config asks for {expected:?}")]
     Shape {
         /// The tensor.
         tensor: String,
@@ -111,7 +119,9 @@ pub enum GlmError {
         found: Vec<usize>,
     },
     /// A tensor is stored in a type that is not read.
-    #[error("tensor {tensor} is stored as {found}; F32, F16 and BF16 can be read")]
+    #[error(
+        "tensor {tensor} is stored as {found}; F32, F16, BF16, Q8_0, Q4_0, Q5_0, Q5_1, Q4_K, Q5_K and Q6_K can be read"
+    )]
     TensorDType {
         /// The tensor.
         tensor: String,

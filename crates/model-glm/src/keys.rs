@@ -4,20 +4,27 @@ use serde_json::{Map, Value};
 
 use crate::GlmError;
 
-/// One object of a config, with the path that leads to it.
+/// One object of a config, with its file and the path that leads to it.
 pub(crate) struct Keys<'a> {
+    file: &'a str,
     path: String,
     object: &'a Map<String, Value>,
 }
 
 impl<'a> Keys<'a> {
-    pub(crate) fn new(path: &str, value: &'a Value) -> Result<Keys<'a>, GlmError> {
+    pub(crate) fn new(file: &'a str, path: &str, value: &'a Value) -> Result<Keys<'a>, GlmError> {
         let object = value.as_object().ok_or_else(|| GlmError::BadKey {
+            file: file.to_owned(),
             key: if path.is_empty() { String::from("the file") } else { path.to_owned() },
             expected: "an object",
             found: shown(value),
         })?;
-        Ok(Keys { path: path.to_owned(), object })
+        Ok(Keys { file, path: path.to_owned(), object })
+    }
+
+    /// The path that leads to the object; empty for the file itself.
+    pub(crate) fn path(&self) -> &str {
+        &self.path
     }
 
     /// Whether the key is there with a value that is not null.
@@ -42,6 +49,13 @@ impl<'a> Keys<'a> {
         let count = value.as_u64().and_then(|count| u32::try_from(count).ok());
         let count = count.filter(|count| (1..=most).contains(count));
         count.map(Some).ok_or_else(|| self.bad(key, "a whole number of at least 1 and of believable size"))
+    }
+
+    /// A whole number from 0 to `most`; absent is 0.
+    pub(crate) fn whole_or_zero(&self, key: &'static str, most: u32) -> Result<u32, GlmError> {
+        let Some(value) = self.get(key) else { return Ok(0) };
+        let whole = value.as_u64().and_then(|whole| u32::try_from(whole).ok()).filter(|&whole| whole <= most);
+        whole.ok_or_else(|| self.bad(key, "a whole number of believable size"))
     }
 
     /// A finite number.
@@ -91,7 +105,7 @@ impl<'a> Keys<'a> {
     }
 
     pub(crate) fn object(&self, key: &'static str) -> Result<Option<Keys<'a>>, GlmError> {
-        self.get(key).map(|value| Keys::new(&self.full(key), value)).transpose()
+        self.get(key).map(|value| Keys::new(self.file, &self.full(key), value)).transpose()
     }
 
     /// `dividend / divisor`, which must be whole.
@@ -106,6 +120,7 @@ impl<'a> Keys<'a> {
             return Ok(dividend / divisor);
         }
         Err(GlmError::BadKey {
+            file: self.file.to_owned(),
             key: self.full(key),
             expected: "a multiple of its divisor",
             found: format!("{dividend}, with {divisor_key} {divisor}"),
@@ -126,7 +141,7 @@ impl<'a> Keys<'a> {
     /// The error that `key` holds something else than `expected`.
     pub(crate) fn bad(&self, key: &str, expected: &'static str) -> GlmError {
         let found = self.object.get(key).map_or_else(|| String::from("nothing"), shown);
-        GlmError::BadKey { key: self.full(key), expected, found }
+        GlmError::BadKey { file: self.file.to_owned(), key: self.full(key), expected, found }
     }
 
     fn get(&self, key: &str) -> Option<&'a Value> {
@@ -134,7 +149,8 @@ impl<'a> Keys<'a> {
     }
 
     fn required(&self, key: &'static str, expected: &'static str) -> Result<&'a Value, GlmError> {
-        self.get(key).ok_or_else(|| GlmError::MissingKey { key: self.full(key), expected })
+        let file = || self.file.to_owned();
+        self.get(key).ok_or_else(|| GlmError::MissingKey { file: file(), key: self.full(key), expected })
     }
 
     fn full(&self, key: &str) -> String {

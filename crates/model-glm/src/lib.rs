@@ -6,8 +6,15 @@
 //! | `glm` | glm-4-9b-chat-hf, GLM-Edge |
 //! | `chatglm` | ChatGLM2, ChatGLM3, glm-4-9b in the original layout |
 //!
-//! - [`GlmConfig`] reads `config.json` in the keys of transformers 4, 5 or the original layout, and checks it.
-//! - [`GlmWeights`] maps safetensors, single or sharded; [`GlmModel::load`] puts them on a device.
+//! | `general.architecture` of a GGUF file | models |
+//! |---|---|
+//! | `glm4` | GLM-4-0414, GLM-Z1; the text layers of GLM-4.1V |
+//! | `chatglm` | glm-4-9b, GLM-Edge; ChatGLM3 without its tokenizer |
+//!
+//! - [`GlmConfig`] reads `config.json` in the keys of transformers 4, 5 or the original layout, or the metadata of a GGUF file,
+//!   and checks it.
+//! - [`GlmWeights`] maps safetensors, single or sharded, or a GGUF file; [`GlmModel::load`] puts them on a device.
+//! - [`gguf`] is the reader of GGUF files, which refuses damaged and hostile ones by name.
 //! - [`MemoryBudget`] counts what that takes, and loading refuses what does not fit.
 //! - [`GlmModel::forward`] computes logits, [`generate`] an answer; [`Sequence`] and [`GlmModel::forward_batch`] run
 //!   several sequences packed without padding.
@@ -19,7 +26,8 @@
 //! [`generate`] draws tokens there too: per token after the prompt's, 4 bytes cross the bus.
 //!
 //! What this crate does not do: it names no kernel, grid or pointer, downloads nothing, and does not run mixtures of
-//! experts, latent attention or vision towers. It never replaces a device by another.
+//! experts, latent attention or vision towers. It never replaces a device by another. Of GGUF files it takes tensors of F32,
+//! F16, BF16 and of the blocks of [`BlockType`](kernels_nn::BlockType), which it multiplies on the CPU alone, and byte-level BPE: files of other types, split files and sentencepiece vocabularies are refused by name.
 //!
 //! # Example
 //!

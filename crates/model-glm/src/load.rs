@@ -7,7 +7,7 @@ use kernels_nn::{Embedding, Linear, RmsNorm, Weight};
 
 use crate::layer::Layer;
 use crate::model::LoadOptions;
-use crate::names::{self, QkvNames};
+use crate::names::{Names, QkvNames};
 use crate::weights::{GlmWeights, Wanted};
 use crate::{GlmConfig, GlmError};
 
@@ -15,6 +15,7 @@ use crate::{GlmConfig, GlmError};
 pub(crate) struct Loader<'a, 'p> {
     config: &'a GlmConfig,
     weights: &'a GlmWeights,
+    names: Names,
     device: &'a Device,
     options: LoadOptions<'p>,
     loaded: usize,
@@ -28,29 +29,29 @@ impl<'a, 'p> Loader<'a, 'p> {
         device: &'a Device,
         options: LoadOptions<'p>,
     ) -> Loader<'a, 'p> {
-        Loader { config, weights, device, options, loaded: 0, total: weights.bytes() }
+        let names = Names::of(config, weights);
+        Loader { config, weights, names, device, options, loaded: 0, total: weights.bytes() }
     }
 
     pub(crate) fn embedding(&mut self) -> Result<Embedding, GlmError> {
-        let &GlmConfig { architecture, vocab_size, hidden_size, .. } = self.config;
-        let weight = self.matrix(names::embedding(architecture), vocab_size, hidden_size)?;
+        let &GlmConfig { vocab_size, hidden_size, .. } = self.config;
+        let weight = self.matrix(self.names.embedding(), vocab_size, hidden_size)?;
         Ok(Embedding::new(weight, vocab_size, hidden_size)?)
     }
 
     pub(crate) fn final_norm(&mut self) -> Result<RmsNorm, GlmError> {
-        self.norm(names::final_norm(self.config.architecture))
+        self.norm(self.names.final_norm())
     }
 
     pub(crate) fn output(&mut self) -> Result<Linear, GlmError> {
-        let &GlmConfig { architecture, vocab_size, hidden_size, tied_embeddings, .. } = self.config;
-        let name = if tied_embeddings { names::embedding(architecture) } else { names::output(architecture) };
-        let weight = self.matrix(name, vocab_size, hidden_size)?;
+        let &GlmConfig { vocab_size, hidden_size, .. } = self.config;
+        let weight = self.matrix(self.names.output(self.config), vocab_size, hidden_size)?;
         Ok(Linear::new(weight, None, vocab_size, hidden_size)?)
     }
 
     pub(crate) fn layer(&mut self, index: usize) -> Result<Layer, GlmError> {
-        let &GlmConfig { architecture, hidden_size, intermediate_size, .. } = self.config;
-        let names = names::layer(architecture, index);
+        let &GlmConfig { hidden_size, intermediate_size, .. } = self.config;
+        let names = self.names.layer(index);
         let [q, k, v] = self.qkv(&names.qkv)?;
         let q_width = self.config.q_width();
         Ok(Layer {

@@ -7,7 +7,7 @@ use device_mem::Device;
 
 use crate::arena::Arena;
 use crate::model::{DEFAULT_CHUNK, LoadOptions};
-use crate::names::{self, QkvNames};
+use crate::names::{Names, QkvNames};
 use crate::weights::GlmWeights;
 use crate::{GlmConfig, GlmError};
 
@@ -104,23 +104,23 @@ fn rope_bytes(config: &GlmConfig, positions: u32) -> u64 {
 
 /// The tensors of the loader, in the types that it holds them in.
 fn weight_bytes(config: &GlmConfig, weights: &GlmWeights, options: &LoadOptions<'_>) -> u64 {
-    let &GlmConfig { architecture, vocab_size, hidden_size, intermediate_size, .. } = config;
+    let &GlmConfig { vocab_size, hidden_size, intermediate_size, .. } = config;
+    let names = Names::of(config, weights);
     let hidden = hidden_size as u64;
     let matrix = |name: &str, rows: usize, columns: u64| {
-        let element = weights.held_as(name, options.dtype).map_or(0, |dtype| dtype.size() as u64);
-        element.saturating_mul(rows as u64).saturating_mul(columns)
+        let held = weights.held_as(name, options.dtype);
+        let row = held.and_then(|held| held.bytes(usize::try_from(columns).ok()?)).unwrap_or(0);
+        (row as u64).saturating_mul(rows as u64)
     };
     let norm = 4 * hidden;
     // A tied output is held beside the embedding.
-    let output =
-        if config.tied_embeddings { names::embedding(architecture) } else { names::output(architecture) };
     let mut bytes = norm
-        .saturating_add(matrix(names::embedding(architecture), vocab_size, hidden))
-        .saturating_add(matrix(output, vocab_size, hidden));
+        .saturating_add(matrix(names.embedding(), vocab_size, hidden))
+        .saturating_add(matrix(names.output(config), vocab_size, hidden));
     let (q_width, kv_width) = (config.q_width(), config.kv_width());
     let biases = if config.qkv_bias { 4 * (q_width + 2 * kv_width) as u64 } else { 0 };
     for index in 0..config.layers {
-        let names = names::layer(architecture, index);
+        let names = names.layer(index);
         let of = |name: &str, rows, columns| matrix(&format!("{name}.weight"), rows, columns);
         let qkv = match &names.qkv {
             QkvNames::Separate([q, k, v]) => [(q, q_width), (k, kv_width), (v, kv_width)]

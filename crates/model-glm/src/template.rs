@@ -7,6 +7,7 @@ use minijinja::{Environment, ErrorKind, context};
 use serde::Serialize;
 
 use crate::GlmError;
+use crate::gguf::{self, Gguf};
 use crate::json::Strict;
 
 /// One turn of a conversation.
@@ -50,13 +51,16 @@ const GLM4: &str = "[gMASK]<sop>{% for message in messages %}<|{{ message.role }
                     {% if add_generation_prompt %}<|assistant|>{% endif %}";
 
 impl ChatTemplate {
-    /// The template of a checkpoint folder: `chat_template.jinja`, else `chat_template` of `tokenizer_config.json`,
-    /// else the prompt of GLM-4-0414.
+    /// The template of a GGUF file, or of a checkpoint folder: `chat_template.jinja`, else `chat_template` of
+    /// `tokenizer_config.json`. Without one, the prompt of GLM-4-0414.
     ///
     /// # Errors
-    /// [`GlmError::Json`], [`GlmError::Template`].
-    pub fn open(folder: &Path) -> Result<ChatTemplate, GlmError> {
-        match ChatTemplate::source_of(folder)? {
+    /// [`GlmError::Json`], [`GlmError::Template`], [`GlmError::Gguf`].
+    pub fn open(path: &Path) -> Result<ChatTemplate, GlmError> {
+        if gguf::is_gguf(path) {
+            return gguf::open(path, ChatTemplate::from_gguf);
+        }
+        match ChatTemplate::source_of(path)? {
             Some(source) => ChatTemplate::new(source),
             None => ChatTemplate::glm4(),
         }
@@ -70,6 +74,17 @@ impl ChatTemplate {
         match fs::read_to_string(folder.join("tokenizer_config.json")) {
             Ok(text) => template_of(&text),
             Err(_) => Ok(None),
+        }
+    }
+
+    /// The template of a GGUF file, or the prompt of GLM-4-0414 where it has none.
+    ///
+    /// # Errors
+    /// [`GlmError::Template`], [`GlmError::BadKey`].
+    pub fn from_gguf(gguf: &Gguf<'_>) -> Result<ChatTemplate, GlmError> {
+        match gguf::read_template(gguf)? {
+            Some(source) => ChatTemplate::new(source.to_owned()),
+            None => ChatTemplate::glm4(),
         }
     }
 

@@ -1,10 +1,11 @@
 use std::path::Path;
 use std::str::FromStr;
 
+use crate::gguf::{self, Gguf};
 use crate::template::PromptPiece;
 use crate::{GlmError, TokenId};
 
-/// Text to token ids and back, as `tokenizer.json` says.
+/// Text to token ids and back, as `tokenizer.json` or a GGUF file says.
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
     /// Reads the texts of control tokens as these tokens.
@@ -14,12 +15,15 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
-    /// Reads `tokenizer.json` of a checkpoint folder.
+    /// Reads the vocabulary of a GGUF file, or `tokenizer.json` of a checkpoint folder.
     ///
     /// # Errors
-    /// [`GlmError::Read`], [`GlmError::Tokenizer`].
-    pub fn open(folder: &Path) -> Result<Tokenizer, GlmError> {
-        let path = folder.join("tokenizer.json");
+    /// [`GlmError::Read`], and those of [`Tokenizer::from_json`] and [`Tokenizer::from_gguf`].
+    pub fn open(path: &Path) -> Result<Tokenizer, GlmError> {
+        if gguf::is_gguf(path) {
+            return gguf::open(path, Tokenizer::from_gguf);
+        }
+        let path = path.join("tokenizer.json");
         let text = std::fs::read_to_string(&path).map_err(|source| GlmError::Read { path, source })?;
         Tokenizer::from_json(&text)
     }
@@ -29,10 +33,22 @@ impl Tokenizer {
     /// # Errors
     /// [`GlmError::Tokenizer`].
     pub fn from_json(text: &str) -> Result<Tokenizer, GlmError> {
-        let control = tokenizers::Tokenizer::from_str(text).map_err(failed)?;
+        Ok(Tokenizer::new(tokenizers::Tokenizer::from_str(text).map_err(failed)?))
+    }
+
+    /// Builds GLM-4's byte-level BPE from the tokens, their types and the merges of a GGUF file.
+    ///
+    /// # Errors
+    /// [`GlmError::Gguf`] for another tokenizer, wrong tokens or wrong merges, [`GlmError::MissingKey`],
+    /// [`GlmError::BadKey`].
+    pub fn from_gguf(gguf: &Gguf<'_>) -> Result<Tokenizer, GlmError> {
+        Ok(Tokenizer::new(gguf::read_tokenizer(gguf)?))
+    }
+
+    fn new(control: tokenizers::Tokenizer) -> Tokenizer {
         let mut plain = control.clone();
         plain.set_encode_special_tokens(true);
-        Ok(Tokenizer { control, plain })
+        Tokenizer { control, plain }
     }
 
     /// The ids of a rendered prompt. Nothing is added: the template writes `[gMASK]<sop>` itself. Control tokens that a

@@ -6,14 +6,15 @@ use std::path::{Component, Path};
 
 use device_mem::{DType, Device, DeviceBuffer, Element, Float, MappedFile};
 use half::{bf16, f16};
-use kernels_nn::Weight;
+use kernels_nn::{BlockType, NnError, Weight, WeightType};
 use safetensors::SafeTensors;
 use serde_json::Value;
 
 use crate::GlmError;
+use crate::gguf::{self, Gguf};
 use crate::json::Strict;
 
-/// The tensors of a checkpoint, by name: one safetensors file, or shards with an index.
+/// The tensors of a checkpoint, by name: one safetensors file, or shards with an index, or one GGUF file.
 ///
 /// Files are mapped, headers are checked whole before a tensor is used, and on the CPU weights of a fitting type stay
 /// in the mapping. A file must not be cut while the model is used; see [`MappedFile`].
@@ -21,6 +22,7 @@ use crate::json::Strict;
 pub struct GlmWeights {
     files: Vec<File>,
     tensors: BTreeMap<String, Tensor>,
+    gguf: bool,
 }
 
 #[derive(Debug)]
@@ -39,7 +41,7 @@ enum Source {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tensor {
     file: usize,
-    /// Element type, as safetensors names it: `BF16`.
+    /// Element type, as safetensors names it: `BF16`; that of a GGUF file's blocks as ggml does: `Q4_K`.
     pub dtype: String,
     /// Shape, outermost first.
     pub shape: Vec<usize>,
@@ -57,17 +59,22 @@ const INDEX: &str = "model.safetensors.index.json";
 const SINGLE: &str = "model.safetensors";
 
 impl GlmWeights {
-    /// Opens `model.safetensors`, or the shards of `model.safetensors.index.json`, in a checkpoint folder.
+    /// Opens a GGUF file, or `model.safetensors` or the shards of `model.safetensors.index.json` in a checkpoint folder.
     ///
     /// # Errors
-    /// [`GlmError::Read`] when there is neither, [`GlmError::MissingShard`], [`GlmError::ShardEscapes`],
-    /// [`GlmError::DuplicateTensor`], [`GlmError::Safetensors`] for a damaged header.
-    pub fn open(folder: &Path) -> Result<GlmWeights, GlmError> {
+    /// [`GlmError::Read`] when there is none of them, [`GlmError::MissingShard`], [`GlmError::ShardEscapes`],
+    /// [`GlmError::DuplicateTensor`], [`GlmError::Safetensors`] and [`GlmError::Gguf`] for a damaged header.
+    pub fn open(path: &Path) -> Result<GlmWeights, GlmError> {
+        let mut weights = GlmWeights::empty();
+        if gguf::is_gguf(path) {
+            weights.add_gguf(file_name(path), Source::Mapped(MappedFile::open(path)?))?;
+            return Ok(weights);
+        }
+        let folder = path;
         let names = match fs::read_to_string(folder.join(INDEX)) {
             Ok(text) => shard_names(&text)?,
             Err(_) => vec![String::from(SINGLE)],
         };
-        let mut weights = GlmWeights { files: Vec::new(), tensors: BTreeMap::new() };
         for name in names {
             let path = folder.join(&name);
             if !path.exists() {
@@ -79,14 +86,26 @@ impl GlmWeights {
         Ok(weights)
     }
 
-    /// Takes the bytes of one safetensors file.
+    /// Takes the bytes of one safetensors or GGUF file.
     ///
     /// # Errors
-    /// [`GlmError::Safetensors`] for a damaged header.
+    /// [`GlmError::Safetensors`] and [`GlmError::Gguf`] for a damaged header.
     pub fn from_bytes(bytes: impl Into<Cow<'static, [u8]>>) -> Result<GlmWeights, GlmError> {
-        let mut weights = GlmWeights { files: Vec::new(), tensors: BTreeMap::new() };
-        weights.add(String::from(SINGLE), Source::Memory(bytes.into()))?;
+        let (mut weights, bytes) = (GlmWeights::empty(), bytes.into());
+        match bytes.starts_with(gguf::MAGIC) {
+            true => weights.add_gguf(String::from("GGUF"), Source::Memory(bytes))?,
+            false => weights.add(String::from(SINGLE), Source::Memory(bytes))?,
+        }
         Ok(weights)
+    }
+
+    fn empty() -> GlmWeights {
+        GlmWeights { files: Vec::new(), tensors: BTreeMap::new(), gguf: false }
+    }
+
+    /// Whether the tensors have GGUF's names.
+    pub(crate) fn is_gguf(&self) -> bool {
+        self.gguf
     }
 
     /// All tensors by name.
@@ -121,30 +140,65 @@ impl GlmWeights {
         Ok(())
     }
 
+    fn add_gguf(&mut self, name: String, source: Source) -> Result<(), GlmError> {
+        let gguf = Gguf::read(source.bytes())?;
+        for tensor in gguf.tensors() {
+            // The reader proved a tensor's bytes to be in memory, so its dimensions are no more; GGUF has them reversed.
+            let dims = tensor.dims().iter().rev().map(|&dim| usize::try_from(dim).unwrap_or(usize::MAX));
+            let place = Tensor {
+                file: self.files.len(),
+                dtype: tensor.tensor_type().name().to_owned(),
+                shape: dims.collect(),
+                bytes: tensor.bytes(),
+            };
+            self.tensors.insert(tensor.name().to_owned(), place);
+        }
+        self.files.push(File { name, source });
+        self.gguf = true;
+        Ok(())
+    }
+
     /// Rows of the matrix `name` `[shape_rows, columns]` as a weight on `device`, in `dtype` or as stored.
     pub(crate) fn matrix(&self, name: &str, wanted: &Wanted<'_>) -> Result<Weight, GlmError> {
         let tensor = self.shaped(name, &[wanted.shape_rows, wanted.columns])?;
-        let stored = stored_dtype(name, tensor)?;
-        let row = wanted.columns * stored.size();
+        let stored = stored_type(name, tensor)?;
+        let row =
+            stored.bytes(wanted.columns).ok_or_else(|| part_of_a_block(name, stored, wanted.columns))?;
         let bytes = tensor.bytes.start + wanted.rows.start * row..tensor.bytes.start + wanted.rows.end * row;
-        let dtype = wanted.dtype.unwrap_or(stored);
         if wanted.check_finite {
             self.expect_finite(name, tensor, stored)?;
         }
-        if dtype != stored {
-            return self.converted(tensor, bytes, stored, dtype, wanted.device);
-        }
-        match self.source(tensor) {
-            Source::Mapped(file) => Ok(Weight::from_mapped(wanted.device, file, bytes, dtype)?),
-            Source::Memory(_) => self.converted(tensor, bytes, stored, dtype, wanted.device),
+        let mapped = match self.source(tensor) {
+            Source::Mapped(file) if wanted.dtype.is_none_or(|dtype| WeightType::Float(dtype) == stored) => {
+                Some(file)
+            }
+            _ => None,
+        };
+        match (held_type(stored, wanted.dtype), mapped) {
+            // Told before anything is moved: no operation there takes them.
+            (WeightType::Blocks(block), _) if matches!(wanted.device, Device::Hip(_)) => {
+                Err(NnError::NoKernel { block }.into())
+            }
+            (WeightType::Blocks(block), Some(file)) => {
+                Ok(Weight::blocks_from_mapped(wanted.device, file, bytes, block)?)
+            }
+            (WeightType::Blocks(block), None) => {
+                let blocks = self.slice(tensor, bytes).to_vec();
+                Ok(Weight::Blocks(block, DeviceBuffer::from_host_vec(wanted.device, blocks)?))
+            }
+            (WeightType::Float(dtype), Some(file)) => {
+                Ok(Weight::from_mapped(wanted.device, file, bytes, dtype)?)
+            }
+            (WeightType::Float(dtype), None) => self.converted(tensor, bytes, stored, dtype, wanted.device),
+            (found, _) => Err(GlmError::TensorDType { tensor: name.to_owned(), found: found.to_string() }),
         }
     }
 
     /// The type that a matrix is held in where `dtype` is asked for; `None` without such a tensor, or of a type that is not
     /// read.
-    pub(crate) fn held_as(&self, name: &str, dtype: Option<DType>) -> Option<DType> {
-        let stored = stored_dtype(name, self.tensors.get(name)?).ok()?;
-        Some(dtype.unwrap_or(stored))
+    pub(crate) fn held_as(&self, name: &str, dtype: Option<DType>) -> Option<WeightType> {
+        let stored = stored_type(name, self.tensors.get(name)?).ok()?;
+        Some(held_type(stored, dtype))
     }
 
     /// The vector `name` `[len]`, or a part of it, widened to f32.
@@ -155,13 +209,12 @@ impl GlmWeights {
         part: Range<usize>,
         device: &Device,
     ) -> Result<DeviceBuffer<f32>, GlmError> {
-        let values = self.widened(name, &[len], part)?;
-        Ok(DeviceBuffer::from_host_vec(device, values)?)
+        Ok(DeviceBuffer::from_host_vec(device, self.widened(name, &[len], part)?)?)
     }
 
     /// Fails unless the tensor `name` is there with this shape and in a type that is read.
     pub(crate) fn expect(&self, name: &str, shape: &[usize]) -> Result<(), GlmError> {
-        stored_dtype(name, self.shaped(name, shape)?).map(|_| ())
+        stored_type(name, self.shaped(name, shape)?).map(|_| ())
     }
 
     /// A part of the elements of the tensor `name`, widened to f32.
@@ -172,9 +225,14 @@ impl GlmWeights {
         part: Range<usize>,
     ) -> Result<Vec<f32>, GlmError> {
         let tensor = self.shaped(name, shape)?;
-        let stored = stored_dtype(name, tensor)?;
-        let at = |index: usize| tensor.bytes.start + index * stored.size();
-        Ok(widened(self.slice(tensor, at(part.start)..at(part.end)), stored))
+        let stored = stored_type(name, tensor)?;
+        let place = |elements| stored.bytes(elements).map(|bytes| tensor.bytes.start + bytes);
+        let (Some(start), Some(end)) = (place(part.start), place(part.end)) else {
+            let mut values = widened(self.slice(tensor, tensor.bytes.clone()), stored)?;
+            values.truncate(part.end);
+            return Ok(values.split_off(part.start.min(values.len())));
+        };
+        widened(self.slice(tensor, start..end), stored)
     }
 
     fn shaped(&self, name: &str, expected: &[usize]) -> Result<&Tensor, GlmError> {
@@ -203,7 +261,7 @@ impl GlmWeights {
     }
 
     fn slice(&self, tensor: &Tensor, bytes: Range<usize>) -> &[u8] {
-        // `read_metadata` proved every tensor to lie inside its file.
+        // `read_metadata` or the GGUF reader proved every tensor to lie inside its file.
         self.source(tensor).bytes().get(bytes).unwrap_or_default()
     }
 
@@ -211,25 +269,25 @@ impl GlmWeights {
         &self,
         tensor: &Tensor,
         bytes: Range<usize>,
-        stored: DType,
+        stored: WeightType,
         dtype: DType,
         device: &Device,
     ) -> Result<Weight, GlmError> {
         let bytes = self.slice(tensor, bytes);
         match dtype {
-            DType::F32 => Ok(Weight::F32(DeviceBuffer::from_host_vec(device, widened(bytes, stored))?)),
+            DType::F32 => Ok(Weight::F32(DeviceBuffer::from_host_vec(device, widened(bytes, stored)?)?)),
             DType::F16 => {
-                Ok(Weight::F16(DeviceBuffer::from_host_vec(device, rounded::<f16>(bytes, stored))?))
+                Ok(Weight::F16(DeviceBuffer::from_host_vec(device, rounded::<f16>(bytes, stored)?)?))
             }
             DType::BF16 => {
-                Ok(Weight::BF16(DeviceBuffer::from_host_vec(device, rounded::<bf16>(bytes, stored))?))
+                Ok(Weight::BF16(DeviceBuffer::from_host_vec(device, rounded::<bf16>(bytes, stored)?)?))
             }
             found => Err(GlmError::WeightDType { found }),
         }
     }
 
-    fn expect_finite(&self, name: &str, tensor: &Tensor, stored: DType) -> Result<(), GlmError> {
-        let values = widened(self.slice(tensor, tensor.bytes.clone()), stored);
+    fn expect_finite(&self, name: &str, tensor: &Tensor, stored: WeightType) -> Result<(), GlmError> {
+        let values = widened(self.slice(tensor, tensor.bytes.clone()), stored)?;
         match values.iter().enumerate().find(|(_, value)| !value.is_finite()) {
             Some((index, &value)) => Err(GlmError::NotFinite { tensor: name.to_owned(), index, value }),
             None => Ok(()),
@@ -264,7 +322,8 @@ fn shard_names(index: &str) -> Result<Vec<String>, GlmError> {
     let Strict(index) = serde_json::from_str(index).map_err(json)?;
     let map = index.get("weight_map").and_then(Value::as_object);
     let bad = |found: String| GlmError::BadKey {
-        key: format!("{INDEX}: weight_map"),
+        file: String::from(INDEX),
+        key: String::from("weight_map"),
         expected: "tensor names and their files",
         found,
     };
@@ -284,6 +343,10 @@ fn shard_names(index: &str) -> Result<Vec<String>, GlmError> {
     Ok(names)
 }
 
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().display().to_string()
+}
+
 fn missing_file(folder: &Path, name: String) -> GlmError {
     if name == SINGLE {
         let source = std::io::Error::new(std::io::ErrorKind::NotFound, "there is no such file");
@@ -292,12 +355,26 @@ fn missing_file(folder: &Path, name: String) -> GlmError {
     GlmError::MissingShard { shard: name }
 }
 
-fn stored_dtype(name: &str, tensor: &Tensor) -> Result<DType, GlmError> {
-    match tensor.dtype.as_str() {
-        "F32" => Ok(DType::F32),
-        "F16" => Ok(DType::F16),
-        "BF16" => Ok(DType::BF16),
-        found => Err(GlmError::TensorDType { tensor: name.to_owned(), found: found.to_owned() }),
+fn stored_type(name: &str, tensor: &Tensor) -> Result<WeightType, GlmError> {
+    let floats = [("F32", DType::F32), ("F16", DType::F16), ("BF16", DType::BF16)];
+    let floats = floats.map(|(name, dtype)| (name, WeightType::Float(dtype)));
+    let blocks = BlockType::ALL.map(|block| (block.name(), WeightType::Blocks(block)));
+    let known = floats.into_iter().chain(blocks).find(|(known, _)| *known == tensor.dtype);
+    known
+        .map(|(_, stored)| stored)
+        .ok_or_else(|| GlmError::TensorDType { tensor: name.to_owned(), found: tensor.dtype.clone() })
+}
+
+/// The type that a matrix is held in where `dtype` is asked for.
+fn held_type(stored: WeightType, dtype: Option<DType>) -> WeightType {
+    dtype.map_or(stored, WeightType::Float)
+}
+
+/// The GGUF reader refuses such rows already.
+fn part_of_a_block(name: &str, stored: WeightType, columns: usize) -> GlmError {
+    match stored {
+        WeightType::Blocks(block) => NnError::RowOfBlocks { block, columns }.into(),
+        found => GlmError::TensorDType { tensor: name.to_owned(), found: found.to_string() },
     }
 }
 
@@ -305,17 +382,22 @@ fn elements<T: Element>(bytes: &[u8]) -> impl Iterator<Item = T> + '_ {
     bytes.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned)
 }
 
-fn widened(bytes: &[u8], stored: DType) -> Vec<f32> {
+fn widened(bytes: &[u8], stored: WeightType) -> Result<Vec<f32>, GlmError> {
     match stored {
-        DType::F16 => elements::<f16>(bytes).map(f16::to_f32).collect(),
-        DType::BF16 => elements::<bf16>(bytes).map(bf16::to_f32).collect(),
-        _ => elements::<f32>(bytes).collect(),
+        WeightType::Float(DType::F16) => Ok(elements::<f16>(bytes).map(f16::to_f32).collect()),
+        WeightType::Float(DType::BF16) => Ok(elements::<bf16>(bytes).map(bf16::to_f32).collect()),
+        WeightType::Blocks(block) => {
+            let mut values = vec![0.0; bytes.len() / block.block_bytes() * block.block_len()];
+            block.dequantize(bytes, &mut values)?;
+            Ok(values)
+        }
+        _ => Ok(elements::<f32>(bytes).collect()),
     }
 }
 
-fn rounded<T: Float>(bytes: &[u8], stored: DType) -> Vec<T> {
-    if stored == T::DTYPE {
-        return elements::<T>(bytes).collect();
+fn rounded<T: Float>(bytes: &[u8], stored: WeightType) -> Result<Vec<T>, GlmError> {
+    if stored == WeightType::Float(T::DTYPE) {
+        return Ok(elements::<T>(bytes).collect());
     }
-    widened(bytes, stored).into_iter().map(T::from_f32).collect()
+    Ok(widened(bytes, stored)?.into_iter().map(T::from_f32).collect())
 }

@@ -13,6 +13,7 @@ use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 
 use self::plan::Planned;
+use crate::names::Names;
 use crate::{GlmConfig, GlmError, GlmWeights, Progress};
 
 pub use file_type::{FileType, Stored};
@@ -63,7 +64,7 @@ pub fn convert(folder: &Path, out: &Path, options: ConvertOptions<'_>) -> Result
     let mut fields = metadata::of_model(&config, options.file_type, &name_of(folder))?;
     let vocabulary = vocabulary::of_folder(folder, &config)?;
     fields.extend(vocabulary.fields);
-    let plan = plan::tensors(&config, options.file_type);
+    let plan = plan::tensors(&config, Names::of(&config, &weights), options.file_type);
     for planned in &plan {
         weights.expect(&planned.source, &planned.shape())?;
     }

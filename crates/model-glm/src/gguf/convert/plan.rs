@@ -2,7 +2,7 @@
 
 use super::file_type::Role;
 use super::{FileType, Stored, TensorSpec};
-use crate::names::{self, QkvNames};
+use crate::names::{Names, QkvNames};
 use crate::{Architecture, GlmConfig};
 
 /// A tensor of the file and the tensor of the checkpoint that it is, row by row.
@@ -29,32 +29,33 @@ pub(super) fn architecture(config: &GlmConfig) -> &'static str {
 }
 
 /// All tensors by their names in llama.cpp (`gguf-py/gguf/tensor_mapping.py`), in the order of the forward pass.
-pub(super) fn tensors(config: &GlmConfig, file_type: FileType) -> Vec<Planned> {
-    let &GlmConfig { architecture, vocab_size, hidden_size, tied_embeddings, .. } = config;
-    let mut plan = Plan { config, file_type, tensors: Vec::new() };
+pub(super) fn tensors(config: &GlmConfig, names: Names, file_type: FileType) -> Vec<Planned> {
+    let &GlmConfig { vocab_size, hidden_size, tied_embeddings, .. } = config;
+    let mut plan = Plan { config, names, file_type, tensors: Vec::new() };
     let embedding = if tied_embeddings { Role::Output } else { Role::Other };
-    plan.matrix("token_embd", names::embedding(architecture), embedding, [vocab_size, hidden_size]);
+    plan.matrix("token_embd", names.embedding(), embedding, [vocab_size, hidden_size]);
     for index in 0..config.layers {
         plan.layer(index);
     }
-    plan.vector(String::from("output_norm.weight"), names::final_norm(architecture), hidden_size);
+    plan.vector(String::from("output_norm.weight"), names.final_norm(), hidden_size);
     if !tied_embeddings {
-        plan.matrix("output", names::output(architecture), Role::Output, [vocab_size, hidden_size]);
+        plan.matrix("output", names.output(config), Role::Output, [vocab_size, hidden_size]);
     }
     plan.tensors
 }
 
 struct Plan<'a> {
     config: &'a GlmConfig,
+    names: Names,
     file_type: FileType,
     tensors: Vec<Planned>,
 }
 
 impl Plan<'_> {
     fn layer(&mut self, layer: usize) {
-        let &GlmConfig { architecture, hidden_size, intermediate_size, .. } = self.config;
+        let &GlmConfig { hidden_size, intermediate_size, .. } = self.config;
         let q_width = self.config.q_width();
-        let names = names::layer(architecture, layer);
+        let names = self.names.layer(layer);
         let at = |name: &str| format!("blk.{layer}.{name}");
         let weight = |name: &str| format!("{name}.weight");
 
