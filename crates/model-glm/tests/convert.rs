@@ -337,7 +337,11 @@ fn models_that_llama_cpp_would_compute_otherwise_are_refused() {
     let edits: [(&str, &str, &str); 3] = [
         ("chatglm_orig", "\"original_rope\": true", "\"original_rope\": false"),
         ("glm", "\"rope_type\": \"default\"", "\"rope_type\": \"dynamic\", \"factor\": 2.0"),
-        ("glm4", "\"rope_type\": \"default\"", "\"rope_type\": \"yarn\", \"factor\": 4.0, \"attention_factor\": 1.5"),
+        (
+            "glm4",
+            "\"rope_type\": \"default\"",
+            "\"rope_type\": \"yarn\", \"factor\": 4.0, \"attention_factor\": 1.5",
+        ),
     ];
     for (checkpoint, from, to) in edits {
         let copy = copy_of(checkpoint);
@@ -357,7 +361,8 @@ fn progress_ends_with_all_bytes() {
     let out = tempfile::tempdir().unwrap();
     let mut told = Vec::new();
     let mut progress = |done: usize, total: usize, tensor: &str| told.push((done, total, tensor.to_owned()));
-    let options = ConvertOptions { file_type: FileType::Q8_0, overwrite: false, progress: Some(&mut progress) };
+    let options =
+        ConvertOptions { file_type: FileType::Q8_0, overwrite: false, progress: Some(&mut progress) };
     let converted = convert(&golden_dir().join("glm4"), &out.path().join("a"), options).unwrap();
     assert_eq!(told.len(), converted.tensors.len(), "tensors of one piece each");
     assert!(told.is_sorted_by(|left, right| left.0 < right.0));
