@@ -21,11 +21,15 @@ fn the_demo_becomes_a_file_and_is_described() {
     assert!(told.stdout.contains(&format!("{file}, 1.2 MiB as Q4_K_M")), "{}", told.stdout);
 
     run(&args).refused(1, &["demo.gguf is there already"]);
-    let json: Value = serde_json::from_str(&run(&[&args[..], &["--force", "--json"]].concat()).ok().stdout).unwrap();
+    let json: Value =
+        serde_json::from_str(&run(&[&args[..], &["--force", "--json"]].concat()).ok().stdout).unwrap();
     assert_eq!(json["bytes"], fs::metadata(&file).unwrap().len());
     // Rows of 192 elements are no blocks of 256, rows of 512 are two: ffn_down of three layers, one with more bits.
     assert_eq!(json["stored"]["Q4_K"]["tensors"], 2);
-    assert_eq!(json["stored"]["Q6_K"], json!({"tensors": 1, "parameters": 192 * 512, "bytes": 192 * 2 * 210}));
+    assert_eq!(
+        json["stored"]["Q6_K"],
+        json!({"tensors": 1, "parameters": 192 * 512, "bytes": 192 * 2 * 210})
+    );
     assert_eq!(json["stored"]["Q8_0"]["tensors"], 2, "the output and one attn_v");
     assert_eq!(json["stored"]["Q5_0"]["tensors"], 15);
     assert_eq!(json["warnings"], json!([]));

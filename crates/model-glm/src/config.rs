@@ -285,7 +285,7 @@ fn rotary_dim(head_dim: u32, partial: f64) -> Result<u32, GlmError> {
     let width = f64::from(head_dim) * partial;
     let whole = (1..=head_dim).find(|&candidate| f64::from(candidate) == width);
     whole.ok_or_else(|| GlmError::BadKey {
-        file: String::from(CONFIG),
+        file: CONFIG,
         key: String::from("partial_rotary_factor"),
         expected: "above 0, at most 1, and such that head_dim times it is whole",
         found: partial.to_string(),

@@ -38,7 +38,7 @@ pub enum GlmError {
     #[error("{file} lacks {key}; expected {expected}")]
     MissingKey {
         /// Where it is missing.
-        file: String,
+        file: &'static str,
         /// The key, or the keys that could stand for it.
         key: String,
         /// What it should hold.
@@ -48,7 +48,7 @@ pub enum GlmError {
     #[error("{file}: {key} must be {expected}, found {found}")]
     BadKey {
         /// Where it stands.
-        file: String,
+        file: &'static str,
         /// The key.
         key: String,
         /// What it should hold.

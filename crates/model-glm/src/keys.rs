@@ -6,15 +6,15 @@ use crate::GlmError;
 
 /// One object of a config, with its file and the path that leads to it.
 pub(crate) struct Keys<'a> {
-    file: &'a str,
+    file: &'static str,
     path: String,
     object: &'a Map<String, Value>,
 }
 
 impl<'a> Keys<'a> {
-    pub(crate) fn new(file: &'a str, path: &str, value: &'a Value) -> Result<Keys<'a>, GlmError> {
+    pub(crate) fn new(file: &'static str, path: &str, value: &'a Value) -> Result<Keys<'a>, GlmError> {
         let object = value.as_object().ok_or_else(|| GlmError::BadKey {
-            file: file.to_owned(),
+            file,
             key: if path.is_empty() { String::from("the file") } else { path.to_owned() },
             expected: "an object",
             found: shown(value),
@@ -120,7 +120,7 @@ impl<'a> Keys<'a> {
             return Ok(dividend / divisor);
         }
         Err(GlmError::BadKey {
-            file: self.file.to_owned(),
+            file: self.file,
             key: self.full(key),
             expected: "a multiple of its divisor",
             found: format!("{dividend}, with {divisor_key} {divisor}"),
@@ -141,7 +141,7 @@ impl<'a> Keys<'a> {
     /// The error that `key` holds something else than `expected`.
     pub(crate) fn bad(&self, key: &str, expected: &'static str) -> GlmError {
         let found = self.object.get(key).map_or_else(|| String::from("nothing"), shown);
-        GlmError::BadKey { file: self.file.to_owned(), key: self.full(key), expected, found }
+        GlmError::BadKey { file: self.file, key: self.full(key), expected, found }
     }
 
     fn get(&self, key: &str) -> Option<&'a Value> {
@@ -149,8 +149,7 @@ impl<'a> Keys<'a> {
     }
 
     fn required(&self, key: &'static str, expected: &'static str) -> Result<&'a Value, GlmError> {
-        let file = || self.file.to_owned();
-        self.get(key).ok_or_else(|| GlmError::MissingKey { file: file(), key: self.full(key), expected })
+        self.get(key).ok_or_else(|| GlmError::MissingKey { file: self.file, key: self.full(key), expected })
     }
 
     fn full(&self, key: &str) -> String {

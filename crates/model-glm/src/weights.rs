@@ -322,7 +322,7 @@ fn shard_names(index: &str) -> Result<Vec<String>, GlmError> {
     let Strict(index) = serde_json::from_str(index).map_err(json)?;
     let map = index.get("weight_map").and_then(Value::as_object);
     let bad = |found: String| GlmError::BadKey {
-        file: String::from(INDEX),
+        file: INDEX,
         key: String::from("weight_map"),
         expected: "tensor names and their files",
         found,

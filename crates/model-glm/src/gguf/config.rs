@@ -101,7 +101,7 @@ fn embedding_rows(gguf: &Gguf<'_>, keys: &Keys<'_>) -> Result<usize, GlmError> {
     }
     let rows = gguf.tensor("token_embd.weight").and_then(|tensor| tensor.dims().get(1).copied());
     rows.and_then(|rows| usize::try_from(rows).ok()).ok_or_else(|| GlmError::MissingKey {
-        file: String::from(METADATA),
+        file: METADATA,
         key: String::from("tokenizer.ggml.tokens"),
         expected: "the vocabulary, or the tensor token_embd.weight",
     })

@@ -337,7 +337,7 @@ pub enum GgufError {
         /// The key.
         key: &'static str,
         /// The id.
-        id: i128,
+        id: i64,
         /// The tokens.
         vocabulary: usize,
     },

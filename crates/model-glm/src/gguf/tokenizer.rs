@@ -145,7 +145,7 @@ fn read_merges(gguf: &Gguf<'_>, texts: &Texts<'_>) -> Result<Vec<(String, String
 }
 
 fn missing(key: &str, expected: &'static str) -> GlmError {
-    GlmError::MissingKey { file: String::from(METADATA), key: key.to_owned(), expected }
+    GlmError::MissingKey { file: METADATA, key: key.to_owned(), expected }
 }
 
 fn failed(error: tokenizers::Error) -> GlmError {

@@ -94,7 +94,7 @@ impl<'a> Vocabulary<'a> {
     /// The id that a key names.
     fn special_id(&self, gguf: &Gguf<'_>, key: &'static str) -> Result<Option<TokenId>, GlmError> {
         let Some(value) = gguf.get(key) else { return Ok(None) };
-        let Some(id) = value.as_i128() else {
+        let Some(id) = value.as_i128().and_then(|id| i64::try_from(id).ok()) else {
             return Err(bad(key, "the id of a token", value.value_type().name().to_owned()));
         };
         let known = TokenId::try_from(id).ok().filter(|&id| (id as usize) < self.len());
@@ -134,5 +134,5 @@ fn array<'a>(
 }
 
 pub(crate) fn bad(key: &str, expected: &'static str, found: String) -> GlmError {
-    GlmError::BadKey { file: String::from(METADATA), key: key.to_owned(), expected, found }
+    GlmError::BadKey { file: METADATA, key: key.to_owned(), expected, found }
 }

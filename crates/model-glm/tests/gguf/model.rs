@@ -368,7 +368,7 @@ fn with_head_dim(file: Builder, head_dim: u32) -> Builder {
 
 fn bad(error: &GlmError, name: &str, value: &str) -> bool {
     matches!(error, GlmError::BadKey { file, key, found, .. }
-        if file == "the GGUF metadata" && key == name && found == value)
+        if *file == "the GGUF metadata" && key == name && found == value)
 }
 
 #[test]
