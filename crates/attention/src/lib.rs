@@ -26,8 +26,8 @@
 //! downloads, allocates or waits for anything. What they append is the CPU's, bit for bit. [`decode_attention`] is one launch
 //! of the same bits. Attention has an order of sums for CPUs and one for cards:
 //!
-//! - On the CPU products and sums are rounded once each. Element `i` of a dot product goes to lane `i % 8`; keys are taken
-//!   in blocks of 32, each rescaling what came before.
+//! - On the CPU products are added with one rounding (two on x86-64 without fused multiply-add). Elements are taken in slabs
+//!   of 64, keys in blocks of 32, each rescaling what came before, and spans of 512 that are merged in order.
 //! - On a HIP device products are added with one rounding. Elements are taken in slabs of 32, keys in chunks of 256 and spans
 //!   of 1024; a long pass over the cache is shared out by spans, and no bit depends on it, nor on blocks of a table.
 //!
@@ -39,8 +39,9 @@
 //!   bound allows an addition two units of `2^-24`. Queries and products must lie within the range of bf16.
 //!
 //! An output differs from exact arithmetic by at most a share of `sum p |v|`, to first order `2 eps + (n + c) u`: `eps` is
-//! the largest error of a score, `n` the keys that are added one after another (on a HIP device at most 256, but all in tiles), and `c`
-//! counts softmax, rescaling, division and, in tiles, what is left out. `tests/suite/common.rs` derives it.
+//! the largest error of a score, `n` the keys that are added one after another (on the CPU at most 32, on a HIP device at most
+//! 256, but all in tiles), and `c` counts softmax, rescaling, division and, in tiles, what is left out.
+//! `tests/suite/truth.rs` derives it.
 //!
 //! What this crate does not do: it projects nothing, masks nothing but the future, shares no block between sequences, moves
 //! nothing between devices and never falls back from one to another.

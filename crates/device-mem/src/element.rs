@@ -2,7 +2,6 @@ use std::fmt;
 use std::str::FromStr;
 
 use bytemuck::Pod;
-use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 /// The element types that buffers hold.
@@ -61,8 +60,6 @@ pub trait Float: Element {
     fn to_f32(self) -> f32;
     /// Rounds once, to nearest even; NaN stays NaN.
     fn from_f32(value: f32) -> Self;
-    /// Writes `values` as f32, exact, to the start of `wide`: as many as there are in both.
-    fn widen_slice(values: &[Self], wide: &mut [f32]);
     /// Some values as f32, exact, in operations that a compiler turns into vector instructions. NaN stays NaN.
     fn widen<const LEN: usize>(values: &[Self; LEN]) -> [f32; LEN];
 }
@@ -101,11 +98,6 @@ impl Float for f32 {
     fn from_f32(value: f32) -> Self {
         value
     }
-    #[inline]
-    fn widen_slice(values: &[f32], wide: &mut [f32]) {
-        let len = values.len().min(wide.len());
-        wide[..len].copy_from_slice(&values[..len]);
-    }
     #[inline(always)]
     fn widen<const LEN: usize>(values: &[f32; LEN]) -> [f32; LEN] {
         *values
@@ -119,12 +111,6 @@ impl Float for f16 {
     #[inline]
     fn from_f32(value: f32) -> Self {
         f16::from_f32(value)
-    }
-    #[inline]
-    fn widen_slice(values: &[f16], wide: &mut [f32]) {
-        let len = values.len().min(wide.len());
-        // The slice form uses the CPU's conversion instruction where there is one.
-        values[..len].convert_to_f32_slice(&mut wide[..len]);
     }
     #[inline(always)]
     fn widen<const LEN: usize>(values: &[f16; LEN]) -> [f32; LEN] {
@@ -148,12 +134,6 @@ impl Float for bf16 {
     #[inline]
     fn from_f32(value: f32) -> Self {
         bf16::from_f32(value)
-    }
-    #[inline]
-    fn widen_slice(values: &[bf16], wide: &mut [f32]) {
-        for (wide, value) in wide.iter_mut().zip(values) {
-            *wide = f32::from_bits(u32::from(value.to_bits()) << 16);
-        }
     }
     #[inline(always)]
     fn widen<const LEN: usize>(values: &[bf16; LEN]) -> [f32; LEN] {
@@ -180,25 +160,26 @@ impl FromStr for DType {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Isa;
 
     #[test]
     fn slices_widen_as_their_elements_do() {
         fn check<T: Float>(values: &[T]) {
-            let mut scratch = vec![7.0; values.len()];
-            T::widen_slice(values, &mut scratch);
-            for (value, wide) in values.iter().zip(&scratch) {
-                let alone = value.to_f32();
-                for wide in [*wide, T::widen(&[*value; 3])[1]] {
+            for isa in Isa::available() {
+                let mut wide = vec![7.0; values.len()];
+                isa.widen(values, &mut wide);
+                for (value, wide) in values.iter().zip(&wide) {
+                    let alone = value.to_f32();
                     assert!(
                         wide.to_bits() == alone.to_bits() || (wide.is_nan() && alone.is_nan()),
                         "{alone}"
                     );
                 }
+                let mut start = [7.0; 5];
+                isa.widen(&values[..3], &mut start);
+                assert_eq!(start[3..], [7.0; 2]);
+                isa.widen(values, &mut start);
             }
-            let mut start = [7.0; 5];
-            T::widen_slice(&values[..3], &mut start);
-            assert_eq!(start[3..], [7.0; 2]);
-            T::widen_slice(values, &mut start);
         }
         check(&Vec::from_iter((0..=u16::MAX).map(f16::from_bits)));
         check(&Vec::from_iter((0..=u16::MAX).map(bf16::from_bits)));

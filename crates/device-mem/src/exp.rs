@@ -13,7 +13,7 @@ const SMALLEST: f32 = -87.336_54;
 ///
 /// `x = k ln 2 + r` with `|r| <= ln 2 / 2` (Cody and Waite); `e^r` is its Taylor polynomial of degree 7, which is
 /// within `2^-27` there.
-#[inline]
+#[inline(always)]
 pub fn exp_nonpositive(x: f32) -> f32 {
     let shifted = x * std::f32::consts::LOG2_E + ROUND;
     let k = shifted - ROUND;

@@ -1,5 +1,7 @@
 //! The vector instructions of this machine's CPU, found at run time, and bodies compiled for them.
 
+use crate::Float;
+
 /// Instructions that this machine's CPU has. A value is the proof: there is none for a CPU that lacks them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Isa(Level);
@@ -46,6 +48,11 @@ impl Isa {
         self.0
     }
 
+    /// Writes `values` as f32, exact, to the start of `wide`: as many as there are in both.
+    pub fn widen<T: Float>(self, values: &[T], wide: &mut [f32]) {
+        self.run(Widen { values, wide });
+    }
+
     /// Runs what was compiled for these instructions.
     pub fn run<B: Body>(self, body: B) -> B::Output {
         match self.0 {
@@ -57,6 +64,29 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => unsafe { run_avx2(body) },
             _ => body.run(),
+        }
+    }
+}
+
+struct Widen<'a, T> {
+    values: &'a [T],
+    wide: &'a mut [f32],
+}
+
+impl<T: Float> Body for Widen<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        const CHUNK: usize = 16;
+        let len = self.values.len().min(self.wide.len());
+        let (values, values_tail) = self.values[..len].as_chunks::<CHUNK>();
+        let (wide, wide_tail) = self.wide[..len].as_chunks_mut::<CHUNK>();
+        for (wide, values) in wide.iter_mut().zip(values) {
+            *wide = T::widen(values);
+        }
+        for (wide, value) in wide_tail.iter_mut().zip(values_tail) {
+            [*wide] = T::widen(&[*value]);
         }
     }
 }

@@ -36,6 +36,7 @@ mod hip_memory;
 mod isa;
 mod mapped;
 mod shared_memory;
+mod tile;
 mod transfers;
 
 pub use buffer::{DeviceBuffer, View, ViewMut};
@@ -50,4 +51,5 @@ pub use hip_memory::{HipView, HipViewMut};
 pub use isa::{Body, Isa, Level};
 pub use mapped::MappedFile;
 pub use shared_memory::SharedMemory;
+pub use tile::Strided;
 pub use transfers::Transfers;

@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use attention::KvDType;
 use clap::{Args, Parser, Subcommand};
 use device_mem::DType;
+use model_glm::gguf::FileType;
 
 use crate::device::Asked;
 
@@ -34,6 +35,8 @@ pub(crate) enum Verb {
     Demo(DemoArgs),
     /// Show a checkpoint: shapes, rotary layout, tensors, the memory it will take.
     Inspect(InspectArgs),
+    /// Convert a checkpoint folder to a GGUF file for llama.cpp and its kin, quantised or not.
+    Quantize(QuantizeArgs),
     /// Write logits and per-layer tensors as safetensors, to compare a port with transformers.
     Dump(DumpArgs),
     /// Examine this machine: HIP library, devices, permissions, kernel images; one line of advice for each gap.
@@ -151,6 +154,49 @@ pub(crate) struct InspectArgs {
     #[arg(long)]
     pub(crate) json: bool,
 }
+
+#[derive(Args, Debug)]
+#[command(after_help = QUANTIZE_TYPES)]
+pub(crate) struct QuantizeArgs {
+    /// Folder of the checkpoint: config.json, safetensors, tokenizer.json.
+    #[arg(value_name = "DIR")]
+    pub(crate) model: PathBuf,
+    /// File to write. It is complete when it has this name: while it is written it has .part behind.
+    #[arg(value_name = "FILE.gguf")]
+    pub(crate) out: PathBuf,
+    /// What to hold matrices in.
+    #[arg(long = "type", value_name = "TYPE")]
+    pub(crate) file_type: FileType,
+    /// Replace the file if it is there.
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+const QUANTIZE_TYPES: &str = "\
+Types, with bits an element and the error that noise gets, in percent of its root mean square:
+  f32     32     0     as computed with; twice the size of most checkpoints
+  bf16    16     0     lossless for checkpoints in bf16, as GLM's are
+  f16     16     0.02  numbers above 65504 are refused
+  q8_0     8.5   0.5   blocks of 32
+  q6_k     6.56  1.7   blocks of 256
+  q5_k     5.5   3.5   blocks of 256
+  q4_k     4.5   6.9   blocks of 256
+  q4_0     4.5   8.2   blocks of 32
+  q4_k_m   4.85        q4_k, and q6_k where it pays most: the output layer, and the values and ffn_down of half of the
+                       layers, as llama.cpp's Q4_K_M
+Without q4_k_m every matrix has the one type, as with llama-quantize --pure. Where rows are no multiple of 256 (ffn_down
+of GLM-4-9B: 13696), q4_k becomes q5_0, q5_k q5_1, and q6_k q8_0; where they are no multiple of 32, f16. Vectors and
+norms stay f32. There is no importance matrix.
+
+Examples:
+  glm quantize GLM-4-9B-0414 glm-4-9b-q4_k_m.gguf --type q4_k_m
+  glm quantize GLM-4-9B-0414 glm-4-9b-bf16.gguf --type bf16      then quantise further with llama.cpp's own tools
+
+The bytes of all tensors are those that llama.cpp's quantizer makes on x86-64. Where it is built to fuse products and
+sums, as on aarch64, some of its last bits are others.";
 
 #[derive(Args, Debug)]
 #[command(after_help = DUMP_NAMES)]

@@ -39,7 +39,9 @@ fn code(error: &anyhow::Error) -> u8 {
             | GlmError::PositionOverflow { .. }
             | GlmError::Nn(_)
             | GlmError::Attention(_)
-            | GlmError::WeightDType { .. },
+            | GlmError::WeightDType { .. }
+            | GlmError::Exists { .. }
+            | GlmError::Write { .. },
         )
         | None => FAILURE,
         Some(_) => BAD_MODEL,

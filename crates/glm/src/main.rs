@@ -12,6 +12,7 @@ mod embedded;
 mod exit;
 mod inspect;
 mod log;
+mod quantize;
 mod run;
 mod selfcheck;
 mod session;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         Verb::Chat(args) => chat::execute(&args),
         Verb::Demo(args) => demo::execute(&args),
         Verb::Inspect(args) => inspect::execute(&args),
+        Verb::Quantize(args) => quantize::execute(&args),
         Verb::Dump(args) => dump::execute(&args),
         Verb::Doctor(args) => doctor::execute(&args),
         Verb::Selfcheck(args) => selfcheck::execute(&args),

@@ -193,7 +193,7 @@ fn load_on(
     context: u32,
     caches: &[CacheSize],
 ) -> Result<(GlmModel, MemoryBudget), GlmError> {
-    let mut loading = ui::Loading::new();
+    let mut loading = ui::Loading::new("loading");
     let mut progress = |loaded: usize, total: usize, tensor: &str| loading.advance(loaded, total, tensor);
     let options = LoadOptions {
         dtype: args.dtype,

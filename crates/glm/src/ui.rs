@@ -11,21 +11,24 @@ use model_glm::MemoryBudget;
 /// Bytes from which a model is large. Smaller ones load at once: there is nothing to tell.
 const WORTH_TELLING: usize = 256 << 20;
 
-/// How far loading is: a bar on a terminal, a line per quarter elsewhere.
+/// How far loading or converting is: a bar on a terminal, a line per quarter elsewhere.
 pub(crate) struct Loading {
+    what: &'static str,
     bar: Option<ProgressBar>,
     quarters: usize,
 }
 
 impl Loading {
-    pub(crate) fn new() -> Loading {
-        let style = ProgressStyle::with_template("loading {bar:30} {bytes}/{total_bytes} {wide_msg}");
+    /// `what` is done: `loading`.
+    pub(crate) fn new(what: &'static str) -> Loading {
+        let template = format!("{what} {{bar:30}} {{bytes}}/{{total_bytes}} {{wide_msg}}");
+        let style = ProgressStyle::with_template(&template);
         let bar = stderr().is_terminal().then(|| {
             let bar = ProgressBar::new(0);
             style.map(|style| bar.set_style(style)).unwrap_or_default();
             bar
         });
-        Loading { bar, quarters: 0 }
+        Loading { what, bar, quarters: 0 }
     }
 
     pub(crate) fn advance(&mut self, loaded: usize, total: usize, tensor: &str) {
@@ -38,7 +41,7 @@ impl Loading {
             None => {
                 let quarters = loaded.saturating_mul(4).checked_div(total).unwrap_or(4);
                 if quarters > self.quarters && total >= WORTH_TELLING {
-                    eprintln!("loading: {} of {}", bytes(loaded), bytes(total));
+                    eprintln!("{}: {} of {}", self.what, bytes(loaded), bytes(total));
                 }
                 self.quarters = quarters;
             }

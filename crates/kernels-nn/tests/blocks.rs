@@ -1,7 +1,5 @@
 //! The block formats: sizes, names, refusals, and elements worked out by hand.
 
-#![expect(clippy::unwrap_used, reason = "a call that fails fails its test")]
-
 use kernels_nn::{BlockType, NnError};
 
 #[test]

@@ -1,6 +1,8 @@
 //! The reference body, on slices of host memory.
 
-use device_mem::{Float, View, ViewMut};
+use std::borrow::Cow;
+
+use device_mem::{Body, Float, Isa, View, ViewMut};
 use rayon::prelude::*;
 
 use crate::{AppendAt, AppendKv, KvLayout, Layout};
@@ -26,16 +28,15 @@ impl HostRotation<'_> {
         self.pair_axis.len()
     }
 
-    /// Index into `cos` and `sin` of one pair of one token.
-    fn entry(&self, token: usize, pair: usize) -> usize {
-        let axis = self.pair_axis[pair] as usize;
-        self.positions[axis * self.tokens + token] as usize * self.pairs() + pair
-    }
-
-    /// cos and sin `[pairs]` of one token.
-    fn row(&self, token: usize) -> Vec<(f32, f32)> {
-        let entries = (0..self.pairs()).map(|pair| self.entry(token, pair));
-        entries.map(|entry| (self.cos[entry], self.sin[entry])).collect()
+    /// cos and sin `[pairs]` of one token: rows of the table, where all pairs have one axis.
+    fn row(&self, token: usize) -> [Cow<'_, [f32]>; 2] {
+        let start = |axis: u32| self.positions[axis as usize * self.tokens + token] as usize * self.pairs();
+        [self.cos, self.sin].map(|table| match self.pair_axis {
+            [axis, others @ ..] if others.iter().all(|other| other == axis) => {
+                Cow::Borrowed(&table[start(*axis)..][..self.pairs()])
+            }
+            axes => axes.iter().enumerate().map(|(pair, &axis)| table[start(axis) + pair]).collect(),
+        })
     }
 }
 
@@ -95,22 +96,22 @@ pub(crate) fn apply_rope_host<T: Float>(rotation: HostRotation<'_>, data: &mut [
     if layout.is_empty() {
         return;
     }
-    let (tokens, heads) = (layout.tokens as usize, layout.heads as usize);
+    let isa = Isa::best();
+    let (tokens, heads, pair_span) = (layout.tokens as usize, layout.heads as usize, rotation.pair_span);
     if layout.token_major() {
         let token_len = block_len(data.len(), tokens, layout.token_stride);
         data.par_chunks_mut(token_len).take(tokens).enumerate().for_each(|(token, block)| {
-            let cos_sin = rotation.row(token);
-            let head_len = block_len(block.len(), heads, layout.head_stride);
-            for row in block.chunks_mut(head_len).take(heads) {
-                rotate(row, &cos_sin, rotation.pair_span);
-            }
+            let [cos, sin] = &rotation.row(token);
+            let row_stride = block_len(block.len(), heads, layout.head_stride);
+            isa.run(Rotate { block, row_stride, rows: heads, cos, sin, pair_span });
         });
     } else {
         let head_len = block_len(data.len(), heads, layout.head_stride);
         data.par_chunks_mut(head_len).take(heads).for_each(|block| {
-            let token_len = block_len(block.len(), tokens, layout.token_stride);
-            for (token, row) in block.chunks_mut(token_len).take(tokens).enumerate() {
-                rotate(row, &rotation.row(token), rotation.pair_span);
+            let row_stride = block_len(block.len(), tokens, layout.token_stride);
+            for (token, block) in block.chunks_mut(row_stride).take(tokens).enumerate() {
+                let [cos, sin] = &rotation.row(token);
+                isa.run(Rotate { block, row_stride, rows: 1, cos, sin, pair_span });
             }
         });
     }
@@ -121,15 +122,51 @@ fn block_len(len: usize, count: usize, stride: u64) -> usize {
     if count == 1 { len } else { usize::try_from(stride).unwrap_or(len) }
 }
 
-/// Rotates the pairs at the start of one row. Every product and sum is rounded once, as in the kernels.
-fn rotate<T: Float>(row: &mut [T], cos_sin: &[(f32, f32)], pair_span: usize) {
-    let rotated = &mut row[..2 * cos_sin.len()];
-    for (block, cos_sin) in rotated.chunks_exact_mut(2 * pair_span).zip(cos_sin.chunks_exact(pair_span)) {
-        let (first, second) = block.split_at_mut(pair_span);
-        for ((a, b), (cos, sin)) in first.iter_mut().zip(second).zip(cos_sin) {
-            let (x, y) = (a.to_f32(), b.to_f32());
-            *a = T::from_f32(x * cos - y * sin);
-            *b = T::from_f32(y * cos + x * sin);
+/// Rotates the pairs at the start of each row of a token, all by the same angles. Every product and sum is rounded once, as
+/// in the kernels.
+struct Rotate<'a, T> {
+    block: &'a mut [T],
+    row_stride: usize,
+    rows: usize,
+    /// `[pairs]`
+    cos: &'a [f32],
+    /// `[pairs]`
+    sin: &'a [f32],
+    pair_span: usize,
+}
+
+impl<T: Float> Body for Rotate<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Rotate { block, row_stride, rows, cos, sin, pair_span } = self;
+        for row in block.chunks_mut(row_stride).take(rows) {
+            let rotated = &mut row[..2 * cos.len()];
+            if pair_span == 1 {
+                rotate_neighbours(rotated, cos, sin);
+                continue;
+            }
+            let spans = cos.chunks_exact(pair_span).zip(sin.chunks_exact(pair_span));
+            for (block, (cos, sin)) in rotated.chunks_exact_mut(2 * pair_span).zip(spans) {
+                let (first, second) = block.split_at_mut(pair_span);
+                for ((a, b), (cos, sin)) in first.iter_mut().zip(second).zip(cos.iter().zip(sin)) {
+                    [*a, *b] = rotate([*a, *b], *cos, *sin);
+                }
+            }
         }
     }
+}
+
+#[inline(always)]
+fn rotate_neighbours<T: Float>(row: &mut [T], cos: &[f32], sin: &[f32]) {
+    for (pair, (cos, sin)) in row.as_chunks_mut::<2>().0.iter_mut().zip(cos.iter().zip(sin)) {
+        *pair = rotate(*pair, *cos, *sin);
+    }
+}
+
+#[inline(always)]
+fn rotate<T: Float>(pair: [T; 2], cos: f32, sin: f32) -> [T; 2] {
+    let [x, y] = T::widen(&pair);
+    [T::from_f32(x * cos - y * sin), T::from_f32(y * cos + x * sin)]
 }

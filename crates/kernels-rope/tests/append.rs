@@ -233,6 +233,26 @@ fn keys_of_the_wrong_length_and_other_devices_are_refused() {
     }
 }
 
+#[test]
+fn keys_of_other_heads_than_the_caches_are_refused() {
+    let layout = KvLayout { kv_heads: 2, capacity: 4, head_dim: 8, row_len: 8 };
+    for device in devices() {
+        let table = table(config(8, 4, Pairing::Interleaved), 16, &device);
+        let at = Positions::span(&table, 0, 2).unwrap();
+        let ones = |heads: usize| on(&device, &vec![1.0_f32; 2 * heads * 8]);
+        let (mut q, mut k, v) = (ones(2), ones(1), ones(1));
+        let [mut keys, mut values] = [(); 2].map(|()| on(&device, &[UNTOUCHED; 64]));
+        let (cached_keys, cached_values) = (keys.as_view_mut().unwrap(), values.as_view_mut().unwrap());
+        let append = AppendKv::new(v.as_view(), cached_keys, cached_values, layout, 0).unwrap();
+        let q_heads = HeadsMut::new(q.as_view_mut().unwrap(), 2, 2, 8).unwrap();
+        let k_heads = HeadsMut::new(k.as_view_mut().unwrap(), 2, 1, 8).unwrap();
+        let error = apply_position_embeddings_append(&table, q_heads, k_heads, append, &at).unwrap_err();
+        assert!(matches!(error, RopeError::CacheHeads { kv_heads: 1, head_dim: 8, .. }), "{error}");
+        assert_eq!(keys.to_host_vec().unwrap(), [UNTOUCHED; 64]);
+        assert_eq!(values.to_host_vec().unwrap(), [UNTOUCHED; 64]);
+    }
+}
+
 /// Rotates a token of each of two sequences behind `lengths` of a paged cache; its keys and values.
 fn next_of_each(device: &Device, lengths: &[u32]) -> Result<[Vec<f32>; 2], RopeError> {
     let layout = KvLayout { kv_heads: 2, capacity: 4, head_dim: 8, row_len: 8 };

@@ -144,6 +144,37 @@ pub enum GlmError {
         /// The element.
         value: f32,
     },
+    /// A weight is beyond what a type can hold.
+    #[error("tensor {tensor} holds {value}, which {stored} cannot; choose f32 or bf16")]
+    TooLarge {
+        /// The tensor.
+        tensor: String,
+        /// Its largest element.
+        value: f32,
+        /// The type.
+        stored: &'static str,
+    },
+    /// The model is more than a GGUF file can say to llama.cpp.
+    #[error("a GGUF file cannot hold {what}: llama.cpp computes no such model of this architecture")]
+    NotInGguf {
+        /// What is special about it.
+        what: String,
+    },
+    /// A file that would be written is there.
+    #[error("{} is there already; remove it, choose another name, or ask for it to be replaced", path.display())]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file cannot be written.
+    #[error("{} cannot be written", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's reason.
+        #[source]
+        source: std::io::Error,
+    },
     /// The tokenizer cannot be read or does not take the text.
     #[error("the tokenizer failed: {reason}; tokenizer.json must be of the model's own release")]
     Tokenizer {

@@ -18,6 +18,7 @@
 //! - [`MemoryBudget`] counts what that takes, and loading refuses what does not fit.
 //! - [`GlmModel::forward`] computes logits, [`generate`] an answer; [`Sequence`] and [`GlmModel::forward_batch`] run
 //!   several sequences packed without padding.
+//! - [`gguf::convert`] writes a checkpoint as a GGUF file for llama.cpp, quantised or not.
 //! - [`Tokenizer`], [`Detokenizer`] and [`ChatTemplate`] turn text into ids and back.
 //!
 //! A forward pass runs where the model was loaded, in memory that is allocated with the model; long prompts run in pieces.

@@ -60,16 +60,20 @@ impl ChatTemplate {
         if gguf::is_gguf(path) {
             return gguf::open(path, ChatTemplate::from_gguf);
         }
-        let folder = path;
+        match ChatTemplate::source_of(path)? {
+            Some(source) => ChatTemplate::new(source),
+            None => ChatTemplate::glm4(),
+        }
+    }
+
+    /// The text of a checkpoint folder's own template.
+    pub(crate) fn source_of(folder: &Path) -> Result<Option<String>, GlmError> {
         if let Ok(source) = fs::read_to_string(folder.join("chat_template.jinja")) {
-            return ChatTemplate::new(source);
+            return Ok(Some(source));
         }
         match fs::read_to_string(folder.join("tokenizer_config.json")) {
-            Ok(text) => match template_of(&text)? {
-                Some(source) => ChatTemplate::new(source),
-                None => ChatTemplate::glm4(),
-            },
-            Err(_) => ChatTemplate::glm4(),
+            Ok(text) => template_of(&text),
+            Err(_) => Ok(None),
         }
     }
 

@@ -209,11 +209,30 @@ impl GlmWeights {
         part: Range<usize>,
         device: &Device,
     ) -> Result<DeviceBuffer<f32>, GlmError> {
-        let tensor = self.shaped(name, &[len])?;
+        Ok(DeviceBuffer::from_host_vec(device, self.widened(name, &[len], part)?)?)
+    }
+
+    /// Fails unless the tensor `name` is there with this shape and in a type that is read.
+    pub(crate) fn expect(&self, name: &str, shape: &[usize]) -> Result<(), GlmError> {
+        stored_type(name, self.shaped(name, shape)?).map(|_| ())
+    }
+
+    /// A part of the elements of the tensor `name`, widened to f32.
+    pub(crate) fn widened(
+        &self,
+        name: &str,
+        shape: &[usize],
+        part: Range<usize>,
+    ) -> Result<Vec<f32>, GlmError> {
+        let tensor = self.shaped(name, shape)?;
         let stored = stored_type(name, tensor)?;
-        let mut values = widened(self.slice(tensor, tensor.bytes.clone()), stored)?;
-        values.truncate(part.end);
-        Ok(DeviceBuffer::from_host_vec(device, values.split_off(part.start.min(values.len())))?)
+        let place = |elements| stored.bytes(elements).map(|bytes| tensor.bytes.start + bytes);
+        let (Some(start), Some(end)) = (place(part.start), place(part.end)) else {
+            let mut values = widened(self.slice(tensor, tensor.bytes.clone()), stored)?;
+            values.truncate(part.end);
+            return Ok(values.split_off(part.start.min(values.len())));
+        };
+        widened(self.slice(tensor, start..end), stored)
     }
 
     fn shaped(&self, name: &str, expected: &[usize]) -> Result<&Tensor, GlmError> {

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::env;
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use thiserror::Error;
 
@@ -266,6 +268,41 @@ impl Tally {
         self.worst_share = Some(self.worst_share.map_or(share, |worst| worst.max(share)));
     }
 
+    /// Runs `items` items on as many threads as there are cores, each of which takes the next one with a worker of its own, and
+    /// adds what the workers counted.
+    ///
+    /// # Panics
+    /// Where a worker did, as it did.
+    pub fn share_out<W>(
+        &mut self,
+        items: usize,
+        new: impl Fn() -> W + Sync,
+        run: impl Fn(&mut W, usize) + Sync,
+        counted: impl Fn(W) -> Tally + Sync,
+    ) {
+        let next = AtomicUsize::new(0);
+        let work = || {
+            let mut worker = new();
+            loop {
+                let item = next.fetch_add(1, Ordering::Relaxed);
+                if item >= items {
+                    return counted(worker);
+                }
+                run(&mut worker, item);
+            }
+        };
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        thread::scope(|scope| {
+            let workers = Vec::from_iter((0..threads).map(|_| scope.spawn(work)));
+            for worker in workers {
+                match worker.join() {
+                    Ok(tally) => self.add(tally),
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }
+            }
+        });
+    }
+
     /// Adds what another worker counted on the same devices.
     pub fn add(&mut self, other: Tally) {
         if let Some(share) = other.worst_share {
@@ -377,6 +414,21 @@ mod tests {
         let none = Tally::new(names(&["cpu"]));
         assert_eq!(suite.summary(3000, 1, &none), "sums: seed 5: 1 of 3,000 cases: cpu 0; not run: none");
         assert_eq!([0, 999, 1_234_567].map(grouped), ["0", "999", "1,234,567"]);
+    }
+
+    #[test]
+    fn every_item_is_shared_out_once() {
+        let mut tally = Tally::new(names(&["cpu", "host"]));
+        let new = || Tally::new(names(&["cpu", "host"]));
+        tally.share_out(1000, new, |worker, item| worker.passed(item % 2), |worker| worker);
+        assert_eq!(tally.passed, [("cpu".to_owned(), 500), ("host".to_owned(), 500)]);
+    }
+
+    #[test]
+    #[should_panic(expected = "item 3")]
+    fn a_worker_that_panics_fails_the_suite() {
+        let new = || Tally::new(names(&["cpu"]));
+        new().share_out(9, new, |_, item| assert_ne!(item, 3, "item {item}"), |worker| worker);
     }
 
     #[test]

@@ -15,8 +15,6 @@ mod run;
 #[allow(dead_code, reason = "each test target uses its part")]
 mod truth;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use parity::{Suite, Tally, named_devices};
 
 use crate::list::cases;
@@ -33,26 +31,13 @@ fn every_case_is_within_its_bounds() {
     let chosen = suite.select(&names).unwrap();
     let part = suite.part(chosen.len(), EMULATED);
     let devices = Vec::from_iter(named_devices().unwrap().into_iter().map(|(name, _)| name));
-    let next = AtomicUsize::new(0);
-    let work = || {
-        let mut worker = Worker::new(&suite);
-        while let Some((at, &index)) = next_of(&next, &chosen) {
-            worker.run(&cases[index], &names[index], |device: &str| part[at] || !device.starts_with("emu"));
-        }
-        worker.tally
+    let run = |worker: &mut Worker<'_>, at: usize| {
+        let index = chosen[at];
+        worker.run(&cases[index], &names[index], |device| part[at] || !device.starts_with("emu"));
     };
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let mut tally = Tally::new([vec!["cpu".to_owned()], devices].concat());
-    std::thread::scope(|scope| {
-        let workers = Vec::from_iter((0..threads).map(|_| scope.spawn(work)));
-        workers.into_iter().for_each(|worker| tally.add(worker.join().unwrap()));
-    });
+    tally.share_out(chosen.len(), || Worker::new(&suite), run, |worker| worker.tally);
     suite.finish(cases.len(), chosen.len(), &tally);
-}
-
-fn next_of<'a>(next: &AtomicUsize, chosen: &'a [usize]) -> Option<(usize, &'a usize)> {
-    let at = next.fetch_add(1, Ordering::Relaxed);
-    chosen.get(at).map(|index| (at, index))
 }
 
 #[test]

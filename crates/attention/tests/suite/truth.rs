@@ -43,8 +43,8 @@ impl Pass {
             let score = scale * products().sum::<f64>();
             let (magnitude, energy) =
                 (products().map(f64::abs).sum::<f64>(), products().map(|p| p * p).sum::<f64>());
-            probable =
-                probable.max(order.probable_score_roundings() * U * scale * energy.sqrt() + U * score.abs());
+            probable = probable
+                .max(order.probable_score_roundings(head_dim) * U * scale * energy.sqrt() + U * score.abs());
             worst = worst.max(order.score_roundings(head_dim) * U * scale * magnitude);
             scores.push(score);
         }
@@ -106,12 +106,12 @@ impl Order {
         }
     }
 
-    /// Roundings of one element's product on its way into a score. On the CPU: the product, the sums of its lane, 3 sums of
-    /// lanes. On HIP: the sums of its slab, those of the slabs but the first. In tiles: the sums of all slabs, each of two
+    /// Roundings of one element's product on its way into a score. On the CPU: the sums of its slab
+    /// of 64, those of the slabs, and the product where it is rounded too. On HIP: the sums of its slab, those of the slabs but the first. In tiles: the sums of all slabs, each of two
     /// units, as no manual says how matrix units round, and what is left out. The scale is rounded, and its product.
     fn score_roundings(self, head_dim: usize) -> f64 {
         let sums = match self {
-            Order::Cpu => (1 + head_dim.div_ceil(8) - 1 + 3) as f64,
+            Order::Cpu => (head_dim.min(64) + head_dim.div_ceil(64)) as f64,
             Order::Hip => (head_dim.min(32) + head_dim.div_ceil(32) - 1) as f64,
             Order::HipTiled { products, left_out } => {
                 left_out + (2 * products * head_dim.next_multiple_of(32)) as f64
@@ -122,9 +122,12 @@ impl Order {
 
     /// The same if errors are independent: 6 deviations, as a share of the root of the sum of squares. What is left out is
     /// spread evenly.
-    fn probable_score_roundings(self) -> f64 {
+    fn probable_score_roundings(self, head_dim: usize) -> f64 {
         match self {
-            Order::Cpu | Order::Hip => 8.0,
+            // The sum of `i` elements is as large as the root of `i`, and a rounding a third of the square of its unit: the
+            // root of a sixth of a slab's elements, and 1 for products and slabs.
+            Order::Cpu => 6.0 * (head_dim.min(64) as f64 / 6.0 + 1.0).sqrt(),
+            Order::Hip => 8.0,
             Order::HipTiled { products, left_out } => {
                 6.0 / 3.0_f64.sqrt() * left_out + 8.0 * 2.0 * (products as f64).sqrt()
             }
@@ -147,10 +150,11 @@ impl Order {
     /// factors `1 + d` lies within `e^(sum d)`, and `1 / (1 - d)` within `e^(1.01 d)` for these d.
     fn worst_case(self, eps: f64, spread: f64, keys: f64) -> f64 {
         let (blocks, sums, left_out) = match self {
-            // The numerator has a product and `keys` sums, the denominator 6 sums within a block of 32 and one per block.
+            // Within a block of 32 numerator and denominator have as many sums as keys, the numerator a product too; both
+            // have a product and a sum per block, and one per span of 512 behind the first.
             Order::Cpu => {
-                let blocks = (keys / 32.0).ceil();
-                (blocks, 1.0 + keys + 6.0 + blocks, 0.0)
+                let blocks = (keys / 32.0).ceil() + (keys / 512.0).ceil() - 1.0;
+                (blocks, 2.0 * keys.min(32.0) + 1.0 + 2.0 * blocks, 0.0)
             }
             // Within a chunk of 256 the numerator has as many sums as keys, the denominator 16 in a lane and 4 of lanes;
             // both have a product and a sum per chunk, and one per span of 1024 behind the first.

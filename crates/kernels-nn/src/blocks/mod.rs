@@ -101,7 +101,7 @@ impl BlockType {
     }
 
     /// Widens whole blocks to f32: `blocks` is `[count, block_bytes]`, `out` `[count, block_len]`, and each element has the
-    /// bits of ggml's reference, `dequantize_row_*` of `ggml-quants.c` compiled without contraction to fused operations.
+    /// bits of ggml's reference, `dequantize_row_*` of `ggml-quants.c`, where that is compiled without fused operations.
     ///
     /// Any bytes are accepted: scales that are NaN or infinite give elements that are.
     ///
@@ -127,7 +127,8 @@ impl BlockType {
     }
 
     /// Rounds f32 to whole blocks: `x` is `[count, block_len]`, `blocks` `[count, block_bytes]`, with the bytes of ggml's
-    /// reference without an importance matrix, `quantize_row_*_ref` of `ggml-quants.c` compiled without contraction.
+    /// reference without an importance matrix, `quantize_row_*_ref` of `ggml-quants.c`, where that is compiled without fused
+    /// operations, as llama.cpp is for x86-64.
     ///
     /// Each element gets the level whose value is nearest to it under the block's scales before they are rounded to f16, or
     /// after that for the formats of 256. With `a` the largest magnitude of a block, `r` its range, `e = 2^-11`, and scales

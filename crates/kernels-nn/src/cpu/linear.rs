@@ -4,8 +4,8 @@ use std::ops::Range;
 use device_mem::Isa;
 use rayon::prelude::*;
 
-use super::lanes::{LANES, Row, add_lanes};
 use super::quantized::linear_blocks;
+use super::simd::{LANES, Row, add_lanes};
 use super::tiled::{TILED_FROM, linear_tiled};
 use crate::layers::HostWeight;
 
@@ -46,9 +46,10 @@ fn linear<T: Row>(x: &[f32], weight: &[T], bias: Option<&[f32]>, in_features: us
         1 => one_token(x, weight, bias, in_features, out),
         tokens if tokens < TILED_FROM => few_tokens(x, weight, bias, in_features, out),
         _ => {
+            let isa = Isa::best();
             let widen = |row: usize, range: Range<usize>, wide: &mut [f32]| {
                 let row = &weight[row * in_features..(row + 1) * in_features];
-                T::widen_slice(&row[range], wide);
+                isa.widen(&row[range], wide);
             };
             linear_tiled(x, widen, bias, [out_features, in_features], out);
         }

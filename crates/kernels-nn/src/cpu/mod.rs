@@ -1,19 +1,14 @@
 //! The reference bodies, on slices of host memory whose lengths the callers have proven.
 
 mod fused;
-#[expect(unsafe_code, reason = "vector instructions, each with its proof")]
-mod lanes;
 mod linear;
 mod norm;
 mod quantized;
 mod rows;
 mod sampling;
 #[expect(unsafe_code, reason = "vector instructions, each with its proof")]
-mod tile;
+mod simd;
 mod tiled;
-#[cfg(target_arch = "x86_64")]
-#[expect(unsafe_code, reason = "vector instructions, each with its proof")]
-mod x86;
 
 pub(crate) use fused::{norm_linear_host, norm_swiglu_host};
 pub(crate) use linear::linear_host;

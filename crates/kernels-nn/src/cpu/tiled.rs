@@ -2,17 +2,16 @@
 
 use std::ops::Range;
 
-use device_mem::Isa;
+use device_mem::{Isa, Strided};
 use rayon::prelude::*;
 
 use super::linear::{add_bias, split_columns};
-use super::tile::{MAX_TILE, Tile};
 
 /// Tokens from which on tiles are multiplied.
 pub(super) const TILED_FROM: usize = 16;
 /// Elements of a row that are added up before their sum joins the row's.
 pub(super) const DEPTH: usize = 256;
-/// Rows of the weight that share one read of a block of x; a multiple of the rows of every tile.
+/// Rows of the weight that share one read of a block of x.
 const BLOCK_ROWS: usize = 48;
 /// Tasks that a weight is cut into, as far as it has rows for them.
 const TASKS: usize = 64;
@@ -32,13 +31,14 @@ pub(super) fn linear_tiled(
     [out_features, in_features]: [usize; 2],
     out: &mut [f32],
 ) {
-    let tile = Tile::of(Isa::best());
-    let panels = pack(x, in_features, tile.tokens());
+    let isa = Isa::best();
+    let panel_tokens = isa.lanes(x.len() / in_features);
+    let panels = pack(x, in_features, panel_tokens);
     let task_rows = out_features.div_ceil(TASKS).next_multiple_of(BLOCK_ROWS);
     let columns = split_columns(out, out_features, task_rows);
     columns.into_par_iter().enumerate().for_each(|(task, mut columns)| {
         let rows = task * task_rows..out_features.min((task + 1) * task_rows);
-        let mut block = Block::new(tile, columns.len());
+        let mut block = Block::new(isa, panel_tokens, columns.len());
         for first in rows.clone().step_by(BLOCK_ROWS) {
             let block_rows = first..rows.end.min(first + BLOCK_ROWS);
             block.multiply(&panels, &widen, block_rows.clone(), in_features);
@@ -72,45 +72,50 @@ fn pack(x: &[f32], in_features: usize, panel_tokens: usize) -> Vec<f32> {
 
 /// Working memory for [`BLOCK_ROWS`] rows of the weight and all tokens.
 struct Block {
-    tile: Tile,
+    isa: Isa,
+    panel_tokens: usize,
     /// `[BLOCK_ROWS, DEPTH]`
     weight: Vec<f32>,
     /// `[BLOCK_ROWS, tokens]`, the tokens filled up to whole panels.
     sums: Vec<f32>,
+    /// `[BLOCK_ROWS, panel_tokens]`: what a panel adds to them.
+    products: Vec<f32>,
     tokens: usize,
 }
 
 impl Block {
-    fn new(tile: Tile, tokens: usize) -> Block {
-        let tokens = tokens.next_multiple_of(tile.tokens());
-        Block { tile, weight: vec![0.0; BLOCK_ROWS * DEPTH], sums: vec![0.0; BLOCK_ROWS * tokens], tokens }
+    fn new(isa: Isa, panel_tokens: usize, tokens: usize) -> Block {
+        let tokens = tokens.next_multiple_of(panel_tokens);
+        Block {
+            isa,
+            panel_tokens,
+            weight: vec![0.0; BLOCK_ROWS * DEPTH],
+            sums: vec![0.0; BLOCK_ROWS * tokens],
+            products: vec![0.0; BLOCK_ROWS * panel_tokens],
+            tokens,
+        }
     }
 
     fn sum(&self, row: usize, token: usize) -> f32 {
         self.sums[row * self.tokens + token]
     }
 
-    /// Rows that the block lacks keep what was in them, and their sums are not read.
     fn multiply(&mut self, panels: &[f32], widen: &impl WidenRow, rows: Range<usize>, in_features: usize) {
-        let (tile_rows, panel_tokens) = (self.tile.rows(), self.tile.tokens());
+        let &mut Block { isa, panel_tokens, tokens, .. } = self;
         self.sums.fill(0.0);
         for start in (0..in_features).step_by(DEPTH) {
             let depth = DEPTH.min(in_features - start);
             for (row, wide) in rows.clone().zip(self.weight.chunks_exact_mut(DEPTH)) {
                 widen(row, start..start + depth, &mut wide[..depth]);
             }
-            let used_rows = rows.len().next_multiple_of(tile_rows);
+            let Some(weight) = Strided::new(&self.weight, [rows.len(), depth], [DEPTH, 1]) else { return };
             for (index, panel) in panels.chunks_exact(in_features * panel_tokens).enumerate() {
                 let x = &panel[start * panel_tokens..(start + depth) * panel_tokens];
-                for first in (0..used_rows).step_by(tile_rows) {
-                    let mut products = [0.0; MAX_TILE];
-                    let weight = &self.weight[first * DEPTH..(first + tile_rows) * DEPTH];
-                    self.tile.multiply(weight, x, &mut products);
-                    for (row, products) in products.chunks_exact(panel_tokens).take(tile_rows).enumerate() {
-                        let at = (first + row) * self.tokens + index * panel_tokens;
-                        for (sum, product) in self.sums[at..at + panel_tokens].iter_mut().zip(products) {
-                            *sum += product;
-                        }
+                isa.multiply(weight, x, panel_tokens, &mut self.products);
+                let sums = self.sums.chunks_exact_mut(tokens).take(rows.len());
+                for (sums, products) in sums.zip(self.products.chunks_exact(panel_tokens)) {
+                    for (sum, product) in sums[index * panel_tokens..].iter_mut().zip(products) {
+                        *sum += product;
                     }
                 }
             }

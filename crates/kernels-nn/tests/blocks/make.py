@@ -1,14 +1,17 @@
 #!/usr/bin/env python3
 r"""Writes the vectors of tests/block_vectors.rs: what ggml's reference makes of the rows that the test builds too.
 
+  make.py libggml-base.so OUT_FOLDER
+
+The library is that of the package llama-cpp-python 0.3.36 built for x86-64. Its `ggml-base` is compiled for any such machine, so
+products and sums are not fused; gcc fuses them where a build allows it (`-march=native`) or the machine always can (aarch64),
+and then last bits differ. This is the same without fusing on any machine, `ggml` being llama.cpp's folder in the package's source:
+
   echo 'char ggml_abort, ggml_row_size, ggml_type_name, ggml_type_size;' > unused.c
   gcc -O2 -ffp-contract=off -DNDEBUG -fPIC -shared -I ggml/include -I ggml/src -o libquants.so ggml/src/ggml-quants.c unused.c -lm
-  make.py libquants.so OUT_FOLDER
 
-`ggml` is the folder of llama.cpp in the source package llama-cpp-python 0.3.36. Without -ffp-contract=off gcc fuses products and
-sums where the machine can, and the last bits of Q5_1 and the K formats are that machine's. Elements are compared with those of
-the Python package gguf 0.19.0, which does not fuse either; it also rounds the formats of 32, and its bytes must be the same. The
-committed files are from gcc 12.2.0 on x86-64, numpy 2.4.6.
+Elements are compared with those of the package gguf 0.19.0, which does not fuse either; it also rounds the formats of 32, and its
+bytes must be the same. The committed files are from gcc 12.2.0 and numpy 2.4.6.
 """
 import ctypes, sys
 from pathlib import Path

@@ -10,8 +10,6 @@ mod list;
 mod run;
 mod truth;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use parity::{Suite, Tally, named_devices};
 
 use crate::list::{Operation, cases};
@@ -28,21 +26,12 @@ fn every_case_is_within_its_bound() {
     let chosen = suite.select(&names).unwrap();
     let part = suite.part(chosen.len(), EMULATED);
     let devices = Vec::from_iter(named_devices().unwrap().into_iter().map(|(name, _)| name));
-    let next = AtomicUsize::new(0);
-    let work = || {
-        let mut worker = Worker::new(&suite);
-        loop {
-            let at = next.fetch_add(1, Ordering::Relaxed);
-            let Some(&index) = chosen.get(at) else { return worker.tally };
-            worker.run(&cases[index], &names[index], |device| part[at] || !device.starts_with("emu"));
-        }
+    let run = |worker: &mut Worker<'_>, at: usize| {
+        let index = chosen[at];
+        worker.run(&cases[index], &names[index], |device| part[at] || !device.starts_with("emu"));
     };
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let mut tally = Tally::new([vec!["cpu".to_owned()], devices].concat());
-    std::thread::scope(|scope| {
-        let workers = Vec::from_iter((0..threads).map(|_| scope.spawn(work)));
-        workers.into_iter().for_each(|worker| tally.add(worker.join().unwrap()));
-    });
+    tally.share_out(chosen.len(), || Worker::new(&suite), run, |worker| worker.tally);
     suite.finish(cases.len(), chosen.len(), &tally);
 }
 

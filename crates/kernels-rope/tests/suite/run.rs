@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use device_mem::{DType, Device, DeviceBuffer, Float, RanOn};
 use half::{bf16, f16};
@@ -28,21 +27,10 @@ pub(crate) struct Job<'a> {
 /// Runs the jobs on as many threads as there are cores. Those that one table serves follow each other.
 pub(crate) fn run(suite: &Suite, jobs: &[Job<'_>], names: &[String]) -> Tally {
     let groups = by_table(jobs);
-    let next = AtomicUsize::new(0);
-    let work = || {
-        let mut worker = Worker::new(suite, names);
-        while let Some(group) = groups.get(next.fetch_add(1, Ordering::Relaxed)) {
-            worker.group(group);
-        }
-        worker.tally
-    };
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| {
-        let workers = (0..threads).map(|_| scope.spawn(work)).collect::<Vec<_>>();
-        let mut tally = Tally::new(names.to_vec());
-        workers.into_iter().for_each(|worker| tally.add(worker.join().unwrap()));
-        tally
-    })
+    let mut tally = Tally::new(names.to_vec());
+    let run = |worker: &mut Worker<'_>, group: usize| worker.group(&groups[group]);
+    tally.share_out(groups.len(), || Worker::new(suite, names), run, |worker| worker.tally);
+    tally
 }
 
 /// Jobs of the same table, the largest tables first.

@@ -7,6 +7,8 @@
 //! padding to general.alignment (32 unless the metadata say otherwise), then the tensors' bytes at their offsets
 //! ```
 //!
+//! [`convert`] writes a checkpoint folder as one file of version 3, in any [`FileType`].
+//!
 //! [`Gguf::read`] checks all of it before anything is used, so that no file makes it panic, wait or fill memory: texts and
 //! arrays stay in the file, and lists grow as they are read, never to a length that is merely claimed. It takes
 //! any metadata and the types of ggml; what a model needs of them is asked for when it is loaded.
@@ -29,6 +31,7 @@
 //! ```
 
 mod config;
+mod convert;
 mod cursor;
 mod error;
 mod tensor_type;
@@ -48,6 +51,7 @@ use crate::GlmError;
 pub(crate) use config::read_config;
 pub(crate) use tokenizer::{read_template, read_tokenizer};
 
+pub use convert::{ConvertOptions, Converted, Field, FileType, GgufWriter, Stored, TensorSpec, convert};
 pub use error::GgufError;
 pub use tensor_type::TensorType;
 pub use tensors::TensorInfo;

@@ -5,18 +5,18 @@
 //! exact, and no instruction of any CPU changes a bit.
 
 mod groups;
-mod token;
 #[cfg(target_arch = "x86_64")]
 #[expect(unsafe_code, reason = "vector instructions, each with its proof")]
-mod x86;
+mod simd;
+mod token;
 
 use device_mem::Isa;
 use rayon::prelude::*;
 
 use self::groups::Group;
 use self::token::{GROUP, Token, Tokens};
-use super::lanes::{LANES, Lanes, add_lanes};
 use super::linear::{add_bias, split_columns, task_rows};
+use super::simd::{LANES, Lanes, add_lanes};
 use super::tiled::{TILED_FROM, linear_tiled};
 use crate::blocks::BlockType;
 
@@ -84,7 +84,7 @@ fn multiply(
 /// The product of a row and a token.
 fn product(isa: Isa, block: BlockType, row: &[u8], token: Token<'_>) -> f32 {
     #[cfg(target_arch = "x86_64")]
-    if let Some(sums) = x86::sums(isa, block, row, token) {
+    if let Some(sums) = simd::sums(isa, block, row, token) {
         return sums.total();
     }
     let _ = isa;

@@ -1,14 +1,14 @@
 //! The bodies for x86-64: the 32 elements of a group in one vector of bytes.
 
 use std::arch::x86_64::{
-    __m256, __m256i, _mm_cvtph_ps, _mm_cvtsi32_si128, _mm_cvtsi64_si128, _mm_cvtss_f32, _mm_loadl_epi64,
-    _mm_loadu_si128, _mm_srli_epi16, _mm256_abs_epi8, _mm256_add_ps, _mm256_and_si256, _mm256_cmpeq_epi8,
+    __m256, __m256i, _mm_cvtph_ps, _mm_cvtsi32_si128, _mm_cvtsi64_si128, _mm_cvtss_f32, _mm_loadu_si128,
+    _mm_srli_epi16, _mm256_abs_epi8, _mm256_add_ps, _mm256_and_si256, _mm256_cmpeq_epi8,
     _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps, _mm256_cvtepu8_epi32, _mm256_loadu_ps, _mm256_loadu_si256,
     _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_mul_ps, _mm256_or_si256, _mm256_permutevar8x32_ps,
     _mm256_set_m128i, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_epi64x,
-    _mm256_set1_ps, _mm256_setr_epi32, _mm256_setr_epi64x, _mm256_setzero_ps, _mm256_shuffle_epi8,
-    _mm256_sign_epi8, _mm256_slli_epi16, _mm256_srl_epi16, _mm256_srli_epi16, _mm256_storeu_ps,
-    _mm256_sub_epi8,
+    _mm256_set1_ps, _mm256_setr_epi32, _mm256_setr_epi64x, _mm256_setzero_ps, _mm256_setzero_si256,
+    _mm256_shuffle_epi8, _mm256_sign_epi8, _mm256_slli_epi16, _mm256_srl_epi16, _mm256_srli_epi16,
+    _mm256_storeu_ps, _mm256_sub_epi8,
 };
 
 use device_mem::{Isa, Level};
@@ -28,6 +28,8 @@ pub(super) fn sums(isa: Isa, block: BlockType, row: &[u8], token: Token<'_>) -> 
     }
 }
 
+/// The places of eight elements, as instructions take them.
+const GROUPS: [i32; 8] = [0, 1, 2, 3, 4, 5, 6, 7];
 /// Levels from 0, of which nothing is taken.
 const UNSIGNED: bool = false;
 /// Levels below 0 too.
@@ -99,9 +101,7 @@ macro_rules! bodies {
                     row.iter().zip(parts).zip(token.sums.as_chunks::<8>().0)
                 {
                     let [group_scales, group_minima] = pairs(block);
-                    // SAFETY: each has eight elements.
-                    let (scales, whole) =
-                        unsafe { (_mm256_loadu_ps(scales.as_ptr()), _mm256_loadu_ps(whole.as_ptr())) };
+                    let (scales, whole) = (eight(scales), eight(whole));
                     let least = _mm256_mul_ps(_mm256_mul_ps(group_minima, scales), whole);
                     minima = _mm256_add_ps(minima, least);
                     let scales = _mm256_mul_ps(group_scales, scales);
@@ -111,7 +111,7 @@ macro_rules! bodies {
                         for side in 0..2 {
                             let group = 2 * pair + side;
                             let products = products::<UNSIGNED>(levels[side], &levels_of[group]);
-                            let scale = _mm256_permutevar8x32_ps(scales, _mm256_set1_epi32(group as i32));
+                            let scale = _mm256_permutevar8x32_ps(scales, _mm256_set1_epi32(GROUPS[group]));
                             sums[side] = _mm256_add_ps(sums[side], _mm256_mul_ps(scale, products));
                         }
                     }
@@ -133,8 +133,7 @@ macro_rules! bodies {
                     let halves = signed_scales(block);
                     for group in 0..8 {
                         let products = products::<SIGNED>(q6_k_levels(block, group), &levels_of[group]);
-                        let first = (2 * group % 8) as i32;
-                        let second = first + 1;
+                        let (first, second) = (GROUPS[2 * group % 8], GROUPS[2 * group % 8 + 1]);
                         let places =
                             _mm256_setr_epi32(first, first, first, first, second, second, second, second);
                         let scale = _mm256_permutevar8x32_ps(halves[group / 4], places);
@@ -197,6 +196,13 @@ fn sums_of(sums: [__m256; 2], minima: [f32; 8]) -> Sums {
 }
 
 #[inline]
+#[target_feature(enable = "avx2")]
+fn eight(values: &[f32; 8]) -> __m256 {
+    // SAFETY: there are eight elements.
+    unsafe { _mm256_loadu_ps(values.as_ptr()) }
+}
+
+#[inline]
 #[target_feature(enable = "avx2,f16c")]
 fn half(low: u8, high: u8) -> f32 {
     let bits = i32::from(u16::from_le_bytes([low, high]));
@@ -233,19 +239,21 @@ fn bytes_as_f32([low, high]: [u32; 2]) -> __m256 {
 fn signed_scales(block: &[u8; 210]) -> [__m256; 2] {
     let scale = _mm256_set1_ps(half(block[208], block[209]));
     [192, 200].map(|at| {
-        // SAFETY: eight bytes are there.
-        let bytes = unsafe { _mm_loadl_epi64(block.as_ptr().add(at).cast()) };
+        let scales = block[at..].first_chunk().copied().unwrap_or_default();
+        let bytes = _mm_cvtsi64_si128(i64::from_le_bytes(scales));
         _mm256_mul_ps(scale, _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)))
     })
 }
 
-/// 32 bytes from `AT` on.
+/// 32 bytes from `at` on; zeros where the block ends before.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn bytes<const BYTES: usize>(block: &[u8; BYTES], at: usize) -> __m256i {
-    debug_assert!(at + 32 <= BYTES);
-    // SAFETY: the callers ask for places within their format's block.
-    unsafe { _mm256_loadu_si256(block.as_ptr().add(at).cast()) }
+fn bytes(block: &[u8], at: usize) -> __m256i {
+    match block[at..].first_chunk::<32>() {
+        // SAFETY: there are 32 bytes.
+        Some(bytes) => unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) },
+        None => _mm256_setzero_si256(),
+    }
 }
 
 /// The levels of 16 bytes: low halves, then high ones.
@@ -334,7 +342,7 @@ fn q6_k_levels(block: &[u8; 210], group: usize) -> __m256i {
     let (stretch, part) = (group / 4, group % 4);
     let low = bytes(block, 64 * stretch + 32 * (part % 2));
     let low = low_halves(if part < 2 { low } else { _mm256_srli_epi16::<4>(low) });
-    let high = _mm256_srl_epi16(bytes(block, 128 + 32 * stretch), _mm_cvtsi32_si128(2 * part as i32));
+    let high = _mm256_srl_epi16(bytes(block, 128 + 32 * stretch), _mm_cvtsi32_si128(GROUPS[2 * part]));
     let high = _mm256_slli_epi16::<4>(_mm256_and_si256(high, _mm256_set1_epi8(3)));
     _mm256_sub_epi8(_mm256_or_si256(low, high), _mm256_set1_epi8(32))
 }

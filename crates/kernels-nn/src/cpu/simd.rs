@@ -1,7 +1,5 @@
 //! The innermost product of a token: a few rows of the weight, each in 16 lanes, in registers.
 
-use std::array;
-
 use device_mem::{Float, Isa, Level};
 use half::{bf16, f16};
 
@@ -57,7 +55,6 @@ row!(f16, f16_lanes);
 row!(bf16, bf16_lanes);
 
 /// Counted loops over local arrays are what the compiler turns into vector code.
-#[expect(clippy::needless_range_loop, reason = "see above")]
 fn baseline<T: Float, const ROWS: usize>(rows: [&[[T; LANES]]; ROWS], x: &[Lanes]) -> [Lanes; ROWS] {
     let mut lanes = [[0.0; LANES]; ROWS];
     for chunk in 0..x.len() {
@@ -84,15 +81,16 @@ macro_rules! x86_lanes {
             const VECTORS: usize = LANES / WIDTH;
             let mut sums = [[zero(); VECTORS]; ROWS];
             for (chunk, x) in x.iter().enumerate() {
-                // SAFETY: each vector is one of those that LANES elements fill.
-                let x: [Vector; VECTORS] =
-                    array::from_fn(|vector| unsafe { load_f32(x.as_ptr().add(vector * WIDTH)) });
+                let mut vectors = [zero(); VECTORS];
+                for (vector, x) in vectors.iter_mut().zip(x.chunks_exact(WIDTH)) {
+                    // SAFETY: the chunk has WIDTH elements.
+                    *vector = unsafe { load_f32(x.as_ptr()) };
+                }
                 for (sums, row) in sums.iter_mut().zip(rows) {
-                    let row = row[chunk].as_ptr();
-                    for vector in 0..VECTORS {
-                        // SAFETY: as above.
-                        let w = unsafe { $load(row.add(vector * WIDTH)) };
-                        sums[vector] = add(sums[vector], multiply(w, x[vector]));
+                    for (vector, w) in row[chunk].chunks_exact(WIDTH).enumerate() {
+                        // SAFETY: the chunk has WIDTH elements.
+                        let w = unsafe { $load(w.as_ptr()) };
+                        sums[vector] = add(sums[vector], multiply(w, vectors[vector]));
                     }
                 }
             }
@@ -110,8 +108,36 @@ macro_rules! x86_lanes {
 
 #[cfg(target_arch = "x86_64")]
 mod avx2 {
-    use super::{LANES, Lanes, array, bf16, f16};
-    use crate::cpu::x86::avx2::{Vector, WIDTH, add, load_bf16, load_f16, load_f32, multiply, store, zero};
+    use std::arch::x86_64::{
+        __m256 as Vector, _mm256_add_ps as add, _mm256_loadu_ps as load_f32, _mm256_mul_ps as multiply,
+        _mm256_setzero_ps as zero, _mm256_storeu_ps as store,
+    };
+    use std::arch::x86_64::{
+        _mm_loadu_si128, _mm256_castsi256_ps, _mm256_cvtepu16_epi32, _mm256_cvtph_ps, _mm256_slli_epi32,
+    };
+
+    const WIDTH: usize = 8;
+
+    /// # Safety
+    /// `values` has [`WIDTH`] elements.
+    #[inline]
+    #[target_feature(enable = "avx2,f16c")]
+    unsafe fn load_f16(values: *const f16) -> Vector {
+        // SAFETY: the elements are there.
+        _mm256_cvtph_ps(unsafe { _mm_loadu_si128(values.cast()) })
+    }
+
+    /// # Safety
+    /// `values` has [`WIDTH`] elements.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn load_bf16(values: *const bf16) -> Vector {
+        // SAFETY: the elements are there.
+        let halves = unsafe { _mm_loadu_si128(values.cast()) };
+        _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(halves)))
+    }
+
+    use super::{LANES, Lanes, bf16, f16};
 
     x86_lanes!("avx2,f16c", f32_lanes, f32, load_f32);
     x86_lanes!("avx2,f16c", f16_lanes, f16, load_f16);
@@ -121,8 +147,36 @@ mod avx2 {
 #[cfg(target_arch = "x86_64")]
 #[rustversion::since(1.89)]
 mod avx512 {
-    use super::{LANES, Lanes, array, bf16, f16};
-    use crate::cpu::x86::avx512::{Vector, WIDTH, add, load_bf16, load_f16, load_f32, multiply, store, zero};
+    use std::arch::x86_64::{
+        __m512 as Vector, _mm512_add_ps as add, _mm512_loadu_ps as load_f32, _mm512_mul_ps as multiply,
+        _mm512_setzero_ps as zero, _mm512_storeu_ps as store,
+    };
+    use std::arch::x86_64::{
+        _mm256_loadu_si256, _mm512_castsi512_ps, _mm512_cvtepu16_epi32, _mm512_cvtph_ps, _mm512_slli_epi32,
+    };
+
+    const WIDTH: usize = 16;
+
+    /// # Safety
+    /// `values` has [`WIDTH`] elements.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn load_f16(values: *const f16) -> Vector {
+        // SAFETY: the elements are there.
+        _mm512_cvtph_ps(unsafe { _mm256_loadu_si256(values.cast()) })
+    }
+
+    /// # Safety
+    /// `values` has [`WIDTH`] elements.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn load_bf16(values: *const bf16) -> Vector {
+        // SAFETY: the elements are there.
+        let halves = unsafe { _mm256_loadu_si256(values.cast()) };
+        _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(halves)))
+    }
+
+    use super::{LANES, Lanes, bf16, f16};
 
     x86_lanes!("avx512f", f32_lanes, f32, load_f32);
     x86_lanes!("avx512f", f16_lanes, f16, load_f16);
@@ -138,6 +192,8 @@ mod avx512 {
 
 #[cfg(test)]
 mod tests {
+    use std::array;
+
     use parity::uniform;
 
     use super::*;

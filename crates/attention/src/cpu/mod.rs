@@ -1,0 +1,119 @@
+//! The reference body, on slices of host memory whose lengths the callers have proven.
+//!
+//! Query rows of a key and value head, which are tokens x heads of a group, stand side by side in the lanes of vectors. Blocks
+//! of keys are multiplied with all of them at once, then blocks of values with their weights.
+
+mod heads;
+mod means;
+mod panel;
+
+use std::ops::Range;
+
+use device_mem::{Float, Isa};
+use half::{bf16, f16};
+use kernels_rope::{KvBlocks, KvLayout};
+use rayon::prelude::*;
+
+use self::panel::panels;
+use crate::AttentionShape;
+
+pub(crate) use heads::norm_heads;
+
+/// Keys and values `[blocks, kv_heads, capacity, head_dim]` of one layer.
+pub(crate) enum HostKv<'a> {
+    F32((&'a [f32], &'a [f32])),
+    F16((&'a [f16], &'a [f16])),
+    BF16((&'a [bf16], &'a [bf16])),
+}
+
+/// The sizes of one layer of a cache, and of one of its sequences.
+#[derive(Clone, Copy)]
+pub(crate) struct Extent<'a> {
+    kv_heads: usize,
+    group: usize,
+    head_dim: usize,
+    /// Tokens of a block.
+    block_size: usize,
+    blocks: KvBlocks<'a>,
+    sequence: u32,
+    /// Tokens before those of the pass.
+    len: usize,
+    /// Tokens that every token sees.
+    prefix: usize,
+}
+
+impl<'a> Extent<'a> {
+    pub(crate) fn new(
+        shape: AttentionShape,
+        layout: KvLayout,
+        blocks: KvBlocks<'a>,
+        sequence: u32,
+        len: u32,
+        prefix: u32,
+    ) -> Extent<'a> {
+        Extent {
+            kv_heads: shape.kv_heads() as usize,
+            group: shape.group() as usize,
+            head_dim: shape.head_dim() as usize,
+            block_size: layout.capacity as usize,
+            blocks,
+            sequence,
+            len: len as usize,
+            prefix: prefix as usize,
+        }
+    }
+
+    /// Tokens that a token of the pass sees: those up to itself, and those of the prefix.
+    fn visible(&self, token: usize) -> usize {
+        (self.len + token + 1).max(self.prefix)
+    }
+
+    /// Widens the rows of some tokens of a head to the start of `wide`.
+    fn widen<T: Float>(&self, isa: Isa, elements: &[T], head: usize, tokens: Range<usize>, wide: &mut [f32]) {
+        let len = tokens.len() * self.head_dim;
+        let (start, room) = self.row(head, tokens.start);
+        if tokens.len() <= room {
+            return isa.widen(&elements[start..start + len], wide);
+        }
+        for (token, row) in tokens.zip(wide.chunks_exact_mut(self.head_dim)) {
+            let (start, _) = self.row(head, token);
+            isa.widen(&elements[start..], row);
+        }
+    }
+
+    /// Where the row of a token of a head begins, and how many rows from it on lie in one piece.
+    fn row(&self, head: usize, token: usize) -> (usize, usize) {
+        // The cache's tokens are counted by a u32.
+        let token = u32::try_from(token).unwrap_or(u32::MAX);
+        let (block, place) = self.blocks.place(self.sequence, token);
+        let (block, place) = (block as usize, place as usize);
+        let rows_before = (block * self.kv_heads + head) * self.block_size + place;
+        (rows_before * self.head_dim, self.block_size - place)
+    }
+
+    /// Query heads of one token.
+    fn q_heads(&self) -> usize {
+        self.kv_heads * self.group
+    }
+}
+
+/// Attends `q` `[tokens, q_heads, head_dim]` over the cache; `out` has the same shape.
+pub(crate) fn attend_host(q: &[f32], cache: HostKv<'_>, extent: &Extent<'_>, out: &mut [f32]) {
+    match cache {
+        HostKv::F32(cache) => attend(q, cache, extent, out),
+        HostKv::F16(cache) => attend(q, cache, extent, out),
+        HostKv::BF16(cache) => attend(q, cache, extent, out),
+    }
+}
+
+fn attend<T: Float>(q: &[f32], cache: (&[T], &[T]), extent: &Extent<'_>, out: &mut [f32]) {
+    let isa = Isa::best();
+    panels(isa, out, extent).into_par_iter().for_each(|panel| panel.attend(isa, q, cache, extent));
+}
+
+/// `head_dim^-0.5`, in f64, rounded once.
+#[expect(clippy::cast_possible_truncation, reason = "the one rounding to f32")]
+#[expect(clippy::cast_precision_loss, reason = "head_dim comes from a u32")]
+pub(crate) fn inverse_root(head_dim: usize) -> f32 {
+    (1.0 / (head_dim as f64).sqrt()) as f32
+}
