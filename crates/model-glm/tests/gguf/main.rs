@@ -9,3 +9,4 @@ mod model;
 mod mutate;
 mod reader;
 mod text;
+mod written;
