@@ -37,6 +37,8 @@ pub(crate) enum Verb {
     Inspect(InspectArgs),
     /// Convert a checkpoint folder to a GGUF file for llama.cpp and its kin, quantised or not.
     Quantize(QuantizeArgs),
+    /// Measure a model: load to first token, a prompt, tokens after contexts of some depths, peak memory.
+    Bench(BenchArgs),
     /// Write logits and per-layer tensors as safetensors, to compare a port with transformers.
     Dump(DumpArgs),
     /// Examine this machine: HIP library, devices, permissions, kernel images; one line of advice for each gap.
@@ -199,6 +201,41 @@ The bytes of all tensors are those that llama.cpp's quantizer makes on x86-64. W
 sums, as on aarch64, some of its last bits are others.";
 
 #[derive(Args, Debug)]
+#[command(after_help = BENCH_NOTES)]
+pub(crate) struct BenchArgs {
+    /// A GGUF file, or the folder of a checkpoint. No tokenizer is needed.
+    #[arg(long, env = "GLM_MODEL", value_name = "DIR|FILE.gguf")]
+    pub(crate) model: PathBuf,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
+    /// Type to hold keys and values in.
+    #[arg(long, env = "GLM_KV_DTYPE", default_value = "bf16", value_name = "bf16|f16|f32")]
+    pub(crate) kv_dtype: KvDType,
+    /// Tokens of the prompt.
+    #[arg(long, default_value_t = 512, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    pub(crate) prompt: u32,
+    /// Tokens that follow each context, one by one.
+    #[arg(long, default_value_t = 128, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    pub(crate) decode: u32,
+    /// Tokens of context that they follow.
+    #[arg(long, default_value = "512,4096", value_name = "N,N", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(0..=1 << 20))]
+    pub(crate) depths: Vec<u32>,
+    /// How often everything is measured.
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) runs: u32,
+    /// Print one JSON object in one line.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+const BENCH_NOTES: &str = "\
+Ids are made up, and logits come back to the host after each pass. RAYON_NUM_THREADS sets the threads on the CPU.
+
+Examples:
+  glm bench --model glm-4-9b-q4_k_m.gguf
+  glm bench --model GLM-4-9B-0414 --device cpu --depths 4096 --decode 32 --json";
+
+#[derive(Args, Debug)]
 #[command(after_help = DUMP_NAMES)]
 pub(crate) struct DumpArgs {
     /// A GGUF file, or the folder of a checkpoint.
@@ -266,7 +303,7 @@ fn ids(text: &str) -> Result<Ids, String> {
 
 fn weight_dtype(text: &str) -> Result<DType, String> {
     match text.parse()? {
-        DType::U32 => Err(String::from("expected f32, f16 or bf16")),
-        dtype => Ok(dtype),
+        dtype @ (DType::F32 | DType::F16 | DType::BF16) => Ok(dtype),
+        _ => Err(String::from("expected f32, f16 or bf16")),
     }
 }

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod bench;
 mod chat;
 mod demo;
 mod device;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         Verb::Demo(args) => demo::execute(&args),
         Verb::Inspect(args) => inspect::execute(&args),
         Verb::Quantize(args) => quantize::execute(&args),
+        Verb::Bench(args) => bench::execute(&args),
         Verb::Dump(args) => dump::execute(&args),
         Verb::Doctor(args) => doctor::execute(&args),
         Verb::Selfcheck(args) => selfcheck::execute(&args),
