@@ -1,6 +1,8 @@
 use std::path::Path;
 use std::str::FromStr;
 
+use serde_json::Value;
+
 use crate::gguf::{self, Gguf};
 use crate::template::PromptPiece;
 use crate::{GlmError, TokenId};
@@ -33,6 +35,7 @@ impl Tokenizer {
     /// # Errors
     /// [`GlmError::Tokenizer`].
     pub fn from_json(text: &str) -> Result<Tokenizer, GlmError> {
+        expect_known_merges(text)?;
         Ok(Tokenizer::new(tokenizers::Tokenizer::from_str(text).map_err(failed)?))
     }
 
@@ -99,6 +102,37 @@ impl Tokenizer {
     pub fn vocab_size(&self) -> usize {
         self.control.get_vocab_size(true)
     }
+}
+
+/// Fails where a merge names a token that the vocabulary lacks: the library trusts the lengths of their texts.
+fn expect_known_merges(text: &str) -> Result<(), GlmError> {
+    let file: Value = serde_json::from_str(text).map_err(|error| failed(error.into()))?;
+    let model = file.get("model");
+    let part = |key: &str| model.and_then(|model| model.get(key));
+    let (Some(vocab), Some(merges)) =
+        (part("vocab").and_then(Value::as_object), part("merges").and_then(Value::as_array))
+    else {
+        return Ok(());
+    };
+    let prefix = part("continuing_subword_prefix").and_then(Value::as_str).unwrap_or_default();
+    for (index, merge) in merges.iter().enumerate() {
+        let pair = match merge {
+            Value::String(pair) => pair.split_once(' '),
+            Value::Array(pair) => match pair.as_slice() {
+                [first, second] => first.as_str().zip(second.as_str()),
+                _ => None,
+            },
+            _ => None,
+        };
+        // What is no pair of texts is for the library to refuse.
+        let Some((first, second)) = pair else { continue };
+        let joined = format!("{first}{}", second.strip_prefix(prefix).unwrap_or(second));
+        if let Some(absent) = [first, second, &joined].into_iter().find(|token| !vocab.contains_key(*token)) {
+            let what = format!("merge {index} names {absent:?}, which is not in the vocabulary");
+            return Err(failed(what.into()));
+        }
+    }
+    Ok(())
 }
 
 fn failed(error: tokenizers::Error) -> GlmError {

@@ -135,3 +135,27 @@ fn text_comes_out_whole_token_by_token() {
     assert_eq!(pieces, "x");
     assert_eq!(detokenizer.finish().unwrap(), "\u{fffd}");
 }
+
+#[test]
+fn merges_of_tokens_that_are_not_there_are_refused() {
+    let file = |merges: &str| {
+        format!(
+            r#"{{"version": "1.0", "added_tokens": [], "model": {{"type": "BPE", "vocab": {{"abc": 0, "x": 1, "y": 2, "xy": 3}}, "merges": {merges}}}}}"#
+        )
+    };
+    assert_eq!(Tokenizer::from_json(&file(r#"[["x", "y"]]"#)).unwrap().encode("xy").unwrap(), [3]);
+    assert_eq!(Tokenizer::from_json(&file(r#"["x y"]"#)).unwrap().encode("xy").unwrap(), [3]);
+    // The joined text is longer than any token; the library cuts it without a look.
+    for (merges, absent) in [
+        (r#"[["abc", "abc"]]"#, "abcabc"),
+        (r#"["abc abc"]"#, "abcabc"),
+        (r#"[["x", "y"], ["z", "y"]]"#, "\"z\""),
+        (r#"[["y", "z"]]"#, "\"z\""),
+    ] {
+        let error = Tokenizer::from_json(&file(merges)).unwrap_err().to_string();
+        assert!(error.contains(absent) && error.contains("merge"), "{error}");
+    }
+    for merges in [r#"[["x"]]"#, r#"["xy"]"#, "[3]", "{}"] {
+        assert!(Tokenizer::from_json(&file(merges)).is_err(), "{merges}");
+    }
+}
