@@ -106,8 +106,8 @@ fn heads_too_wide_for_the_kernels_are_refused_with_the_cache() {
 fn operands_of_two_devices_are_refused_and_left_alone() {
     let devices = devices();
     let pass = Pass::new(1, shape(4, 2, 8), 3, 1.0);
-    for (here, there) in [(&devices[0], &devices[1]), (&devices[1], &devices[2]), (&devices[2], &devices[0])]
-    {
+    // Each with the next one, the last with the first.
+    for (here, there) in devices.iter().zip(devices.iter().cycle().skip(1)) {
         let mut cache = cache(here, pass.shape, 10, KvDType::F16);
         let mut layer = cache.layer(0).unwrap();
         let (k, v) = (on(here, &pass.k), on(there, &pass.v));
