@@ -1,6 +1,8 @@
-//! `cargo xtask bench`: the benches' cases, as a table and a plot.
+//! `cargo xtask bench`: the benches' cases, or whole programs side by side, as a table and a plot.
 
 mod page;
+mod peers;
+mod peers_page;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,6 +11,7 @@ use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use walkdir::WalkDir;
 
+use self::peers::Peer;
 use crate::process::{cargo, run, workspace_root};
 
 /// The crates that have benches.
@@ -21,11 +24,19 @@ Each bench measures cases of its crate's correctness suite, by their names there
 Examples:
   cargo xtask bench                 all of them, 3 minutes and a release build
   cargo xtask bench linear          the cases whose name contains `linear`
-  cargo xtask bench --out /tmp      bench.md and bench.svg there, not in .planning/")]
+  cargo xtask bench --out /tmp      bench.md and bench.svg there, not in .planning/
+  cargo xtask bench --peers 'gyre q8_0=glm bench --json --device cpu --model m.gguf' 'llama.cpp q8_0=python peer.py m.gguf'
+                                    peers.md and peers.svg: programs that print a JSON object with the keys of `glm bench`")]
 pub(crate) struct Options {
     /// Measure the cases whose name contains this
     filter: Option<String>,
-    /// The folder for bench.md and bench.svg
+    /// Run these programs in rounds instead, and compare those of the same weights; `gyre` is ours
+    #[arg(long, value_name = "ENGINE WEIGHTS=COMMAND", num_args = 1.., conflicts_with = "filter")]
+    peers: Vec<Peer>,
+    /// How often each program runs
+    #[arg(long, value_name = "N", default_value_t = 3, requires = "peers", value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// The folder for the pages
     #[arg(long, value_name = "FOLDER", default_value = ".planning")]
     out: PathBuf,
 }
@@ -46,7 +57,13 @@ pub(crate) struct Measured {
 ///
 /// # Errors
 /// When a bench fails, or nothing was measured.
-pub(crate) fn execute(Options { filter, out }: &Options) -> Result<()> {
+pub(crate) fn execute(Options { filter, peers, rounds, out }: &Options) -> Result<()> {
+    let out = &workspace_root().join(out);
+    if !peers.is_empty() {
+        let compared = peers::measure(peers, *rounds as usize)?;
+        let pages = [("peers.md", peers_page::table(&compared)), ("peers.svg", peers_page::plot(&compared))];
+        return write(out, pages);
+    }
     let found = tempfile::tempdir()?;
     for name in CRATES {
         let mut command = cargo(&["bench", "--package", name, "--benches", "--"]);
@@ -54,9 +71,12 @@ pub(crate) fn execute(Options { filter, out }: &Options) -> Result<()> {
     }
     let measured = read(found.path())?;
     ensure!(!measured.is_empty(), "no case was measured: no name of one contains {filter:?}");
-    let out = workspace_root().join(out);
-    for (name, text) in [("bench.md", page::table(&measured)), ("bench.svg", page::plot(&measured))] {
-        let path = out.join(name);
+    write(out, [("bench.md", page::table(&measured)), ("bench.svg", page::plot(&measured))])
+}
+
+fn write(folder: &Path, pages: [(&str, String); 2]) -> Result<()> {
+    for (name, text) in pages {
+        let path = folder.join(name);
         fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
         eprintln!("wrote {}", path.display());
     }

@@ -1,0 +1,154 @@
+//! The table and the plot of programs side by side.
+
+use std::fmt::Write as _;
+
+use super::peers::Compared;
+
+/// Whose figures are compared with the best of the others.
+const OURS: &str = "gyre";
+
+const HEAD: &str = "\
+# Programs side by side
+
+Written by `cargo xtask bench --peers` (its `--help` has the commands): each program on the same model and the same number of threads, one
+after another in rounds whose order turns. Medians of the runs in which other processes used at most a tenth of the machine. Figures
+are of one machine: compare what one run has measured. *ratio* is ours to the best of the others, above 1 where ours is better.
+
+![ratio to the best peer](peers.svg)
+";
+
+/// Markdown: a table for each kind of weights.
+pub(crate) fn table(compared: &[Compared]) -> String {
+    let mut page = HEAD.to_owned();
+    for weights in kinds(compared) {
+        let of = |ours: bool| {
+            let same = compared.iter().filter(move |one| one.weights == weights);
+            same.filter(move |one| (one.engine == OURS) == ours)
+        };
+        let rows = Vec::from_iter(of(true).chain(of(false)));
+        let names = Vec::from_iter(rows.iter().flat_map(|one| &one.figures).map(|(name, _)| name.as_str()));
+        let names = names.iter().enumerate().filter(|(at, name)| !names[..*at].contains(name));
+        let names = Vec::from_iter(names.map(|(_, name)| *name));
+        let _ =
+            writeln!(page, "\n## {weights}\n\n| program | {} | runs, others at most |", names.join(" | "));
+        let _ = writeln!(page, "|---|{}---|", "---|".repeat(names.len()));
+        for one in &rows {
+            let figures = names.iter().map(|name| figure(one, name).map_or(String::from("-"), shown));
+            let figures = Vec::from_iter(figures).join(" | ");
+            let _ =
+                writeln!(page, "| {} | {figures} | {}, {:.0} % |", one.engine, one.runs, 100.0 * one.others);
+        }
+        let ratios = names.iter().map(|name| ratio(compared, weights, name));
+        let ratios = ratios.map(|ratio| ratio.map_or(String::from("-"), |ratio| format!("**{ratio:.2}**")));
+        let _ = writeln!(page, "| *ratio* | {} | |", Vec::from_iter(ratios).join(" | "));
+    }
+    page
+}
+
+/// The kinds of weights, as they came.
+fn kinds(compared: &[Compared]) -> Vec<&str> {
+    let mut kinds = Vec::new();
+    for one in compared {
+        if !kinds.contains(&one.weights.as_str()) {
+            kinds.push(one.weights.as_str());
+        }
+    }
+    kinds
+}
+
+fn figure(one: &Compared, name: &str) -> Option<f64> {
+    one.figures.iter().find(|(figure, _)| figure == name).map(|(_, value)| *value)
+}
+
+fn shown(value: f64) -> String {
+    let decimals = if value < 10.0 { 2 } else { usize::from(value < 1000.0) };
+    format!("{value:.decimals$}")
+}
+
+/// Ours to the best of the others; of times and memory the inverse, so that more is better.
+fn ratio(compared: &[Compared], weights: &str, name: &str) -> Option<f64> {
+    let same = || compared.iter().filter(|one| one.weights == weights);
+    let ours = figure(same().find(|one| one.engine == OURS)?, name)?;
+    let others = same().filter(|one| one.engine != OURS).filter_map(|one| figure(one, name));
+    if name.ends_with("tokens/s") {
+        others.reduce(f64::max).map(|best| ours / best)
+    } else {
+        others.reduce(f64::min).map(|best| best / ours)
+    }
+}
+
+const ROW: f64 = 22.0;
+const NAMES: f64 = 260.0;
+const WIDTH: f64 = 760.0;
+const VALUES: f64 = 60.0;
+
+/// SVG: a bar of each ratio, and a line at 1.
+pub(crate) fn plot(compared: &[Compared]) -> String {
+    let mut bars = Vec::new();
+    for weights in kinds(compared) {
+        let ours = compared.iter().find(|one| one.engine == OURS && one.weights == weights);
+        for (name, _) in ours.iter().flat_map(|one| &one.figures) {
+            if let Some(ratio) = ratio(compared, weights, name) {
+                bars.push((format!("{weights}: {name}"), ratio));
+            }
+        }
+    }
+    let most = bars.iter().map(|(_, ratio)| *ratio).fold(1.0, f64::max);
+    let at = |ratio: f64| NAMES + ratio / most * (WIDTH - NAMES - VALUES);
+    let height = ROW * (bars.len() as f64 + 1.0);
+    let mut svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" font-family=\"monospace\" \
+         font-size=\"11\">\n<rect width=\"{WIDTH}\" height=\"{height}\" fill=\"white\"/>\n"
+    );
+    for (row, (name, ratio)) in bars.iter().enumerate() {
+        let (y, end) = (ROW * (row as f64 + 0.5), at(*ratio));
+        let colour = if *ratio >= 1.0 { "#4878a8" } else { "#c07840" };
+        let _ =
+            writeln!(svg, "<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{name}</text>", NAMES - 6.0, y + 12.0);
+        let _ = writeln!(
+            svg,
+            "<rect x=\"{NAMES}\" y=\"{}\" width=\"{:.1}\" height=\"14\" fill=\"{colour}\"/>",
+            y + 1.0,
+            end - NAMES
+        );
+        let _ = writeln!(svg, "<text x=\"{:.1}\" y=\"{}\">{ratio:.2}</text>", end + 5.0, y + 12.0);
+    }
+    let _ = writeln!(
+        svg,
+        "<line x1=\"{0:.1}\" x2=\"{0:.1}\" y1=\"0\" y2=\"{height}\" stroke=\"black\"/>",
+        at(1.0)
+    );
+    svg + "</svg>\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn compared(engine: &str, rate: f64, load: f64) -> Compared {
+        Compared {
+            engine: engine.to_owned(),
+            weights: String::from("q8_0"),
+            figures: vec![(String::from("prompt, tokens/s"), rate), (String::from("load, s"), load)],
+            others: 0.02,
+            runs: 3,
+        }
+    }
+
+    #[test]
+    fn ratios_are_to_the_best_of_the_others() {
+        let compared =
+            [compared("slow", 10.0, 4.0), compared("gyre", 30.0, 2.0), compared("quick", 20.0, 1.0)];
+        let table = table(&compared);
+        assert!(table.contains("| gyre | 30.0 | 2.00 | 3, 2 % |"), "{table}");
+        assert!(table.contains("| *ratio* | **1.50** | **0.50** | |"), "{table}");
+        let plot = plot(&compared);
+        assert_eq!((plot.matches("#4878a8").count(), plot.matches("#c07840").count()), (1, 1), "{plot}");
+    }
+
+    #[test]
+    fn nothing_to_compare_with_is_said() {
+        let table = table(&[compared("gyre", 30.0, 2.0)]);
+        assert!(table.contains("| *ratio* | - | - | |"), "{table}");
+    }
+}
