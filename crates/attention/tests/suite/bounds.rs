@@ -5,7 +5,7 @@ use device_mem::Device;
 use half::bf16;
 use parity::{Tolerance, compare, first_alike};
 
-use crate::common::{KV_TYPES, Pass, devices, gpus, shape};
+use crate::common::{KV_TYPES, Pass, cache, devices, gpus, shape};
 use crate::truth::{Exact, Order};
 
 /// The largest share of the probable bound that an output uses.
@@ -205,6 +205,30 @@ fn special_values_give_nan_and_infinity_where_the_formula_does() {
                     "{index}"
                 );
             }
+        }
+    }
+}
+
+/// Keys have a softmax for each span (512 of the CPU, 1024 of a card), which are merged: here one key outweighs all others by
+/// more than `e^88`, the most that f32 holds.
+#[test]
+fn spans_are_merged_wherever_the_largest_score_is() {
+    const TOKENS: u32 = 2100;
+    let shape = shape(2, 1, 8);
+    for at in [3, 700, 1030, 2099] {
+        let mut pass = Pass::new(9, shape, TOKENS, 1.0);
+        let width = shape.head_dim() as usize;
+        pass.q[(TOKENS as usize - 1) * 2 * width..].fill(4.0);
+        pass.k[at * width..(at + 1) * width].fill(30.0);
+        let last = TOKENS - 1;
+        let exact = pass.exact_from(last, KvDType::F32, Order::Hip);
+        for device in devices() {
+            let mut cache = cache(&device, shape, TOKENS, KvDType::F32);
+            pass.tokens(0, last).append_only(&mut cache);
+            let got = pass.tokens(last, TOKENS).run(&mut cache);
+            within(&format!("the largest score at {at} on {device:?}"), &exact, Order::Hip, &got);
+            let value = &pass.v[at * width..(at + 1) * width];
+            compare(&[value, value].concat(), &got, Tolerance::Absolute(1e-6)).unwrap();
         }
     }
 }

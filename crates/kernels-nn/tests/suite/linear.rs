@@ -7,7 +7,7 @@ use parity::{Tolerance, compare, uniform};
 use crate::common::{WEIGHT_TYPES, cpu, gamma, in_pool, weight, zeros};
 
 /// Widths around the edges of lanes, groups of rows, tiles, blocks of tokens and tasks.
-const SHAPES: [(usize, usize, usize); 18] = [
+const SHAPES: [(usize, usize, usize); 19] = [
     (1, 1, 1),
     (1, 3, 2),
     (2, 4, 7),
@@ -26,6 +26,7 @@ const SHAPES: [(usize, usize, usize); 18] = [
     (33, 97, 511),
     (65, 130, 65),
     (1, 2049, 160),
+    (16, 3100, 33),
 ];
 
 /// Tokens from which on tiles are multiplied.
@@ -94,6 +95,57 @@ fn whole_numbers_come_out_exact() {
             rows.map(move |row| row.iter().zip(x).map(|(w, &x)| w * f64::from(x)).sum::<f64>())
         });
         compare(&Vec::from_iter(expected), &run(&x, &layer), Tolerance::Bits).unwrap();
+    }
+}
+
+/// Products and sums in 16 lanes, then lanes in halves.
+fn in_lanes(x: &[f32], weight: &[f64]) -> f32 {
+    let mut lanes = [0.0_f32; 16];
+    for (index, (&x, &w)) in x.iter().zip(weight).enumerate() {
+        lanes[index % 16] += w as f32 * x;
+    }
+    for half in [8, 4, 2, 1] {
+        for lane in 0..half {
+            lanes[lane] += lanes[lane + half];
+        }
+    }
+    lanes[0]
+}
+
+/// Fused multiply-adds of 256 elements, then those sums.
+fn in_tiles(x: &[f32], weight: &[f64]) -> f32 {
+    let parts = x
+        .chunks(256)
+        .zip(weight.chunks(256))
+        .map(|(x, weight)| x.iter().zip(weight).fold(0.0, |sum: f32, (&x, &w)| (w as f32).mul_add(x, sum)));
+    parts.fold(0.0, |sum, part| sum + part)
+}
+
+/// Whether the CPU rounds a product and its sum once.
+fn has_fused() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+    #[cfg(not(target_arch = "x86_64"))]
+    return cfg!(any(target_arch = "aarch64", target_feature = "fma"));
+}
+
+#[test]
+fn sums_have_the_documented_order() {
+    for dtype in WEIGHT_TYPES {
+        for (tokens, in_features) in [(1, 5), (1, 31), (3, 527), (15, 600), (16, 5), (16, 256), (33, 527)] {
+            let order = if tokens < TILED_FROM { in_lanes } else { in_tiles };
+            if tokens >= TILED_FROM && !has_fused() {
+                continue;
+            }
+            let x = uniform::<f32>(1, tokens * in_features);
+            let (weight, exact) = weight(dtype, &uniform::<f32>(2, 7 * in_features));
+            let layer = Linear::new(weight, None, 7, in_features).unwrap();
+            let expected = x
+                .chunks_exact(in_features)
+                .flat_map(|x| exact.chunks_exact(in_features).map(move |row| order(x, row)));
+            compare(&Vec::from_iter(expected), &run(&x, &layer), Tolerance::Bits)
+                .unwrap_or_else(|mismatch| panic!("{tokens} tokens of {in_features}, {dtype}: {mismatch}"));
+        }
     }
 }
 

@@ -74,13 +74,11 @@ macro_rules! bodies {
                     // SAFETY: the caller's features are those of the function.
                     let products = products::<SIGN>(unsafe { levels(block) }, &token_levels[group]);
                     let sum = _mm256_add_ps(sums[0], _mm256_mul_ps(scale, products));
+                    // The halves of all lanes are added first, so it does not matter which holds the even groups.
                     sums = [sums[1], sum];
                     if let Some(minimum) = minimum {
                         minima[group % 8] += minimum(block) * scales[group] * token.sums[group];
                     }
-                }
-                if groups % 2 == 1 {
-                    sums.swap(0, 1);
                 }
                 sums_of(sums, minima)
             }
