@@ -112,7 +112,7 @@ fn tokens_after_long_prompts_keep_the_bound() {
         for end in [257, 511, 512, 513, 769] {
             let pass = Pass::new(u64::from(end), shape(q_heads, kv_heads, head_dim), end, 6.0);
             let last = |device: &Device| {
-                let mut cache = crate::common::cache(device, pass.shape, end, dtype);
+                let mut cache = cache(device, pass.shape, end, dtype);
                 pass.tokens(0, end - 1).append_only(&mut cache);
                 pass.tokens(end - 1, end).run(&mut cache)
             };
