@@ -99,6 +99,7 @@ fn whole_numbers_come_out_exact() {
 }
 
 /// Products and sums in 16 lanes, then lanes in halves.
+#[expect(clippy::cast_possible_truncation, reason = "the weight is one of 32 bits")]
 fn in_lanes(x: &[f32], weight: &[f64]) -> f32 {
     let mut lanes = [0.0_f32; 16];
     for (index, (&x, &w)) in x.iter().zip(weight).enumerate() {
@@ -113,6 +114,7 @@ fn in_lanes(x: &[f32], weight: &[f64]) -> f32 {
 }
 
 /// Fused multiply-adds of 256 elements, then those sums.
+#[expect(clippy::cast_possible_truncation, reason = "the weight is one of 32 bits")]
 fn in_tiles(x: &[f32], weight: &[f64]) -> f32 {
     let parts = x
         .chunks(256)
