@@ -2,7 +2,8 @@
 //! on the emulated card, all of whose checks are on. A change is noticed where its result is not the CPU's, or the card reports
 //! it. What is not noticed stands in `survivors.txt`, with a reason.
 //!
-//! Some changes of each kernel are tried; with `PARITY_FULL=1` at least 500. `MUTANTS_SEED` chooses others.
+//! Some changes of each kernel are tried; with `PARITY_FULL=1` at least 500. `MUTANTS_SEED` chooses others, `MUTANTS_KERNEL` the
+//! kernels whose name contains a text.
 
 #![expect(clippy::unwrap_used, reason = "a call that fails fails its test")]
 
@@ -16,6 +17,7 @@ mod sites;
 
 use std::collections::BTreeMap;
 use std::env;
+use std::time::Instant;
 
 use device_mem::Device;
 use hip_emu::{Arch, Checks, Options};
@@ -94,7 +96,9 @@ fn changed_machine_code_is_noticed() {
     let known = survivors();
     let (mut counts, mut survived) = (KINDS.map(|_| Count::default()), Vec::new());
     let (mut unreached, mut idle) = (0, 0);
-    for case in cases::all() {
+    let chosen = env::var("MUTANTS_KERNEL").unwrap_or_default();
+    for case in cases::all().into_iter().filter(|case| case.kernel.contains(&chosen)) {
+        let start = Instant::now();
         let image = case.images.images.iter().find(|image| image.arch == TARGET).unwrap().bytes;
         let expected = Expected::of(&case);
         assert!(!expected.notices(&case, image, image.to_vec()), "{} is right unchanged", case.kernel);
@@ -115,13 +119,19 @@ fn changed_machine_code_is_noticed() {
                 idle += 1;
                 continue;
             } else {
+                println!("{}: {} is not noticed", case.kernel, mutant.text());
                 survived.push((case.kernel.to_owned(), mutant.text()));
             }
             count(&mut counts, &mutant).tried += 1;
             tried += 1;
         }
+        println!("{}: {tried} changes in {:.0} s", case.kernel, start.elapsed().as_secs_f64());
     }
     let (mut tried, mut noticed) = (0, 0);
+    assert!(
+        counts.iter().any(|count| count.tried > 0),
+        "no kernel's name contains MUTANTS_KERNEL={chosen:?}"
+    );
     for (kind, count) in KINDS.iter().zip(&counts) {
         println!("{kind:?}: {} of {} noticed", count.noticed, count.tried);
         (tried, noticed) = (tried + count.tried, noticed + count.noticed);

@@ -314,6 +314,10 @@ impl<'a, const L: usize, W: Watch<L>> Batch<'a, L, W> {
     #[inline(never)]
     fn slice(&mut self, running: &mut Running<L, W>, group: &mut W::Group) {
         let Running { wave, watched } = running;
+        // Here, as a wave that sleeps or comes to a barrier ends each of its slices before its time.
+        if wave.executed >= self.dispatched.limit {
+            return wave.fault(LaunchFault::new(FaultKind::TooLong(self.dispatched.limit), None));
+        }
         let ops = self.code.ops.as_slice();
         let end = wave.executed + SLICE;
         while wave.executed < end {
@@ -332,9 +336,6 @@ impl<'a, const L: usize, W: Watch<L>> Batch<'a, L, W> {
                 }
                 return;
             }
-        }
-        if wave.executed >= self.dispatched.limit {
-            wave.fault(LaunchFault::new(FaultKind::TooLong(self.dispatched.limit), None));
         }
     }
 

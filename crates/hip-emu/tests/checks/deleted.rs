@@ -173,3 +173,24 @@ fn an_output_that_is_not_written_is_reported() {
         assert!(matches!(error, MemoryError::Unwritten { address, .. } if address == y.0), "{error}");
     }
 }
+
+/// Waves that end their slices early, at a barrier or asleep, must come to the limit all the same.
+#[test]
+fn a_loop_of_barriers_or_sleep_ends_at_the_limit() {
+    /// `s_branch -2`: to the word before it.
+    const BACK: u32 = 0xbfa0_fffe;
+    const SLEEP: u32 = 0xbf83_0001;
+    let barrier = places(PLANTED, "reverse_in_lds", "s_barrier")[0].clone();
+    for first in [None, Some(SLEEP)] {
+        let mut image = PLANTED.to_vec();
+        image[barrier.end..barrier.end + 4].copy_from_slice(&BACK.to_le_bytes());
+        if let Some(first) = first {
+            image[barrier.clone()].copy_from_slice(&first.to_le_bytes());
+        }
+        for checks in [Checks::NONE, Checks::ALL] {
+            let result = run(&image, checks, "reverse_in_lds", 1);
+            let Err(LaunchError::Fault(fault)) = result else { panic!("{result:?}") };
+            assert!(matches!(fault.kind, FaultKind::TooLong(limit) if limit == 1 << 20), "{fault}");
+        }
+    }
+}
