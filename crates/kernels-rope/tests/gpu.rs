@@ -222,9 +222,10 @@ fn rope_06_nothing_crosses_the_bus_but_tables_and_positions() {
     assert_eq!(device.transfers(), expected);
 }
 
-/// Sources that are not on the way from `self_attention` to the launch: CPU bodies, and what uploads once per model, once
-/// per forward pass, or when a sequence is given blocks.
-const BESIDE_THE_PATH: [&str; 5] = ["cpu.rs", "cpu_decode.rs", "table.rs", "positions.rs", "block_table.rs"];
+/// Sources and folders that are not on the way from `self_attention` to the launch: CPU bodies, and what uploads once per model,
+/// once per forward pass, or when a sequence is given blocks.
+const BESIDE_THE_PATH: [&str; 6] =
+    ["cpu", "cpu.rs", "cpu_decode.rs", "table.rs", "positions.rs", "block_table.rs"];
 
 #[test]
 fn rope_06_the_path_names_no_copy_and_no_wait() {
