@@ -30,7 +30,7 @@ use sites::{KINDS, Kind, Mutant, mutants};
 /// The emulated card.
 const TARGET: &str = "gfx1100";
 /// No kernel of a case needs as many instructions of a wave; one that does not end has them soon.
-const INSTRUCTION_LIMIT: u64 = 200_000;
+const INSTRUCTION_LIMIT: u64 = 2_000_000;
 /// Changes of each kernel, of those that the cases reach.
 const OF_EACH: usize = 2;
 const OF_EACH_IN_FULL: usize = 14;
