@@ -41,48 +41,40 @@ pub(crate) fn linear_host(
 
 fn linear<T: Row>(x: &[f32], weight: &[T], bias: Option<&[f32]>, in_features: usize, out: &mut [f32]) {
     let out_features = weight.len() / in_features;
-    match x.len() / in_features {
-        0 => {}
-        1 => one_token(x, weight, bias, in_features, out),
-        tokens if tokens < TILED_FROM => few_tokens(x, weight, bias, in_features, out),
-        _ => {
-            let isa = Isa::best();
-            let widen = |row: usize, range: Range<usize>, wide: &mut [f32]| {
-                let row = &weight[row * in_features..(row + 1) * in_features];
-                isa.widen(&row[range], wide);
-            };
-            linear_tiled(x, widen, bias, [out_features, in_features], out);
-        }
+    let features = [out_features, in_features];
+    let isa = Isa::best();
+    if x.len() / in_features >= TILED_FROM {
+        let widen = |row: usize, range: Range<usize>, wide: &mut [f32]| {
+            let row = &weight[row * in_features..(row + 1) * in_features];
+            isa.widen(&row[range], wide);
+        };
+        return linear_tiled(x, widen, bias, features, out);
     }
-}
-
-/// A token alone allocates nothing.
-fn one_token<T: Row>(x: &[f32], weight: &[T], bias: Option<&[f32]>, in_features: usize, out: &mut [f32]) {
-    let isa = Isa::best();
-    let task_rows = task_rows(in_features);
-    let weights = weight.par_chunks(task_rows * in_features);
-    out.par_chunks_mut(task_rows).zip(weights).enumerate().for_each(|(task, (out, weight))| {
-        let mut columns = [out];
-        multiply(isa, x, weight, in_features, &mut columns);
-        add_bias(bias, task * task_rows, &mut columns);
+    in_tasks(out, bias, features, |rows, columns| {
+        multiply(isa, x, &weight[rows.start * in_features..rows.end * in_features], in_features, columns);
     });
 }
 
-fn few_tokens<T: Row>(x: &[f32], weight: &[T], bias: Option<&[f32]>, in_features: usize, out: &mut [f32]) {
-    let isa = Isa::best();
-    let tokens = x.len() / in_features;
-    let task_rows = task_rows(tokens * in_features);
-    let columns = split_columns(out, weight.len() / in_features, task_rows);
-    let weights = weight.par_chunks(task_rows * in_features);
-    columns.into_par_iter().zip(weights).enumerate().for_each(|(task, (mut columns, weight))| {
-        multiply(isa, x, weight, in_features, &mut columns);
-        add_bias(bias, task * task_rows, &mut columns);
-    });
-}
-
-/// Rows of the weight of a task, of which each costs `row_work` multiply-adds.
-pub(super) fn task_rows(row_work: usize) -> usize {
-    (TASK_WORK / row_work).next_multiple_of(ROWS).max(ROWS)
+/// Shares the rows of a weight `[out_features, in_features]` out to the threads: `multiply` fills each token's column of some
+/// rows, to which the biases are added. A token alone allocates nothing.
+pub(super) fn in_tasks(
+    out: &mut [f32],
+    bias: Option<&[f32]>,
+    [out_features, in_features]: [usize; 2],
+    multiply: impl Fn(Range<usize>, &mut [&mut [f32]]) + Sync,
+) {
+    let tokens = out.len() / out_features;
+    let task_rows = (TASK_WORK / (tokens.max(1) * in_features)).next_multiple_of(ROWS).max(ROWS);
+    let run = |task: usize, columns: &mut [&mut [f32]]| {
+        let first = task * task_rows;
+        multiply(first..out_features.min(first + task_rows), columns);
+        add_bias(bias, first, columns);
+    };
+    if tokens == 1 {
+        return out.par_chunks_mut(task_rows).enumerate().for_each(|(task, out)| run(task, &mut [out]));
+    }
+    let columns = split_columns(out, out_features, task_rows);
+    columns.into_par_iter().enumerate().for_each(|(task, mut columns)| run(task, &mut columns));
 }
 
 /// Cuts `out` `[tokens, out_features]` into tasks of `task_rows` columns: one slice per token each.

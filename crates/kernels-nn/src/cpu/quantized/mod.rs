@@ -10,12 +10,13 @@ mod groups;
 mod simd;
 mod token;
 
+use std::ops::Range;
+
 use device_mem::Isa;
-use rayon::prelude::*;
 
 use self::groups::Group;
 use self::token::{GROUP, Token, Tokens};
-use super::linear::{add_bias, split_columns, task_rows};
+use super::linear::in_tasks;
 use super::simd::{LANES, Lanes, add_lanes};
 use super::tiled::{TILED_FROM, linear_tiled};
 use crate::blocks::BlockType;
@@ -33,35 +34,19 @@ pub(super) fn linear_blocks(
     out: &mut [f32],
 ) {
     let row_bytes = in_features / block.block_len() * block.block_bytes();
-    let tokens = x.len() / in_features;
-    if tokens >= TILED_FROM {
-        let widen = |row: usize, range: std::ops::Range<usize>, wide: &mut [f32]| {
+    if x.len() / in_features >= TILED_FROM {
+        let widen = |row: usize, range: Range<usize>, wide: &mut [f32]| {
             let at = |element: usize| row * row_bytes + element / block.block_len() * block.block_bytes();
             block.widen(&weight[at(range.start)..at(range.end)], wide);
         };
         return linear_tiled(x, widen, bias, [out_features, in_features], out);
     }
     let isa = Isa::best();
-    Tokens::with(isa, x, in_features, |rounded| match tokens {
-        0 => {}
-        1 => {
-            let rows = task_rows(in_features);
-            let weights = weight.par_chunks(rows * row_bytes);
-            out.par_chunks_mut(rows).zip(weights).enumerate().for_each(|(task, (out, weight))| {
-                let mut columns = [out];
-                multiply(isa, block, weight, row_bytes, rounded, &mut columns);
-                add_bias(bias, task * rows, &mut columns);
-            });
-        }
-        _ => {
-            let rows = task_rows(tokens * in_features);
-            let columns = split_columns(out, out_features, rows);
-            let weights = weight.par_chunks(rows * row_bytes);
-            columns.into_par_iter().zip(weights).enumerate().for_each(|(task, (mut columns, weight))| {
-                multiply(isa, block, weight, row_bytes, rounded, &mut columns);
-                add_bias(bias, task * rows, &mut columns);
-            });
-        }
+    Tokens::with(isa, x, in_features, |rounded| {
+        in_tasks(out, bias, [out_features, in_features], |rows, columns| {
+            let weight = &weight[rows.start * row_bytes..rows.end * row_bytes];
+            multiply(isa, block, weight, row_bytes, rounded, columns);
+        });
     });
 }
 
