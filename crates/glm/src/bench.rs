@@ -26,7 +26,7 @@ pub(crate) fn execute(args: &BenchArgs) -> Result<()> {
     bench.feed(1)?;
     let mut figures = Figures { first_token: start.elapsed().as_secs_f64(), ..Figures::default() };
     let passes = args.runs as usize * (1 + args.depths.len());
-    let mut measuring = ui::Loading::new("measuring");
+    let mut measuring = ui::Loading::passes("measuring");
     let mut done = 0;
     for _ in 0..args.runs {
         bench.clear()?;

@@ -11,24 +11,43 @@ use model_glm::MemoryBudget;
 /// Bytes from which a model is large. Smaller ones load at once: there is nothing to tell.
 const WORTH_TELLING: usize = 256 << 20;
 
-/// How far loading or converting is: a bar on a terminal, a line per quarter elsewhere.
+/// How far loading, converting or measuring is: a bar on a terminal, lines elsewhere.
 pub(crate) struct Loading {
     what: &'static str,
+    unit: Unit,
     bar: Option<ProgressBar>,
     quarters: usize,
 }
 
+/// What is counted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Unit {
+    /// Of files; a line per quarter, where they are many.
+    Bytes,
+    /// A line for each.
+    Passes,
+}
+
 impl Loading {
-    /// `what` is done: `loading`.
+    /// `what` is done, in bytes: `loading`.
     pub(crate) fn new(what: &'static str) -> Loading {
-        let template = format!("{what} {{bar:30}} {{bytes}}/{{total_bytes}} {{wide_msg}}");
+        Loading::of(what, Unit::Bytes, "{bytes}/{total_bytes}")
+    }
+
+    /// `what` is done, in passes: `measuring`.
+    pub(crate) fn passes(what: &'static str) -> Loading {
+        Loading::of(what, Unit::Passes, "{pos}/{len}")
+    }
+
+    fn of(what: &'static str, unit: Unit, counts: &str) -> Loading {
+        let template = format!("{what} {{bar:30}} {counts} {{wide_msg}}");
         let style = ProgressStyle::with_template(&template);
         let bar = stderr().is_terminal().then(|| {
             let bar = ProgressBar::new(0);
             style.map(|style| bar.set_style(style)).unwrap_or_default();
             bar
         });
-        Loading { what, bar, quarters: 0 }
+        Loading { what, unit, bar, quarters: 0 }
     }
 
     pub(crate) fn advance(&mut self, loaded: usize, total: usize, tensor: &str) {
@@ -38,6 +57,7 @@ impl Loading {
                 bar.set_position(loaded as u64);
                 bar.set_message(tensor.to_owned());
             }
+            None if self.unit == Unit::Passes => eprintln!("{}: {loaded} of {total}, {tensor}", self.what),
             None => {
                 let quarters = loaded.saturating_mul(4).checked_div(total).unwrap_or(4);
                 if quarters > self.quarters && total >= WORTH_TELLING {

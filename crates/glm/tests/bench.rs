@@ -18,6 +18,7 @@ fn figures_have_the_keys_that_programs_are_compared_by() {
     let told = bench("cpu", &["--json", "--runs", "2"]).ok();
     let figures: Value = serde_json::from_str(&told.stdout).unwrap();
     assert_eq!(told.stdout.lines().count(), 1);
+    assert!(told.stderr.contains("measuring: 6 of 6"), "{}", told.stderr);
     assert_eq!((&figures["ran_on"], &figures["prompt"]), (&Value::from("cpu"), &Value::from(20)));
     let is_positive = |value: &Value| value.as_f64().is_some_and(|figure| figure > 0.0);
     assert!(

@@ -53,6 +53,16 @@ impl Names {
         Names { layout, branch_norms: config.architecture == Architecture::Glm4 }
     }
 
+    /// The names of the same tensors in a GGUF file.
+    pub(crate) fn in_gguf(self) -> Names {
+        let fused = match self.layout {
+            Layout::HuggingFace => false,
+            Layout::Original => true,
+            Layout::Gguf { fused } => fused,
+        };
+        Names { layout: Layout::Gguf { fused }, ..self }
+    }
+
     pub(crate) fn embedding(self) -> &'static str {
         match self.layout {
             Layout::HuggingFace => "model.embed_tokens.weight",

@@ -88,6 +88,7 @@ pub(crate) fn open<T>(
 /// What a GGUF file begins with.
 pub(crate) const MAGIC: &[u8; 4] = b"GGUF";
 const BIG_ENDIAN_MAGIC: &[u8; 4] = b"FUGG";
+/// What tensors' offsets are multiples of, unless the metadata say otherwise.
 const DEFAULT_ALIGNMENT: u32 = 32;
 const MAX_ALIGNMENT: u32 = 1 << 20;
 const MAX_KEY: u64 = u16::MAX as u64;

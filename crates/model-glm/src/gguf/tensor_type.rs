@@ -55,6 +55,11 @@ impl TensorType {
         TYPES.into_iter().find(|known| known.number == number)
     }
 
+    /// The type of ggml's name.
+    pub(super) fn from_name(name: &str) -> Option<TensorType> {
+        TYPES.into_iter().find(|known| known.name == name)
+    }
+
     /// The number in the file.
     pub fn number(self) -> u32 {
         self.number

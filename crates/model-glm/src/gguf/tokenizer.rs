@@ -14,7 +14,7 @@ use super::{Gguf, GgufError, METADATA, ValueType};
 use crate::{GlmError, TokenId};
 
 /// How GLM-4 cuts text before merging, as its `tokenizer.json` has it and llama.cpp for both names.
-const SPLIT: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+pub(crate) const SPLIT: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const MERGES: &str = "tokenizer.ggml.merges";
 /// GLM-4's longest has 256.
 const MAX_TOKEN_BYTES: usize = 1 << 16;

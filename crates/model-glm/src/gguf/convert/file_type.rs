@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use kernels_nn::BlockType;
 
+use crate::gguf::TensorType;
+
 /// How a tensor's elements are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stored {
@@ -40,19 +42,7 @@ impl Stored {
 
     /// ggml's number for the type. One that it does not know cannot be made: [`FileType::stored`] gives none such.
     pub(super) fn number(self) -> u32 {
-        match self {
-            Stored::F32 => 0,
-            Stored::F16 => 1,
-            Stored::BF16 => 30,
-            Stored::Blocks(BlockType::Q4_0) => 2,
-            Stored::Blocks(BlockType::Q5_0) => 6,
-            Stored::Blocks(BlockType::Q5_1) => 7,
-            Stored::Blocks(BlockType::Q8_0) => 8,
-            Stored::Blocks(BlockType::Q4_K) => 12,
-            Stored::Blocks(BlockType::Q5_K) => 13,
-            Stored::Blocks(BlockType::Q6_K) => 14,
-            Stored::Blocks(_) => u32::MAX,
-        }
+        TensorType::from_name(self.name()).map_or(u32::MAX, TensorType::number)
     }
 }
 

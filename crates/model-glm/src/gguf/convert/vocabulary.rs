@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::Field;
+use crate::gguf::tokenizer::SPLIT;
 use crate::json::Strict;
 use crate::{Architecture, ChatTemplate, GlmConfig, GlmError};
 
@@ -23,10 +24,6 @@ mod kind {
     pub(super) const USER_DEFINED: i32 = 4;
     pub(super) const UNUSED: i32 = 5;
 }
-
-/// How GLM-4 splits text before merging, which is what llama.cpp does for `glm4` and `chatglm-bpe`.
-const SPLIT: &str = "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*\
-                     |\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
 
 /// The tokenizer of a checkpoint folder; without `tokenizer.json`, keys that say that there is none.
 pub(super) fn of_folder(folder: &Path, config: &GlmConfig) -> Result<Vocabulary, GlmError> {

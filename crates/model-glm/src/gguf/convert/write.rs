@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use super::Stored;
+use crate::gguf::{DEFAULT_ALIGNMENT, MAGIC, ValueType};
 
 /// A metadata value that is written.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,9 +44,7 @@ impl TensorSpec {
     }
 }
 
-/// Offsets of tensors are multiples of this, GGUF's own default.
-const ALIGNMENT: usize = 32;
-const MAGIC: &[u8; 4] = b"GGUF";
+const ALIGNMENT: usize = DEFAULT_ALIGNMENT as usize;
 const VERSION: u32 = 3;
 
 /// A file that is being written.
@@ -138,48 +137,42 @@ fn put_text(text: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(text.as_bytes());
 }
 
-/// Numbers of the value types.
-mod number {
-    pub(super) const U32: u32 = 4;
-    pub(super) const I32: u32 = 5;
-    pub(super) const F32: u32 = 6;
-    pub(super) const BOOL: u32 = 7;
-    pub(super) const TEXT: u32 = 8;
-    pub(super) const ARRAY: u32 = 9;
+fn put_type(value_type: ValueType, out: &mut Vec<u8>) {
+    out.extend((value_type as u32).to_le_bytes());
 }
 
 fn put_field(field: &Field, out: &mut Vec<u8>) {
     match field {
         Field::U32(value) => {
-            out.extend(number::U32.to_le_bytes());
+            put_type(ValueType::U32, out);
             out.extend(value.to_le_bytes());
         }
         Field::F32(value) => {
-            out.extend(number::F32.to_le_bytes());
+            put_type(ValueType::F32, out);
             out.extend(value.to_le_bytes());
         }
         Field::Bool(value) => {
-            out.extend(number::BOOL.to_le_bytes());
+            put_type(ValueType::Bool, out);
             out.push(u8::from(*value));
         }
         Field::Text(text) => {
-            out.extend(number::TEXT.to_le_bytes());
+            put_type(ValueType::Str, out);
             put_text(text, out);
         }
         Field::Texts(texts) => {
-            put_array(number::TEXT, texts.len(), out);
+            put_array(ValueType::Str, texts.len(), out);
             texts.iter().for_each(|text| put_text(text, out));
         }
         Field::I32s(values) => {
-            put_array(number::I32, values.len(), out);
+            put_array(ValueType::I32, values.len(), out);
             out.extend(values.iter().flat_map(|value| value.to_le_bytes()));
         }
     }
 }
 
-fn put_array(element: u32, len: usize, out: &mut Vec<u8>) {
-    out.extend(number::ARRAY.to_le_bytes());
-    out.extend(element.to_le_bytes());
+fn put_array(element: ValueType, len: usize, out: &mut Vec<u8>) {
+    put_type(ValueType::Array, out);
+    put_type(element, out);
     out.extend((len as u64).to_le_bytes());
 }
 
