@@ -60,9 +60,9 @@ pub(crate) struct Measured {
 pub(crate) fn execute(Options { filter, peers, rounds, out }: &Options) -> Result<()> {
     let out = &workspace_root().join(out);
     if !peers.is_empty() {
-        let compared = peers::measure(peers, *rounds as usize)?;
-        let pages = [("peers.md", peers_page::table(&compared)), ("peers.svg", peers_page::plot(&compared))];
-        return write(out, pages);
+        return peers::measure(peers, *rounds as usize, |compared| {
+            write(out, [("peers.md", peers_page::table(compared)), ("peers.svg", peers_page::plot(compared))])
+        });
     }
     let found = tempfile::tempdir()?;
     for name in CRATES {

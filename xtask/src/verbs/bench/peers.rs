@@ -77,11 +77,15 @@ const CALM: f64 = 0.10;
 const QUIET: f64 = 0.15;
 const PATIENCE: Duration = Duration::from_secs(240);
 
-/// Runs each program once a round, in an order that the round turns.
+/// Runs each program once a round, in an order that the round turns, and tells `so_far` what is known after each round.
 ///
 /// # Errors
 /// When a program fails, or does not print what it should.
-pub(crate) fn measure(peers: &[Peer], rounds: usize) -> Result<Vec<Compared>> {
+pub(crate) fn measure(
+    peers: &[Peer],
+    rounds: usize,
+    mut so_far: impl FnMut(&[Compared]) -> Result<()>,
+) -> Result<()> {
     let mut runs = vec![Vec::new(); peers.len()];
     for round in 0..rounds {
         for place in 0..peers.len() {
@@ -97,8 +101,10 @@ pub(crate) fn measure(peers: &[Peer], rounds: usize) -> Result<Vec<Compared>> {
             );
             runs[index].push(run);
         }
+        let known = peers.iter().zip(&runs).map(|(peer, runs)| compared(peer, runs));
+        so_far(&known.collect::<Result<Vec<_>>>()?)?;
     }
-    peers.iter().zip(&runs).map(|(peer, runs)| compared(peer, runs)).collect()
+    Ok(())
 }
 
 fn run(peer: &Peer) -> Result<Run> {
