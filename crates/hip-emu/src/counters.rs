@@ -20,6 +20,9 @@ pub struct Counters {
     pub barriers: u64,
     /// Waits, delays and hints.
     pub waits: u64,
+    /// Those of them that are for memory and found nothing in flight to wait for. Known only where
+    /// [`Checks::sync`](crate::Checks::sync) or [`Checks::race`](crate::Checks::race) follows what is.
+    pub idle_waits: u64,
     /// Scratch accesses: spills and arrays that did not fit into registers.
     pub scratch: u64,
     /// Loads of lanes from global memory.
@@ -54,6 +57,7 @@ impl Counters {
             ("branches", self.branches),
             ("barriers", self.barriers),
             ("waits", self.waits),
+            ("idle_waits", self.idle_waits),
             ("scratch", self.scratch),
         ];
         let names = [

@@ -4,6 +4,7 @@ use hip_emu::{Checks, Counters, KernelDescriptor, Occupancy, OccupancyLimit, Tra
 use hsaco::CodeObject;
 
 use crate::card::{Argument, Card, ITEMS, PLANTED};
+use crate::deleted::places;
 
 fn count(kernel: &str, groups: u32, arguments: impl Fn(&Card) -> Vec<Argument>) -> Counters {
     let card = Card::with(PLANTED, Checks::NONE, true);
@@ -65,9 +66,28 @@ fn all_instructions_are_counted_once() {
     let arguments = [card.empty(3).into(), card.floats(3 * ITEMS).into(), 3_u32.into()];
     let counters = card.run("row_sums", 1, arguments).unwrap().unwrap();
     let named: Vec<&str> = counters.named().iter().map(|(name, _)| *name).collect();
-    assert!(named.contains(&"lds.conflict_cycles") && named.len() == 36, "{named:?}");
+    assert!(named.contains(&"lds.conflict_cycles") && named.len() == 37, "{named:?}");
     assert!(counters.branches > 0 && counters.scalar > 0 && counters.vector > 0 && counters.waits > 0);
     assert_eq!(counters.barriers, 8 * 3 * 5);
+}
+
+/// Where a hint becomes a wait for vector memory before there is any.
+#[test]
+fn waits_for_nothing_are_counted_where_they_are_followed() {
+    let kernel = "reverse_in_lds";
+    let [hint, wait] =
+        ["s_delay_alu", "s_waitcnt vmcnt(0)"].map(|text| places(PLANTED, kernel, text)[0].clone());
+    let mut changed = PLANTED.to_vec();
+    changed.copy_within(wait, hint.start);
+    for (image, checks, idle) in
+        [(PLANTED, Checks::ALL, 0), (&changed[..], Checks::ALL, 8), (&changed[..], Checks::NONE, 0)]
+    {
+        let card = Card::with(image, checks, true);
+        let counters =
+            card.run(kernel, 1, [card.empty(ITEMS).into(), card.floats(ITEMS).into()]).unwrap().unwrap();
+        // Four waits, the hint, and an invalidation of a cache, in each of eight waves.
+        assert_eq!((counters.waits, counters.idle_waits), (6 * 8, idle));
+    }
 }
 
 #[test]

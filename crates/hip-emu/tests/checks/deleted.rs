@@ -20,7 +20,7 @@ fn instructions(image: &[u8], kernel: &str) -> Vec<(Range<usize>, String)> {
 }
 
 /// The instructions of a kernel that begin with `text`.
-fn places(image: &[u8], kernel: &str, text: &str) -> Vec<Range<usize>> {
+pub(crate) fn places(image: &[u8], kernel: &str, text: &str) -> Vec<Range<usize>> {
     let places = instructions(image, kernel).into_iter().filter(|(_, found)| found.starts_with(text));
     places.map(|(place, _)| place).collect()
 }

@@ -98,6 +98,11 @@ impl Counting {
         }
     }
 
+    /// A wait that found nothing to wait for.
+    pub(super) fn idle_wait(&mut self) {
+        self.counters.idle_waits += 1;
+    }
+
     /// A memory instruction that is not followed: LDS operations that only move data between lanes count as LDS.
     pub(super) fn unfollowed(&mut self) {
         self.counters.lds.instructions += 1;

@@ -91,7 +91,9 @@ pub(super) struct Counts {
 }
 
 impl Counts {
-    const ANY: Self = Self { loads: usize::MAX, stores: usize::MAX, others: usize::MAX, scalars: usize::MAX };
+    /// Waits for nothing.
+    pub(super) const ANY: Self =
+        Self { loads: usize::MAX, stores: usize::MAX, others: usize::MAX, scalars: usize::MAX };
     const ZERO: Self = Self { loads: 0, stores: 0, others: 0, scalars: 0 };
 }
 

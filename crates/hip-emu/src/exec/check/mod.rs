@@ -17,7 +17,7 @@ use crate::{
     exec::{
         check::{
             counters::{Class, Counting},
-            facts::{Facts, Flow, Span},
+            facts::{Counts, Facts, Flow, Span},
             memory::{Part, Run},
             races::{Clock, Touch, Words},
             undefined::{Decides, Undefined},
@@ -139,8 +139,12 @@ impl<'a, const L: usize> Checker<'a, L> {
             let kind = FaultKind::MissingWait { vector, index, counter };
             return Err(Box::new(LaunchFault::new(kind, None).after(found.at)));
         }
-        if let Flow::Wait(counts) = facts.flow {
-            waits.wait(counts);
+        if let Flow::Wait(counts) = facts.flow
+            && !waits.wait(counts)
+            && counts != Counts::ANY
+            && let Some(counting) = &mut self.counting
+        {
+            counting.idle_wait();
         }
         if facts.exchanges || (facts.class == Class::Wait && facts.writes.iter().next().is_some()) {
             waits.issue_answer(facts, at);

@@ -190,8 +190,9 @@ impl Waits {
         }
     }
 
-    /// Waits until no more than so many are in flight.
-    pub(super) fn wait(&mut self, counts: Counts) {
+    /// Waits until no more than so many are in flight; tells whether there was anything to wait for.
+    pub(super) fn wait(&mut self, counts: Counts) -> bool {
+        let before = self.in_flight();
         self.loads.drain(..self.loads.len().saturating_sub(counts.loads));
         self.stores.drain(..self.stores.len().saturating_sub(counts.stores));
         // Scalar loads come back in any order: where there is one, a count above zero says nothing.
@@ -206,6 +207,12 @@ impl Waits {
             flag(if span.vector { &mut vector } else { &mut scalar }, span);
         }
         (self.vector, self.scalar) = (vector, scalar);
+        self.in_flight() < before
+    }
+
+    /// Operations in flight.
+    fn in_flight(&self) -> usize {
+        self.loads.len() + self.stores.len() + self.others.len() + self.scalars.len()
     }
 
     /// The accesses of which all earlier ones, and they themselves, are done. What a flat operation does to LDS is done by
