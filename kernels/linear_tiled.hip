@@ -261,8 +261,7 @@ __device__ static inline void multiply_tile(const Matrices &m, const W *weight, 
     const bool multiplies = first_token + Sums::first_token() < m.tokens;
     Sums sums, folded;
     part.load(0, m.in_features);
-    // Threads may still read the stages of the tile before.
-    __syncthreads();
+    // No thread reads the stages of the tile before any more: a barrier ends each step.
     part.store(stages[0]);
     __syncthreads();
     uint32_t stage = 0;

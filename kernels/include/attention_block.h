@@ -84,13 +84,12 @@ struct Block {
         return before < call.prefix ? call.prefix : before;
     }
 
-    // Notes where the blocks of the chunk from `start` on lie. The first of them may have begun before.
+    // Notes where the blocks of the chunk from `start` on lie. The first of them may have begun before. Those of the chunk before
+    // are in use no more: its last values are loaded before a barrier.
     __device__ void locate(uint32_t start, uint32_t count) {
         const Blocks at = shared.sequence;
         const GPU_GLOBAL uint32_t *table = at.table;
         block_shift = table ? uniform(at_most(at.shift, CHUNK_SHIFT)) : CHUNK_SHIFT;
-        // Those of the chunk before may still be in use.
-        __syncthreads();
         const uint32_t key = threadIdx.x << block_shift;
         if (key < count) {
             const uint32_t token = start + key;

@@ -57,7 +57,7 @@ struct NormedRow {
     }
 
     // Keeps the values that kept_value(i - t, place) and other_value(i - t) give, and gives the sum of their squares.
-    template <typename Kept, typename Other>
+    template <bool FIRST_OF_BLOCK, typename Kept, typename Other>
     __device__ inline double keep(uint32_t width, Kept kept_value, Other other_value) {
         double squares = 0.0;
         const auto add = [&](float value) { squares = __builtin_fma((double)value, (double)value, squares); };
@@ -69,7 +69,7 @@ struct NormedRow {
                 add(value);
             },
             [&](uint32_t base) { add(other_value(base)); });
-        return sum_of_lanes(squares);
+        return sum_of_lanes<FIRST_OF_BLOCK>(squares);
     }
 
     // Norms a row, and writes its values to `sum` if that is not null.
@@ -81,19 +81,19 @@ struct NormedRow {
         double squares;
         const auto other = [&](uint32_t base) { return row.value(base + threadIdx.x, branch_factor); };
         if (row.branch_weight) {
-            squares = keep(
+            squares = keep<true>(
                 row.width, [&](uint32_t base, uint32_t) { return own(row.branch, base); },
                 [&](uint32_t base) { return own(row.branch, base); });
             branch_factor = norm_scale(squares, row.inverse_width, row.branch_eps);
             const auto value = [&](uint32_t base, uint32_t place) {
                 return own(row.x, base) + kept[place] * branch_factor * own(row.branch_weight, base);
             };
-            squares = keep(row.width, value, other);
+            squares = keep<false>(row.width, value, other);
         } else if (row.branch) {
             const auto value = [&](uint32_t base, uint32_t) { return own(row.x, base) + own(row.branch, base); };
-            squares = keep(row.width, value, other);
+            squares = keep<true>(row.width, value, other);
         } else {
-            squares = keep(row.width, [&](uint32_t base, uint32_t) { return own(row.x, base); }, other);
+            squares = keep<true>(row.width, [&](uint32_t base, uint32_t) { return own(row.x, base); }, other);
         }
         if (sum) {
             for_each_own(

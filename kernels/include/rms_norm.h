@@ -12,12 +12,18 @@ constexpr uint32_t NORM_LANES = 256;
 // Elements of a row that stay on the chip between its two passes.
 constexpr uint32_t NORM_KEPT = 4096;
 
+// Where the lanes of a block put what they add.
+__device__ static inline double (&lane_sums())[NORM_LANES] {
+    __shared__ double sums[NORM_LANES];
+    return sums;
+}
 
 // The lanes' sum, in every thread.
+template <bool FIRST_OF_BLOCK = false>
 __device__ static inline double sum_of_lanes(double lane_sum) {
-    __shared__ double sums[NORM_LANES];
-    // Threads may still read the sums of the row before.
-    __syncthreads();
+    double(&sums)[NORM_LANES] = lane_sums();
+    // Threads may still read the sums before these.
+    if (!FIRST_OF_BLOCK) __syncthreads();
     sums[threadIdx.x] = lane_sum;
     __syncthreads();
     const double *column = sums + threadIdx.x % 32;
