@@ -61,6 +61,22 @@ impl Values {
             Values::Unsigned => values.iter().map(|value| value.abs()).collect(),
         }
     }
+
+    /// Values above zero, behind which there are those below: a weight that is off by its chunk shows.
+    fn falling(self, seed: u64, len: usize) -> Vec<f32> {
+        let mut values = Values::Unsigned.of(seed, len);
+        if matches!(self, Values::Signed) {
+            values[len / 2..].iter_mut().for_each(|value| *value = -*value);
+        }
+        values
+    }
+}
+
+/// Keys that grow, so that later chunks have larger scores, or shrink.
+fn sloped(seed: u64, len: usize, grow: bool) -> Vec<f32> {
+    let keys = uniform::<f32>(seed, len);
+    let factor = |at: usize| (if grow { at + 1 } else { len - at }) as f32 / len as f32;
+    keys.iter().enumerate().map(|(at, key)| key * factor(at)).collect()
 }
 
 /// Twice the bound of a result of attention over `keys` keys of `head_dim` elements, as a share of the weighted sum of
@@ -80,12 +96,14 @@ fn queries(seed: u64, len: usize) -> Vec<f32> {
 /// Tokens before a pass and in it, query and key heads, width of a head, prefix.
 type Pass = (u32, u32, (u32, u32), u32, u32);
 
-const PASSES: [Pass; 5] = [
+const PASSES: [Pass; 7] = [
     (0, 5, (4, 2), 12, 0),
     (258, 3, (2, 1), 16, 260),
     (3, 2, (17, 1), 40, 0),
     (0, 20, (1, 1), 136, 7),
     (70, 9, (2, 2), 72, 0),
+    (1100, 2, (17, 1), 72, 0),
+    (600, 2, (1, 1), 8, 0),
 ];
 
 fn passes<T: Stored>(device: &Device) -> Result<Vec<f32>> {
@@ -109,7 +127,7 @@ fn run_passes(device: &Device, dtype: KvDType, values: Values) -> Result<Vec<f32
         let row = (kv_heads * head_dim) as usize;
         let rows = |seed: u64, tokens: u32| -> Result<_> {
             let len = tokens as usize * row;
-            Ok((on(device, &uniform::<f32>(seed, len))?, on(device, &values.of(seed + 1, len))?))
+            Ok((on(device, &sloped(seed, len, q_heads > 1))?, on(device, &values.falling(seed + 1, len))?))
         };
         if before > 0 {
             let (k, v) = rows(10, before)?;
@@ -150,8 +168,8 @@ fn paged(device: &Device, dtype: KvDType, values: Values) -> Result<KvCache> {
     cache.assign(1, &(0..18).map(|block| (block * 7 + 3) % 39).collect::<Vec<u32>>())?;
     for (sequence, len) in (0..).zip(LENGTHS) {
         let elements = (len * kv_heads * head_dim) as usize;
-        let k = on(device, &uniform::<f32>(40 + u64::from(sequence), elements))?;
-        let v = on(device, &values.of(50 + u64::from(sequence), elements))?;
+        let k = on(device, &sloped(40 + u64::from(sequence), elements, true))?;
+        let v = on(device, &values.falling(50 + u64::from(sequence), elements))?;
         cache.layer_of(0, sequence)?.append(k.as_view(), v.as_view(), len)?;
         cache.commit_sequence(sequence, len)?;
     }

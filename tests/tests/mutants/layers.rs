@@ -30,10 +30,10 @@ pub(crate) fn cases() -> Vec<Case> {
         case("linear_bf16_8", &LINEAR, |device| products(device, bf16_weight, &WIDE_8)),
         case("linear_f32_tiled", &LINEAR_TILED, |device| products(device, f32_weight, &TILED)),
         case("linear_f16_tiled", &LINEAR_TILED, |device| {
-            products_of(device, f16_weight, &TILED_F16, &[(SMALL, WIDE), (WIDE, SMALL), (SMALL, WIDE)])
+            products_of(device, f16_weight, &TILED_F16, &[(SMALL, WIDE), (WIDE, SMALL)], &[])
         }),
         case("linear_bf16_tiled", &LINEAR_TILED, |device| {
-            products_of(device, bf16_weight, &TILED, &[(WIDE, SMALL); 3])
+            products_of(device, bf16_weight, &TILED, &[(WIDE, SMALL)], &[f32::INFINITY; 16])
         }),
         case("norm_linear_f32_any", &NORM_LINEAR, |device| fused(device, f32_weight, &FUSED_ANY)),
         case("norm_linear_bf16", &NORM_LINEAR, |device| fused(device, bf16_weight, &FUSED_WIDE)),
@@ -114,23 +114,29 @@ const WIDE_4: [Shape; 3] = [(3, 264, 12), (4, 2056, 5), (4, 16, 16_390)];
 const WIDE_8: [Shape; 3] = [(7, 264, 12), (15, 2056, 5), (12, 16, 16_390)];
 /// Whole units and not, more than one tile in both directions, and more than one fold.
 const TILED: [Shape; 3] = [(17, 64, 5), (66, 37, 130), (16, 296, 7)];
-const TILED_F16: [Shape; 3] = [(66, 37, 130), (66, 40, 130), (16, 296, 7)];
+const TILED_F16: [Shape; 4] = [(66, 37, 130), (66, 37, 130), (66, 40, 130), (16, 296, 7)];
 
-fn products(device: &Device, of: OfType, shapes: &[Shape; 3]) -> Result<Vec<f32>> {
-    products_of(device, of, shapes, &[(SMALL, SMALL); 3])
+fn products(device: &Device, of: OfType, shapes: &[Shape]) -> Result<Vec<f32>> {
+    products_of(device, of, shapes, &[(SMALL, SMALL)], &[])
 }
 
-/// With the largest numbers of x and of the weight for each shape.
+/// With the largest numbers of x and of the weight for each shape, in turn, and numbers that are among the last tokens', one in each.
 fn products_of(
     device: &Device,
     of: OfType,
-    shapes: &[Shape; 3],
-    largest: &[(u32, u32); 3],
+    shapes: &[Shape],
+    largest: &[(u32, u32)],
+    specials: &[f32],
 ) -> Result<Vec<f32>> {
     let mut all = Vec::new();
-    for (at, (&(tokens, inner, outer), &(of_x, of_weight))) in shapes.iter().zip(largest).enumerate() {
+    let shapes = shapes.iter().zip(largest.iter().cycle());
+    for (at, (&(tokens, inner, outer), &(of_x, of_weight))) in shapes.enumerate() {
         let layer = layer(device, of, (1, of_weight), (outer, inner), at != 1)?;
-        let x = on(device, &whole(3, tokens * inner, of_x))?;
+        let mut x = whole(3, tokens * inner, of_x);
+        for (at, (token, special)) in x.chunks_exact_mut(inner).rev().zip(specials).enumerate() {
+            token[5 * at % inner] = *special;
+        }
+        let x = on(device, &x)?;
         let mut out = unwritten(device, tokens * outer)?;
         linear(x.as_view(), &layer, out.as_view_mut()?)?;
         all.extend(out.to_host_vec()?);
@@ -141,8 +147,9 @@ fn products_of(
 /// Tokens, width of a row, rows of the weights.
 type FusedShape = (usize, usize, [usize; 3]);
 
-const FUSED_ANY: [FusedShape; 2] = [(2, 12, [6, 2, 4]), (1, 4100, [2, 4, 2])];
-const FUSED_WIDE: [FusedShape; 2] = [(2, 264, [34, 32, 50]), (1, 4104, [48, 32, 32])];
+const FUSED_ANY: [FusedShape; 3] = [(2, 12, [6, 2, 4]), (1, 1292, [2, 2, 2]), (1, 4364, [2, 4, 2])];
+const FUSED_WIDE: [FusedShape; 3] =
+    [(2, 264, [34, 32, 50]), (1, 1288, [32, 16, 16]), (1, 4360, [48, 32, 32])];
 
 /// The rows before a norm: alone, with a branch, with a normed branch.
 #[derive(Clone, Copy)]
@@ -237,7 +244,7 @@ fn gated(device: &Device, of: OfType, shapes: &[FusedShape]) -> Result<Vec<f32>>
 }
 
 /// Narrower and wider than what a block keeps of a row.
-const NORMED: [(usize, usize); 3] = [(2, 5), (2, 300), (2, 4133)];
+const NORMED: [(usize, usize); 3] = [(2, 5), (2, 300), (2, 4363)];
 
 fn norm_of(device: &Device, seed: u64, width: usize, eps: f32) -> Result<RmsNorm> {
     Ok(RmsNorm::new(on(device, &uniform::<f32>(seed, width))?, eps)?)
@@ -311,20 +318,30 @@ fn embedded(device: &Device, of: OfType) -> Result<Vec<f32>> {
     Ok(all)
 }
 
-/// Maxima in every part of a row, one that is there twice, negative numbers alone, and a row without a choice.
+/// Maxima in every part of a row, one that is there twice, negative numbers alone, and a row without a choice; and numbers of
+/// either sign that differ in their last bits.
 fn choices(device: &Device) -> Result<Vec<f32>> {
     let mut all = Vec::new();
-    for (rows, vocab) in [(3, 3), (40, 2000), (3, 5001)] {
+    for (rows, vocab) in [(3, 3), (66, 2000), (3, 5001)] {
         let mut logits = uniform::<f32>(1, rows * vocab);
         for row in 0..rows {
-            logits[row * vocab + (row * 53 + 1) % vocab] = 1.5;
+            logits[row * vocab + (row * 31 + 1) % vocab] = 1.5;
         }
         logits[vocab - 1] = 1.5;
         logits[vocab..2 * vocab].iter_mut().for_each(|logit| *logit -= 3.0);
         logits[2 * vocab] = f32::NAN;
-        let mut tokens = on(device, &vec![7_u32; rows])?;
-        argmax(on(device, &logits)?.as_view(), vocab, tokens.as_view_mut()?)?;
-        all.extend(as_f32(&tokens.to_host_vec()?));
+        all.extend(chosen(device, &logits, vocab)?);
     }
+    let mut random = SplitMix64::new(1);
+    let mut near = |sign: u32| f32::from_bits(sign | 1.5_f32.to_bits() + random.below(1 << 12));
+    let positive: Vec<f32> = (0..16 * 40).map(|_| near(0)).collect();
+    let negative: Vec<f32> = (0..16 * 40).map(|_| near(1 << 31)).collect();
+    all.extend(chosen(device, &[positive, negative].concat(), 40)?);
     Ok(all)
+}
+
+fn chosen(device: &Device, logits: &[f32], vocab: usize) -> Result<Vec<f32>> {
+    let mut tokens = on(device, &vec![7_u32; logits.len() / vocab])?;
+    argmax(on(device, logits)?.as_view(), vocab, tokens.as_view_mut()?)?;
+    Ok(as_f32(&tokens.to_host_vec()?))
 }

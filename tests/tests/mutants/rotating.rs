@@ -88,6 +88,7 @@ fn position_embeddings<T: Float, C: Float>(device: &Device) -> Result<Vec<f32>> 
         (3, (4, 2), (12, 6), Pairing::Interleaved),
         (2, (5, 3), (130, 128), Pairing::Halves),
         (2, (1, 2), (16, 16), Pairing::Halves),
+        (2, (1, 3), (144, 16), Pairing::Interleaved),
     ] {
         let table = table(device, dims, pairing, Axes::Single)?;
         let positions: Vec<u32> = (0..tokens).map(|token| (token * 31 + 5) % 64).collect();

@@ -57,6 +57,13 @@ impl Mutant {
         image
     }
 
+    /// The image with `v_nop` in the place of the instruction, which does not count as a wait.
+    pub(crate) fn uncounted_of(&self, image: &[u8]) -> Vec<u8> {
+        let mut image = image.to_vec();
+        image[self.place.clone()].copy_from_slice(&repeated(0x7e00_0000, self.place.len()));
+        image
+    }
+
     /// The change, for a list.
     pub(crate) fn text(&self) -> String {
         format!("{} -> {}", self.from, self.to)
@@ -69,35 +76,48 @@ pub(crate) fn mutants(image: &[u8], arch: Arch, kernel: &str) -> Vec<Mutant> {
     let mut functions = listings.iter().flat_map(|listing| &listing.functions);
     let function = functions.find(|function| function.name == kernel).unwrap();
     let (mut all, mut alike) = (Vec::new(), BTreeMap::<String, u32>::new());
-    let mut lines = function.lines(arch).peekable();
-    while let Some(line) = lines.next() {
-        let Ok(instruction) = line.instruction else { continue };
-        let next = lines.peek().and_then(|line| line.instruction.as_ref().ok());
-        if next.is_some_and(|next| is_of_a_barrier(&instruction, next)) {
+    let lines: Vec<_> = function.lines(arch).collect();
+    for (at, line) in lines.iter().enumerate() {
+        let Ok(instruction) = &line.instruction else { continue };
+        let next = lines[at + 1..].iter().map_while(|line| line.instruction.as_ref().ok());
+        if is_of_a_barrier(instruction, next) {
             continue;
         }
         let start = line.code.as_ptr().addr() - image.as_ptr().addr();
         let text = instruction.to_string();
         let number = alike.entry(text.clone()).and_modify(|number| *number += 1).or_insert(1);
         let from = format!("#{number} {text}");
-        all.extend(taken_out(&instruction, start, &from));
-        all.extend(changed(&instruction, line.code, start, &from));
+        all.extend(taken_out(instruction, start, &from));
+        all.extend(changed(instruction, line.code, start, &from));
     }
     all
 }
 
-/// Whether it is a wait for vector memory that belongs to the barrier behind it: no wave reads from memory what another one of
+/// Whether it is a wait for vector memory that belongs to a barrier behind it: no wave reads from memory what another one of
 /// its group stores there before the launch ends, and what registers get from it is waited for where it is used.
-fn is_of_a_barrier(instruction: &Instruction, next: &Instruction) -> bool {
+fn is_of_a_barrier<'a>(instruction: &Instruction, mut next: impl Iterator<Item = &'a Instruction>) -> bool {
     let waits = instruction.to_string();
-    let is_for_memory = waits.starts_with("s_waitcnt_vscnt") || waits == "s_waitcnt vmcnt(0)";
-    is_for_memory && (next.mnemonic() == "s_barrier" || next.mnemonic().starts_with("s_wait"))
+    let is_barrier = |next: &Instruction| next.mnemonic() == "s_barrier";
+    match waits.as_str() {
+        _ if waits.starts_with("s_waitcnt_vscnt") => {
+            let branches = |next: &Instruction| next.mnemonic().contains("branch");
+            next.take_while(|next| !branches(next)).any(is_barrier)
+        }
+        "s_waitcnt vmcnt(0)" => {
+            next.next().is_some_and(|next| is_barrier(next) || next.mnemonic().starts_with("s_wait"))
+        }
+        _ => false,
+    }
 }
 
 /// As many bytes of `s_nop 0`.
 fn nops(bytes: usize) -> Vec<u8> {
-    let nop = 0xbf80_0000_u32.to_le_bytes();
-    nop.repeat(bytes / nop.len())
+    repeated(0xbf80_0000, bytes)
+}
+
+/// As many bytes of an instruction of one word.
+fn repeated(code: u32, bytes: usize) -> Vec<u8> {
+    code.to_le_bytes().repeat(bytes / size_of_val(&code))
 }
 
 /// A wait or a barrier that is taken out.
