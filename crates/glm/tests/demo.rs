@@ -46,6 +46,15 @@ fn every_question_is_answered_word_for_word() {
     );
 }
 
+#[test]
+fn its_q8_0_file_answers_word_for_word() {
+    let out = tempfile::tempdir().unwrap();
+    let (folder, file) = (demo(), out.path().join("demo.gguf"));
+    let (folder, file) = (folder.to_str().unwrap(), file.to_str().unwrap());
+    run(&["quantize", folder, file, "--type", "q8_0"]).ok();
+    assert_eq!(answered(&["--model", file]), known().len());
+}
+
 /// The whole path of a GPU but the GPU: the kernels' images behind HIP's interface, here executed by the emulator.
 #[test]
 fn the_emulated_card_answers_word_for_word() {

@@ -5,6 +5,7 @@
 mod blocks;
 mod builder;
 mod convert;
+mod divergence;
 mod model;
 mod mutate;
 mod reader;

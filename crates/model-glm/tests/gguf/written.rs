@@ -7,7 +7,7 @@ use model_glm::gguf::{ConvertOptions, FileType, convert};
 use model_glm::{ChatTemplate, GlmConfig, GlmModel, GlmWeights, LoadOptions, Message, Tokenizer};
 use parity::golden_dir;
 
-fn written(folder: &Path, file_type: FileType, out: &Path) -> PathBuf {
+pub(crate) fn written(folder: &Path, file_type: FileType, out: &Path) -> PathBuf {
     let path = out.join(format!("{}.gguf", file_type.name()));
     convert(folder, &path, ConvertOptions { file_type, overwrite: false, progress: None }).unwrap();
     path
