@@ -21,11 +21,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("glm", &["model-glm", "hip-emu"]),
     ("parity", &["device-mem", "hip-emu"]),
     ("workspace-tests", &["model-glm", "parity"]),
+    ("hot-loops", &["attention", "kernels-rope", "kernels-nn", "device-mem"]),
     ("xtask", &["hsaco", "device-mem", "kernels-rope", "kernels-nn", "attention"]),
 ];
 
 /// Crates that only tests may use.
-const TEST_ONLY: &[&str] = &["parity", "workspace-tests", "xtask"];
+const TEST_ONLY: &[&str] = &["parity", "workspace-tests", "hot-loops", "xtask"];
 
 /// Crates that the tests of any crate may use.
 const TESTS_MAY_USE: &[&str] = &["parity", "hip-emu-cdylib"];

@@ -32,6 +32,8 @@ enum Verb {
     BuildKernels(verbs::build_kernels::Options),
     /// Count what every kernel moves and executes at GLM-4-9B's shapes, on the emulated card, and write the report
     KernelReport(verbs::kernel_report::Options),
+    /// Count the instructions of the CPU's hot loops with callgrind, and write the list
+    Instructions(verbs::instructions::Options),
     /// Measure cases of the suites on the CPU, and write a table and a plot
     Bench(verbs::bench::Options),
     /// Regenerate hip-ffi's bindings from HIP's headers (needs libclang)
@@ -69,6 +71,7 @@ fn execute(verb: Verb) -> Result<()> {
         Verb::Doctor(options) => verbs::doctor::execute(&options),
         Verb::BuildKernels(options) => verbs::build_kernels::execute(&options),
         Verb::KernelReport(options) => verbs::kernel_report::execute(&options),
+        Verb::Instructions(options) => verbs::instructions::execute(&options),
         Verb::Bench(options) => verbs::bench::execute(&options),
         Verb::Bindgen { args } => bindgen(&args),
         Verb::Test(options) => verbs::test::execute(&options),

@@ -21,6 +21,12 @@ pub(crate) fn cargo(args: &[&str]) -> Command {
     command
 }
 
+/// Where cargo puts what it builds.
+pub(crate) fn target_folder() -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
+    workspace_root().join(target)
+}
+
 /// A program of the workspace, built.
 #[derive(Clone, Copy)]
 pub(crate) enum Program<'a> {
@@ -36,8 +42,7 @@ impl Program<'_> {
     /// When it does not build.
     pub(crate) fn command(self) -> Result<Command> {
         run(&mut cargo(&["build", "--workspace", "--bins", "--examples"]))?;
-        let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
-        let debug = workspace_root().join(target).join("debug");
+        let debug = target_folder().join("debug");
         let mut command = Command::new(match self {
             Program::Bin(name) => debug.join(name),
             Program::Example(name) => debug.join("examples").join(name),

@@ -35,6 +35,7 @@ pub(crate) fn execute() -> Result<()> {
         ("test", verbs::test::default),
         ("build-kernels --check", verbs::build_kernels::check_all),
         ("kernel-report --check", verbs::kernel_report::check_some),
+        ("instructions --check", verbs::instructions::check_all),
         ("a HIP library without a card", hip_library_without_a_card),
         ("docs", docs),
         ("examples", examples),

@@ -1,4 +1,4 @@
-//! `cargo xtask setup`: a compiler for the kernels, and the disassemblers that tests compare with.
+//! `cargo xtask setup`: a compiler for the kernels, the disassemblers that tests compare with, and what counts instructions.
 
 use anyhow::{Result, bail};
 
@@ -21,7 +21,8 @@ const LISTED: [u32; 2] = [22, 19];
 /// When one is missing and cannot be installed; says what to run.
 pub(crate) fn execute() -> Result<()> {
     compiler()?;
-    disassemblers()
+    disassemblers()?;
+    package_of("valgrind", "valgrind")
 }
 
 /// Installs a compiler unless one works already.
@@ -54,19 +55,22 @@ pub(crate) fn compiler() -> Result<()> {
 }
 
 fn disassemblers() -> Result<()> {
-    let on_path = |name: String| which::which(name).is_ok();
-    for version in LISTED {
-        if !on_path(format!("clang++-{version}")) || on_path(format!("llvm-objdump-{version}")) {
-            continue;
-        }
-        let package = format!("llvm-{version}");
-        if !is_root() {
-            bail!("no llvm-objdump-{version}. As root, run\n  apt-get install {package}");
-        }
-        apt_get(&["update"])?;
-        apt_get(&["install", "-y", "--no-install-recommends", &package])?;
+    let installed = LISTED.iter().filter(|version| which::which(format!("clang++-{version}")).is_ok());
+    installed
+        .into_iter()
+        .try_for_each(|version| package_of(&format!("llvm-objdump-{version}"), &format!("llvm-{version}")))
+}
+
+/// Installs the package of a program unless it is there.
+fn package_of(program: &str, package: &str) -> Result<()> {
+    if which::which(program).is_ok() {
+        return Ok(());
     }
-    Ok(())
+    if !is_root() {
+        bail!("no {program}. As root, run\n  apt-get install {package}");
+    }
+    apt_get(&["update"])?;
+    apt_get(&["install", "-y", "--no-install-recommends", package])
 }
 
 fn working_compiler(kernels: &Kernels) -> Option<compiler::Compiler> {
