@@ -333,7 +333,7 @@ fn choices(device: &Device) -> Result<Vec<f32>> {
         all.extend(chosen(device, &logits, vocab)?);
     }
     let mut random = SplitMix64::new(1);
-    let mut near = |sign: u32| f32::from_bits(sign | 1.5_f32.to_bits() + random.below(1 << 12));
+    let mut near = |sign: u32| f32::from_bits(sign | 1.5_f32.to_bits() | random.below(1 << 12));
     let positive: Vec<f32> = (0..16 * 40).map(|_| near(0)).collect();
     let negative: Vec<f32> = (0..16 * 40).map(|_| near(1 << 31)).collect();
     all.extend(chosen(device, &[positive, negative].concat(), 40)?);
