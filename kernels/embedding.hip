@@ -1,6 +1,7 @@
 // Gathers rows of a table [vocab, hidden], widened to f32: out[t] = table[ids[t]]. An id outside the table gives a row of
 // NaN, since a kernel cannot refuse. Blocks take tokens along y and columns along x in turn.
-#include "include/gpu.h"
+// Rows of blocks are unpacked by pieces.
+#include "include/blocks.h"
 
 template <typename T>
 __device__ static inline void embed(const T *table, const uint32_t *ids, float *out, uint64_t tokens, uint64_t vocab,
@@ -16,13 +17,45 @@ __device__ static inline void embed(const T *table, const uint32_t *ids, float *
     }
 }
 
-#define EMBED(NAME, T)                                                                                                 \
+template <typename B>
+__device__ static inline void embed_blocks(const uint8_t *table, const uint32_t *ids, float *out, uint64_t tokens,
+                                           uint64_t vocab, uint64_t hidden) {
+    const uint64_t step = (uint64_t)gridDim.x * blockDim.x;
+    for (uint64_t token = blockIdx.y; token < tokens; token += gridDim.y) {
+        const uint64_t id = ids[token];
+        const uint8_t *row = table + id * (hidden / B::LEN * B::BYTES);
+        float *out_row = out + token * hidden;
+        for (uint64_t piece = (uint64_t)blockIdx.x * blockDim.x + threadIdx.x; piece < hidden / PIECE; piece += step) {
+            const uint64_t block = piece / blocks::PIECES<B>;
+            const uint32_t at = (uint32_t)(piece % blocks::PIECES<B>);
+            const uint8_t *from = row + block * B::BYTES;
+            const uint32_t lead = (uint32_t)((uint64_t)from % 4);
+            B unpacked = {};
+            if (id < vocab) unpacked.load(from - lead, lead, at);
+            for (uint32_t part = 0; part < PARTS; ++part) {
+                float values[CHUNK];
+                unpacked.widen(part, values);
+                float *to = out_row + block * B::LEN + B::place(at, part);
+                for (uint32_t i = 0; i < CHUNK; ++i) to[i] = id < vocab ? values[i] : __builtin_nanf("");
+            }
+        }
+    }
+}
+
+#define EMBED(NAME, T, BODY)                                                                                           \
     extern "C" __global__ void __launch_bounds__(256) NAME(const T *table, const uint32_t *ids, float *out,            \
                                                            uint64_t tokens, uint64_t vocab, uint64_t hidden) {         \
-        embed(table, ids, out, tokens, vocab, hidden);                                                                 \
+        BODY(table, ids, out, tokens, vocab, hidden);                                                                  \
     }
 
-EMBED(embed_f32, float)
-EMBED(embed_f16, f16_t)
-EMBED(embed_bf16, bf16_t)
+EMBED(embed_f32, float, embed)
+EMBED(embed_f16, f16_t, embed)
+EMBED(embed_bf16, bf16_t, embed)
+EMBED(embed_q8_0, uint8_t, embed_blocks<blocks::Q8_0>)
+EMBED(embed_q4_0, uint8_t, embed_blocks<blocks::Q4_0>)
+EMBED(embed_q5_0, uint8_t, embed_blocks<blocks::Q5_0>)
+EMBED(embed_q5_1, uint8_t, embed_blocks<blocks::Q5_1>)
+EMBED(embed_q4_k, uint8_t, embed_blocks<blocks::Q4_K>)
+EMBED(embed_q5_k, uint8_t, embed_blocks<blocks::Q5_K>)
+EMBED(embed_q6_k, uint8_t, embed_blocks<blocks::Q6_K>)
 #undef EMBED

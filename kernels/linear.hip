@@ -5,21 +5,9 @@
 // which adds its products in ascending order with fused multiply-adds from 0; the lanes are added in halves within their
 // group of 32 (l + 16, ..., l + 1), the groups' sums in halves (g + 4, g + 2, g + 1), and the bias comes last. There are
 // 32 lanes, or 256 when `slices` is 8.
-//
-// A block of 256 threads is 8 groups of 32 lanes. A group takes ROWS rows of W, TOKENS rows of x after the other, and one of
-// `slices` (1 or 8) parts of their elements. Blocks take rows in turn.
-#include "include/gemv.h"
+#include "include/linear.h"
 
 constexpr uint32_t ROWS = 4;
-
-struct Matrices {
-    const float *x;
-    const float *bias;
-    float *out;
-    uint64_t tokens;
-    uint64_t in_features;
-    uint64_t out_features;
-};
 
 // Adds the products of this lane's chunks to sums[row * TOKENS + token]. Rows and tokens beyond the last are the last.
 template <bool WIDE, uint32_t TOKENS, uint32_t ALL_LANES, typename T>
@@ -47,45 +35,13 @@ __device__ static inline void add_products(const Matrices &m, const T *weight, u
     }
 }
 
-// Writes the block's tile of out from the groups' sums.
-template <uint32_t TOKENS, uint32_t SLICES>
-__device__ static inline void write_tile(const Matrices &m, const float (&sums)[GROUPS][ROWS * TOKENS],
-                                         uint64_t first_row, uint64_t first_token) {
-    constexpr uint32_t TILE_ROWS = GROUPS / SLICES * ROWS;
-    for (uint32_t i = threadIdx.x; i < TILE_ROWS * TOKENS; i += GROUPS * LANES) {
-        const uint64_t row = first_row + i % TILE_ROWS;
-        const uint64_t token = first_token + i / TILE_ROWS;
-        if (row >= m.out_features || token >= m.tokens) continue;
-        const uint32_t at = i % ROWS * TOKENS + i / TILE_ROWS;
-        float sum = sums[i % TILE_ROWS / ROWS * SLICES][at];
-        if (SLICES == GROUPS) sum = add_groups(sums, at);
-        m.out[token * m.out_features + row] = m.bias ? sum + m.bias[row] : sum;
-    }
-}
-
 template <bool WIDE, uint32_t TOKENS, uint32_t SLICES, typename T>
 __device__ static inline void linear(const Matrices &m, const T *weight, float (&group_sums)[GROUPS][ROWS * TOKENS]) {
-    constexpr uint32_t TILE_ROWS = GROUPS / SLICES * ROWS;
-    const uint32_t lane = threadIdx.x % LANES;
-    const uint32_t group = threadIdx.x / LANES;
-    for (uint64_t tile = blockIdx.x; tile * TILE_ROWS < m.out_features; tile += gridDim.x) {
-        const uint64_t first_row = tile * TILE_ROWS;
-        for (uint64_t first_token = 0; first_token < m.tokens; first_token += TOKENS) {
-            float sums[ROWS * TOKENS] = {};
-            add_products<WIDE, TOKENS, SLICES * LANES>(m, weight, first_row + group / SLICES * ROWS, first_token,
-                                                       group % SLICES * LANES + lane, sums);
-            const uint32_t at = add_lanes<ROWS * TOKENS>(sums, lane);
-            // Threads may still read the sums of the tile before.
-            __syncthreads();
-            constexpr uint32_t KEPT = ROWS * TOKENS / LANES ? ROWS * TOKENS / LANES : 1;
-            constexpr uint32_t COPIES = ROWS * TOKENS < LANES ? LANES / (ROWS * TOKENS) : 1;
-            if (lane % COPIES == 0) {
-                for (uint32_t i = 0; i < KEPT; ++i) group_sums[group][at + i] = sums[i];
-            }
-            __syncthreads();
-            write_tile<TOKENS, SLICES>(m, group_sums, first_row, first_token);
-        }
-    }
+    const auto add = [&](uint64_t first_row, uint32_t set, uint64_t first_token, uint32_t lane, uint32_t,
+                         float(&sums)[ROWS * TOKENS]) {
+        add_products<WIDE, TOKENS, SLICES * LANES>(m, weight, first_row + set * ROWS, first_token, lane, sums);
+    };
+    multiply_tiles<ROWS, TOKENS, GROUPS>(m, SLICES, group_sums, add);
 }
 
 template <bool WIDE, uint32_t TOKENS, typename T>

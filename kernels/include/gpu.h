@@ -12,7 +12,7 @@
 //                            on the host all threads of the block.
 //   add_shared(sum, value)   adds to a number of the block's shared memory, whoever else adds to it, and gives what it
 //                            was.
-//   uniform(value)           a value that is the same in all threads of the block, said to the compiler.
+//   uniform(value)           a value that is the same in all threads of a wave, whether of 32 or of 64, said to the compiler.
 //   per_thread(pointer)      the same pointer, of which each thread keeps a copy: a block has fewer registers for what its
 //                            threads have in common.
 //   load_words(pointer)      16 bytes of global memory, whose address is a multiple of 16, at once.
@@ -22,6 +22,9 @@
 //                            the compiler would not know what it points to.
 //   anew(offset)             an offset of which the compiler forgets what it knows: what is computed from it in a loop is
 //                            computed in each turn, and takes no registers between them.
+//   opaque(word)             the same word, of which the compiler forgets what it knows.
+//   stay_behind(offset)      the same offset: what is loaded with it is not loaded before, where it would take registers.
+//   shift_pair(high, low, bits)  the low word of high and low, shifted right by 0 to 31 bits.
 //   count_up(counter)        adds 1 to a counter that several blocks share, and gives what it was.
 //   publish(), observe()     a thread's writes before publish() are seen by whoever learns of it, through a counter, and
 //                            then calls observe().

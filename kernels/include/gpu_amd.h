@@ -7,6 +7,8 @@
 // The AMD back end ignores launch_bounds and would budget registers for 1024 threads.
 #define __launch_bounds__(threads) __attribute__((amdgpu_flat_work_group_size(1, threads)))
 
+typedef __INT8_TYPE__ int8_t;
+typedef __UINT8_TYPE__ uint8_t;
 typedef __UINT16_TYPE__ uint16_t;
 typedef __INT32_TYPE__ int32_t;
 typedef __UINT32_TYPE__ uint32_t;
@@ -75,6 +77,20 @@ __device__ static inline T *global_pointer(uint64_t bits) {
 __device__ static inline uint32_t anew(uint32_t offset) {
     asm volatile("" : "+v"(offset));
     return offset;
+}
+
+__device__ static inline uint32_t opaque(uint32_t word) {
+    asm("" : "+v"(word));
+    return word;
+}
+
+__device__ static inline uint32_t stay_behind(uint32_t offset) {
+    __builtin_amdgcn_sched_barrier(0);
+    return anew(offset);
+}
+
+__device__ static inline uint32_t shift_pair(uint32_t high, uint32_t low, uint32_t bits) {
+    return __builtin_amdgcn_alignbit(high, low, bits);
 }
 
 __device__ static inline uint32_t count_up(uint32_t *counter) {

@@ -79,6 +79,14 @@ T *global_pointer(uint64_t bits) {
 
 inline uint32_t anew(uint32_t offset) { return offset; }
 
+inline uint32_t opaque(uint32_t word) { return word; }
+
+inline uint32_t stay_behind(uint32_t offset) { return offset; }
+
+inline uint32_t shift_pair(uint32_t high, uint32_t low, uint32_t bits) {
+    return (uint32_t)((((uint64_t)high << 32) | low) >> bits);
+}
+
 // Blocks run one after another, so there is nothing to order.
 inline uint32_t count_up(uint32_t *counter) { return (*counter)++; }
 

@@ -6,6 +6,8 @@
 #define __shared__ __attribute__((shared))
 #define __launch_bounds__(threads) __attribute__((launch_bounds(threads)))
 
+typedef __INT8_TYPE__ int8_t;
+typedef __UINT8_TYPE__ uint8_t;
 typedef __UINT16_TYPE__ uint16_t;
 typedef __INT32_TYPE__ int32_t;
 typedef __UINT32_TYPE__ uint32_t;
@@ -57,6 +59,17 @@ __device__ static inline T *global_pointer(uint64_t bits) {
 __device__ static inline uint32_t anew(uint32_t offset) {
     asm volatile("" : "+r"(offset));
     return offset;
+}
+
+__device__ static inline uint32_t opaque(uint32_t word) {
+    asm("" : "+r"(word));
+    return word;
+}
+
+__device__ static inline uint32_t stay_behind(uint32_t offset) { return anew(offset); }
+
+__device__ static inline uint32_t shift_pair(uint32_t high, uint32_t low, uint32_t bits) {
+    return (uint32_t)((((uint64_t)high << 32) | low) >> bits);
 }
 
 __device__ static inline uint32_t count_up(uint32_t *counter) {

@@ -27,14 +27,15 @@ struct NormRow {
     }
 };
 
-// The normed row of a block.
+// The normed row of a block, of which the first KEPT elements stay on the chip.
+template <uint32_t KEPT>
 struct NormedRow {
     // Halves of chunks lie apart, so that lanes which load a half each meet no bank twice.
     static constexpr uint32_t HALF = CHUNK / 2;
-    static constexpr uint32_t HALF_PITCH = NORM_KEPT / 2 + 16;
-    static_assert(NORM_KEPT % CHUNK == 0, "a chunk is kept whole or not at all");
+    static constexpr uint32_t HALF_PITCH = KEPT / 2 + 16;
+    static_assert(KEPT % CHUNK == 0, "a chunk is kept whole or not at all");
 
-    // The first NORM_KEPT elements; the others are computed anew from the factors.
+    // The others are computed anew from the factors.
     alignas(16) float kept[2 * HALF_PITCH];
     float branch_scale;
     float scale;
@@ -46,14 +47,14 @@ struct NormedRow {
     // the rest. No thread jumps alone but for the last element.
     template <typename Kept, typename Other>
     __device__ static inline void for_each_own(uint32_t width, Kept kept_body, Other other_body) {
-        const uint32_t end = width < NORM_KEPT ? width : NORM_KEPT;
+        const uint32_t end = width < KEPT ? width : KEPT;
         // Elements 256 apart are as many halves of chunks apart.
         const uint32_t own = place_of(threadIdx.x);
         uint32_t base = 0;
         GPU_UNROLL(4)
         for (; base + NORM_LANES <= end; base += NORM_LANES) kept_body(base, own + base / 2);
         if (base + threadIdx.x < end) kept_body(base, own + base / 2);
-        for (base = NORM_KEPT; base + threadIdx.x < width; base += NORM_LANES) other_body(base);
+        for (base = KEPT; base + threadIdx.x < width; base += NORM_LANES) other_body(base);
     }
 
     // Keeps the values that kept_value(i - t, place) and other_value(i - t) give, and gives the sum of their squares.
@@ -116,32 +117,33 @@ struct NormedRow {
 
     // An element of the normed row.
     __device__ float element(const NormRow &row, uint32_t i) const {
-        if (i < NORM_KEPT) return kept[place_of(i)];
+        if (i < KEPT) return kept[place_of(i)];
         return row.value(i, branch_scale) * scale * row.weight[i];
     }
 
-    // A chunk of the normed row, from element `at` on: all of it is there, and everything is aligned to 16 bytes.
+    // A chunk of the normed row, from element `at` on: all of it is there, and everything is aligned to ALIGNMENT bytes.
+    template <uint32_t ALIGNMENT = 16>
     __device__ void load(const NormRow &row, uint32_t at, float (&to)[CHUNK]) const {
-        if (at < NORM_KEPT) {
+        if (at < KEPT) {
             for (uint32_t half = 0; half < 2; ++half) {
                 const float *from = kept + half * HALF_PITCH + at / 2;
                 __builtin_memcpy(to + half * HALF, __builtin_assume_aligned(from, 16), HALF * sizeof(float));
             }
             return;
         }
-        load_chunk<true>(row.x + at, CHUNK, to);
+        load_chunk<true, ALIGNMENT>(row.x + at, CHUNK, to);
         if (row.branch) {
             float added[CHUNK];
-            load_chunk<true>(row.branch + at, CHUNK, added);
+            load_chunk<true, ALIGNMENT>(row.branch + at, CHUNK, added);
             if (row.branch_weight) {
                 float weight[CHUNK];
-                load_chunk<true>(row.branch_weight + at, CHUNK, weight);
+                load_chunk<true, ALIGNMENT>(row.branch_weight + at, CHUNK, weight);
                 for (uint32_t i = 0; i < CHUNK; ++i) added[i] = added[i] * branch_scale * weight[i];
             }
             for (uint32_t i = 0; i < CHUNK; ++i) to[i] += added[i];
         }
         float weight[CHUNK];
-        load_chunk<true>(row.weight + at, CHUNK, weight);
+        load_chunk<true, ALIGNMENT>(row.weight + at, CHUNK, weight);
         for (uint32_t i = 0; i < CHUNK; ++i) to[i] = to[i] * scale * weight[i];
     }
 };

@@ -9,7 +9,8 @@ use attention::kernels::{ATTENTION, ATTENTION_TILED, DECODE_ATTENTION};
 use hsaco::KernelDecl;
 use hsaco::build::source_digest;
 use kernels_nn::kernels::{
-    ADD, ADD_RMS_NORM, ARGMAX, EMBEDDING, LINEAR, LINEAR_TILED, NORM_LINEAR, RMS_NORM, SAMPLE, SWIGLU,
+    ADD, ADD_RMS_NORM, ARGMAX, EMBEDDING, LINEAR, LINEAR_BLOCKS, LINEAR_TILED, NORM_LINEAR, RMS_NORM, SAMPLE,
+    SWIGLU,
 };
 use kernels_rope::kernels::{APPEND_KV, POSITION_EMBEDDINGS, ROPE};
 use serde::Deserialize;
@@ -25,6 +26,7 @@ const DECLARED: &[(&str, KernelDecl)] = &[
     ("kernels-nn", SWIGLU.decl),
     ("kernels-nn", ADD.decl),
     ("kernels-nn", LINEAR.decl),
+    ("kernels-nn", LINEAR_BLOCKS.decl),
     ("kernels-nn", LINEAR_TILED.decl),
     ("kernels-nn", NORM_LINEAR.decl),
     ("kernels-nn", ARGMAX.decl),

@@ -82,13 +82,8 @@ pub(crate) fn is_to_blame(error: &(dyn Error + 'static)) -> bool {
     causes.into_iter().any(|cause| {
         let too_wide = matches!(cause.downcast_ref(), Some(AttentionError::HeadDim { .. }));
         let wrong = cause.is::<WrongKernels>();
-        let no_kernel = matches!(cause.downcast_ref(), Some(NnError::NoKernel { .. }));
         let too_large = matches!(cause.downcast_ref(), Some(GlmError::DeviceMemory { .. }));
-        too_wide
-            || wrong
-            || no_kernel
-            || too_large
-            || memory_error(cause).is_some_and(|error| error.class().is_some())
+        too_wide || wrong || too_large || memory_error(cause).is_some_and(|error| error.class().is_some())
     })
 }
 

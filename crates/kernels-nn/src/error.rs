@@ -1,7 +1,7 @@
 use device_mem::{DType, MemError};
 use thiserror::Error;
 
-use crate::{BlockType, WeightType};
+use crate::BlockType;
 
 /// What can go wrong with a layer operation. Inputs and outputs are then as they were.
 #[derive(Debug, Error)]
@@ -85,16 +85,6 @@ pub enum NnError {
         /// The type that was found.
         found: DType,
     },
-    /// The layers of one launch hold different types.
-    #[error(
-        "layers of one launch must have weights of one type, but have {expected} and {found}; call linear for each"
-    )]
-    WeightsDiffer {
-        /// The first layer's type.
-        expected: WeightType,
-        /// The other type that was found.
-        found: WeightType,
-    },
     /// A layer does not give a row that is gated for each gate.
     #[error(
         "gate_up must map to as many gates as rows that they gate, but has {out_features} rows; check intermediate_size"
@@ -113,7 +103,7 @@ pub enum NnError {
     },
     /// Rows are wider than an operation's kernel counts.
     #[error(
-        "rows of {width} elements are wider than the {most} of a fused operation; call rms_norm and linear"
+        "rows of {width} elements are wider than the {most} that fused operations and blocks take; call rms_norm and linear with floats"
     )]
     RowTooWide {
         /// Elements of a row.
@@ -187,12 +177,6 @@ pub enum NnError {
         block: BlockType,
         /// Bytes that were found.
         found: usize,
-    },
-    /// No kernel multiplies blocks of this format.
-    #[error("there is no kernel for {block} on a HIP device; run on the CPU, or load the weights as bf16")]
-    NoKernel {
-        /// The format.
-        block: BlockType,
     },
     /// An element that cannot be rounded to levels.
     #[error("element {index} is {found}; only finite numbers can be quantised")]

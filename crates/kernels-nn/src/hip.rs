@@ -1,4 +1,4 @@
-//! The launches. No other file of this crate launches anything.
+//! The launches, but those that multiply matrices, which are in `linear/hip.rs` and `fused/hip.rs`, and what they share.
 //!
 //! Each function takes operands whose lengths its caller in `lib.rs` has proven, and puts one launch into their device's
 //! stream, or none where there is nothing to compute. The image was checked against the arguments' declaration when it
@@ -8,11 +8,11 @@ use device_mem::{DeviceBuffer, Element, Grid, HipView, HipViewMut, Kernel, MemEr
 use hsaco::KernelPointer;
 
 use crate::kernels::{
-    ADD, ADD_RMS_NORM, ARGMAX, AddArgs, AddRmsNormArgs, ArgmaxArgs, EMBEDDING, EmbeddingArgs, LINEAR,
-    LINEAR_TILED, LinearArgs, LinearTiledArgs, RMS_NORM, RmsNormArgs, SAMPLE, SWIGLU, SampleArgs, SwigluArgs,
+    ADD, ADD_RMS_NORM, ARGMAX, AddArgs, AddRmsNormArgs, ArgmaxArgs, EMBEDDING, EmbeddingArgs, RMS_NORM,
+    RmsNormArgs, SAMPLE, SWIGLU, SampleArgs, SwigluArgs,
 };
 use crate::sampling::Rule;
-use crate::{Embedding, Linear, NnError, RmsNorm, Weight, cpu};
+use crate::{BlockType, Embedding, NnError, RmsNorm, Weight, cpu};
 
 /// Threads of a block of every kernel that does not choose tokens.
 pub(crate) const BLOCK: u32 = 256;
@@ -23,20 +23,10 @@ const MAX_BLOCKS: u32 = 1 << 20;
 /// The most blocks along y that every card takes.
 const MAX_BLOCKS_Y: u32 = 65_535;
 
-/// Rows of the weight that one group of 32 threads takes in `kernels/linear.hip`.
-const ROWS: usize = 4;
-/// Elements that a lane takes at once.
+/// Elements that a lane takes of a row of floats at once.
 pub(crate) const CHUNK: usize = 8;
-/// Groups of a block, and the parts that a row is summed in where rows are few.
-const GROUPS: usize = 8;
-/// Fewer rows than this leave a large card idle, so the groups of a block share them.
-const SLICE_BELOW: usize = 1 << 14;
-
-/// Tokens from which on `kernels/linear_tiled.hip` multiplies.
-const TILED_FROM: usize = 16;
-/// Tokens and rows of the weight of its tiles.
-const TILE_TOKENS: usize = 64;
-const TILE_ROWS: usize = 128;
+/// Elements that a lane takes of a row of blocks at once.
+pub(crate) const PIECE: usize = 32;
 
 /// `out[t] = table[ids[t]]`; a row of NaN for an id outside the table.
 pub(crate) fn embed_device(
@@ -49,7 +39,15 @@ pub(crate) fn embed_device(
     if tokens == 0 {
         return Ok(());
     }
-    let symbol = by_type(&embedding.weight, ["embed_f32", "embed_f16", "embed_bf16"])?;
+    let floats = ["embed_f32", "embed_f16", "embed_bf16"];
+    let blocks =
+        ["embed_q8_0", "embed_q4_0", "embed_q5_0", "embed_q5_1", "embed_q4_k", "embed_q5_k", "embed_q6_k"];
+    let symbol = by_type(&embedding.weight, floats, blocks);
+    // What a thread writes at once.
+    let columns = match embedding.weight {
+        Weight::Blocks(..) => embedding.hidden / PIECE,
+        _ => embedding.hidden,
+    };
     let kernel = Kernel::<EmbeddingArgs>::load(ids.device(), &EMBEDDING, symbol)?;
     let row = embedding.weight.bytes() / embedding.vocab;
     let bytes = ids.bytes() + tokens * row + out.bytes();
@@ -64,99 +62,34 @@ pub(crate) fn embed_device(
     // SAFETY: the kernel reads ids[..tokens], rows of the table below vocab, which `Embedding::new` proved to be there in
     // the symbol's type, and writes out[..tokens * hidden], which `embed` proved. All of it is borrowed, on the kernel's
     // device by `embed`, and is freed by hipFree, which waits for the stream.
-    unsafe { kernel.launch(rows_and_columns(tokens, embedding.hidden), bytes, &args) }?;
+    unsafe { kernel.launch(rows_and_columns(tokens, columns), bytes, &args) }?;
     Ok(())
 }
 
-/// `out = x W^T + b`.
-pub(crate) fn linear_device(x: View<'_, f32>, layer: &Linear, out: ViewMut<'_, f32>) -> Result<(), NnError> {
-    let (x, out) = (on_device(x)?, on_device_mut(out)?);
-    match x.len() / layer.in_features {
-        0 => Ok(()),
-        tokens if tokens < TILED_FROM => launch_linear(x, layer, out, tokens),
-        tokens => launch_linear_tiled(x, layer, out, tokens),
+/// What is for floats of a type: f32, f16, bf16.
+pub(crate) type ForFloats<T> = [T; 3];
+/// What is for blocks of a format, in the order of [`BlockType::ALL`].
+pub(crate) type ForBlocks<T> = [T; 7];
+
+/// What is for the weight's type.
+pub(crate) fn by_type<T>(weight: &Weight, [f32, f16, bf16]: ForFloats<T>, blocks: ForBlocks<T>) -> T {
+    match weight {
+        Weight::F32(_) => f32,
+        Weight::F16(_) => f16,
+        Weight::BF16(_) => bf16,
+        Weight::Blocks(block, _) => by_format(*block, blocks),
     }
 }
 
-/// A pass over the weight for every few tokens.
-fn launch_linear(
-    x: HipView<'_, f32>,
-    layer: &Linear,
-    mut out: HipViewMut<'_, f32>,
-    tokens: usize,
-) -> Result<(), NnError> {
-    let Linear { weight, bias, out_features, in_features } = layer;
-    let wide = in_features.is_multiple_of(CHUNK) && is_aligned(x.pointer()) && is_aligned(matrix(weight)?);
-    let symbol = linear_symbol(weight, if wide { tokens } else { 0 })?;
-    let slices = if *out_features < SLICE_BELOW { GROUPS } else { 1 };
-    let tiles = out_features.div_ceil(GROUPS / slices * ROWS);
-    let kernel = Kernel::<LinearArgs>::load(x.device(), &LINEAR, symbol)?;
-    let bytes = x.bytes() + layer.bytes() + out.bytes();
-    let args = LinearArgs {
-        weight: matrix(weight)?,
-        x: x.pointer(),
-        bias: optional(bias.as_ref())?,
-        out: out.pointer(),
-        tokens: tokens as u64,
-        in_features: *in_features as u64,
-        out_features: *out_features as u64,
-        slices: if slices == 1 { 1 } else { 8 },
-    };
-    // SAFETY: the kernel reads weight[..out_features * in_features] in the symbol's type and bias[..out_features], if not
-    // null, both proven by `Linear::new`; it reads x[..tokens * in_features] and writes out[..tokens * out_features], both
-    // proven by `linear`. No count is 0, slices is 1 or 8, and rows are whole chunks and aligned unless the symbol is for
-    // any. All of it is borrowed, on the kernel's device by `linear`, and is freed by hipFree, which waits for the stream.
-    unsafe { kernel.launch(Grid { blocks: [blocks(tiles), 1, 1], threads: [BLOCK, 1, 1] }, bytes, &args) }?;
-    Ok(())
-}
-
-/// Tiles of tokens and rows of the weight.
-fn launch_linear_tiled(
-    x: HipView<'_, f32>,
-    layer: &Linear,
-    mut out: HipViewMut<'_, f32>,
-    tokens: usize,
-) -> Result<(), NnError> {
-    let Linear { weight, bias, out_features, in_features } = layer;
-    let symbol = by_type(weight, ["linear_f32_tiled", "linear_f16_tiled", "linear_bf16_tiled"])?;
-    let tiles = out_features.div_ceil(TILE_ROWS).saturating_mul(tokens.div_ceil(TILE_TOKENS));
-    let kernel = Kernel::<LinearTiledArgs>::load(x.device(), &LINEAR_TILED, symbol)?;
-    let bytes = x.bytes() + layer.bytes() + out.bytes();
-    let args = LinearTiledArgs {
-        weight: matrix(weight)?,
-        x: x.pointer(),
-        bias: optional(bias.as_ref())?,
-        out: out.pointer(),
-        tokens: tokens as u64,
-        in_features: *in_features as u64,
-        out_features: *out_features as u64,
-    };
-    // SAFETY: the kernel reads weight[..out_features * in_features] in the symbol's type and bias[..out_features], if not
-    // null, both proven by `Linear::new`; it reads x[..tokens * in_features] and writes out[..tokens * out_features], both
-    // proven by `linear`. No count is 0. All of it is borrowed, on the kernel's device by `linear`, and is freed by
-    // hipFree, which waits for the stream.
-    unsafe { kernel.launch(Grid { blocks: [blocks(tiles), 1, 1], threads: [BLOCK, 1, 1] }, bytes, &args) }?;
-    Ok(())
-}
-
-/// The kernel for a weight and a number of tokens; 0 for rows that are not whole chunks, or not aligned.
-fn linear_symbol(weight: &Weight, wide_tokens: usize) -> Result<&'static str, NnError> {
-    let symbols = match wide_tokens {
-        0 => ["linear_f32_any", "linear_f16_any", "linear_bf16_any"],
-        1 => ["linear_f32_1", "linear_f16_1", "linear_bf16_1"],
-        2..=4 => ["linear_f32_4", "linear_f16_4", "linear_bf16_4"],
-        _ => ["linear_f32_8", "linear_f16_8", "linear_bf16_8"],
-    };
-    by_type(weight, symbols)
-}
-
-/// What is for f32, f16 or bf16.
-pub(crate) fn by_type<T>(weight: &Weight, [f32, f16, bf16]: [T; 3]) -> Result<T, NnError> {
-    match weight {
-        Weight::F32(_) => Ok(f32),
-        Weight::F16(_) => Ok(f16),
-        Weight::BF16(_) => Ok(bf16),
-        Weight::Blocks(block, _) => Err(NnError::NoKernel { block: *block }),
+pub(crate) fn by_format<T>(block: BlockType, [q8_0, q4_0, q5_0, q5_1, q4_k, q5_k, q6_k]: ForBlocks<T>) -> T {
+    match block {
+        BlockType::Q8_0 => q8_0,
+        BlockType::Q4_0 => q4_0,
+        BlockType::Q5_0 => q5_0,
+        BlockType::Q5_1 => q5_1,
+        BlockType::Q4_K => q4_k,
+        BlockType::Q5_K => q5_k,
+        BlockType::Q6_K => q6_k,
     }
 }
 

@@ -23,6 +23,9 @@ pub static ADD: ImageSet = images_of::<AddArgs>();
 /// Images of `kernels/linear.hip`.
 pub static LINEAR: ImageSet = images_of::<LinearArgs>();
 
+/// Images of `kernels/linear_blocks.hip`.
+pub static LINEAR_BLOCKS: ImageSet = images_of::<LinearBlocksArgs>();
+
 /// Images of `kernels/linear_tiled.hip`.
 pub static LINEAR_TILED: ImageSet = images_of::<LinearTiledArgs>();
 
@@ -36,13 +39,14 @@ pub static ARGMAX: ImageSet = images_of::<ArgmaxArgs>();
 pub static SAMPLE: ImageSet = images_of::<SampleArgs>();
 
 /// All of them.
-pub static ALL: [&ImageSet; 10] = [
+pub static ALL: [&ImageSet; 11] = [
     &EMBEDDING,
     &RMS_NORM,
     &ADD_RMS_NORM,
     &SWIGLU,
     &ADD,
     &LINEAR,
+    &LINEAR_BLOCKS,
     &LINEAR_TILED,
     &NORM_LINEAR,
     &ARGMAX,
@@ -55,9 +59,11 @@ const fn images_of<A: KernelArgs>() -> ImageSet {
 
 hsaco::kernel! {
     /// Arguments of `kernels/embedding.hip`, which gathers rows of a table.
-    pub struct EmbeddingArgs: "embedding" => [embed_f32, embed_f16, embed_bf16],
-        variable "EMBEDDING_HSACO", max_block 256 {
-        /// `[vocab, hidden]`, of the symbol's data type.
+    pub struct EmbeddingArgs: "embedding" => [
+        embed_f32, embed_f16, embed_bf16,
+        embed_q8_0, embed_q4_0, embed_q5_0, embed_q5_1, embed_q4_k, embed_q5_k, embed_q6_k,
+    ], variable "EMBEDDING_HSACO", max_block 256 {
+        /// `[vocab, hidden]`, of the symbol's type; blocks are whole in each row.
         table: KernelPointer,
         /// `[tokens]` u32.
         ids: KernelPointer,
@@ -174,6 +180,37 @@ hsaco::kernel! {
 }
 
 hsaco::kernel! {
+    /// Arguments of `kernels/linear_blocks.hip`, which multiplies rows with a matrix of quantised blocks. The number that ends a
+    /// symbol is how many tokens share a pass over the weight, at most. A block has exactly 256 threads.
+    pub struct LinearBlocksArgs: "linear_blocks" => [
+        linear_q8_0_1, linear_q8_0_8,
+        linear_q4_0_1, linear_q4_0_8,
+        linear_q5_0_1, linear_q5_0_8,
+        linear_q5_1_1, linear_q5_1_8,
+        linear_q4_k_1, linear_q4_k_8,
+        linear_q5_k_1, linear_q5_k_8,
+        linear_q6_k_1, linear_q6_k_8,
+    ], variable "LINEAR_BLOCKS_HSACO", max_block 256 {
+        /// `[out_features, in_features]` of the symbol's format, whole in each row; aligned to 16 bytes.
+        weight: KernelPointer,
+        /// `[tokens, in_features]`.
+        x: KernelPointer,
+        /// `[out_features]` f32, or null.
+        bias: KernelPointer,
+        /// `[tokens, out_features]`.
+        out: KernelPointer,
+        /// Tokens; at least 1.
+        tokens: u64,
+        /// Width of a row of `x`; at least 1, and less than `2^25`.
+        in_features: u64,
+        /// Width of a row of `out`; at least 1.
+        out_features: u64,
+        /// Parts that the elements of a row are summed in: 1 or 4.
+        slices: u32,
+    }
+}
+
+hsaco::kernel! {
     /// Arguments of `kernels/linear_tiled.hip`, which multiplies many rows with a matrix. A block has exactly 256 threads.
     pub struct LinearTiledArgs: "linear_tiled" => [linear_f32_tiled, linear_f16_tiled, linear_bf16_tiled],
         variable "LINEAR_TILED_HSACO", max_block 256 {
@@ -196,14 +233,17 @@ hsaco::kernel! {
 
 hsaco::kernel! {
     /// Arguments of `kernels/norm_linear.hip`, which norms few rows and multiplies them with up to three matrices. Of
-    /// `norm_swiglu` symbols a matrix holds `out_features` gates, then as many rows that they gate. Where a symbol does not
-    /// end in `any`, everything that is read but biases starts aligned to 16 bytes, rows are a multiple of 8 elements wide,
-    /// and no matrix has less than 16 of them. A block has exactly 256 threads, and there is one along x for each token.
+    /// `norm_swiglu` symbols, and of blocks where `gated` is 1, a matrix holds `out_features` gates, then as many rows that they
+    /// gate. Where a symbol for floats does not end in `any`, everything that is read but biases starts aligned to 16 bytes, rows are a multiple of 8
+    /// elements wide, and no matrix has less than 16 of them. Matrices of blocks start aligned to 16 bytes and hold whole
+    /// blocks in each row. A block has exactly 256 threads, and there is one along x for each token.
     pub struct NormLinearArgs: "norm_linear" => [
         norm_linear_f32_any, norm_linear_f32, norm_linear_f16_any, norm_linear_f16,
         norm_linear_bf16_any, norm_linear_bf16,
         norm_swiglu_f32_any, norm_swiglu_f32, norm_swiglu_f16_any, norm_swiglu_f16,
         norm_swiglu_bf16_any, norm_swiglu_bf16,
+        norm_linear_q8_0, norm_linear_q4_0, norm_linear_q5_0, norm_linear_q5_1,
+        norm_linear_q4_k, norm_linear_q5_k, norm_linear_q6_k,
     ], variable "NORM_LINEAR_HSACO", max_block 256 {
         /// `[tokens, in_features]`.
         x: KernelPointer,
@@ -215,7 +255,7 @@ hsaco::kernel! {
         sum: KernelPointer,
         /// `[in_features]` f32.
         norm_weight: KernelPointer,
-        /// `[out_features_1, in_features]`, of the symbol's data type.
+        /// `[out_features_1, in_features]`, of the symbol's type.
         weight_1: KernelPointer,
         /// f32, for each row of the weight, or null.
         bias_1: KernelPointer,
@@ -241,12 +281,14 @@ hsaco::kernel! {
         out_features_3: u64,
         /// `1 / in_features`, rounded once.
         inverse_width: f64,
-        /// Width of a row of `x`; at least 1, and less than `2^26`.
+        /// Width of a row of `x`; at least 1, and less than `2^26`, of blocks less than `2^25`.
         in_features: u32,
         /// Added to the branch's mean square.
         branch_eps: f32,
         /// Added to the mean square.
         eps: f32,
+        /// 1 where half the rows of the matrices are gates, else 0; symbols for floats tell it by themselves.
+        gated: u32,
     }
 }
 

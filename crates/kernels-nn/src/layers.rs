@@ -8,8 +8,6 @@ use crate::cpu::HostNorm;
 use crate::{BlockType, NnError};
 
 /// A matrix of parameters in the type that the checkpoint stores; operations widen it to f32 as they read it.
-///
-/// Blocks are multiplied on the CPU alone; on a HIP device operations refuse them with [`NnError::NoKernel`].
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Weight {

@@ -27,7 +27,8 @@
 //!
 //! What this crate does not do: it names no kernel, grid or pointer, downloads nothing, and does not run mixtures of
 //! experts, latent attention or vision towers. It never replaces a device by another. Of GGUF files it takes tensors of F32,
-//! F16, BF16 and of the blocks of [`BlockType`](kernels_nn::BlockType), which it multiplies on the CPU alone, and byte-level BPE: files of other types, split files and sentencepiece vocabularies are refused by name.
+//! F16, BF16 and of the blocks of [`BlockType`](kernels_nn::BlockType), and byte-level BPE: files of other types, split files
+//! and sentencepiece vocabularies are refused by name.
 //!
 //! # Example
 //!

@@ -101,7 +101,6 @@ impl GlmModel {
     /// # Errors
     /// [`GlmError::MissingTensor`], [`GlmError::Shape`], [`GlmError::TensorDType`] when weights and config do not fit;
     /// [`GlmError::DeviceMemory`] when the device has too little left, before anything is moved to it;
-    /// [`NnError::NoKernel`](kernels_nn::NnError::NoKernel) for quantised blocks on a HIP device that are to stay so;
     /// [`GlmError::NotFinite`] when asked to check; [`GlmError::Attention`] when the device cannot run attention of these
     /// heads; what memory or the device reports.
     pub fn load(

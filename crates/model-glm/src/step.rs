@@ -1,4 +1,5 @@
-//! One token of one sequence through all layers: five launches a layer, and four around them, of which nothing but what
+//! One token of one sequence through all layers: five launches a layer (one more for each change of type among the weights of
+//! queries, keys and values), and four around them, of which nothing but what
 //! device memory holds changes from token to token.
 
 use attention::{KvCache, NewTokens, decode_attention};
@@ -139,7 +140,7 @@ struct StepBuffers<'a> {
 }
 
 impl Layer {
-    /// What [`Layer::forward`] computes, for one token at position `length` `[1]`, in five launches. `before_norm` is the norm of
+    /// What [`Layer::forward`] computes, for one token at position `length` `[1]`, in five launches or more. `before_norm` is the norm of
     /// the branch that the layer before has left open; this one leaves that of its MLP.
     #[expect(clippy::too_many_arguments, reason = "a layer's parameters, its buffers and its place")]
     fn step(
@@ -173,32 +174,85 @@ impl Layer {
 #[cfg(test)]
 mod tests {
     use attention::KvDType;
-    use kernels_nn::{Sampler, SamplerConfig};
+    use kernels_nn::{BlockType, Sampler, SamplerConfig};
     use parity::golden_dir;
 
     use super::*;
+    use crate::gguf::{GgufWriter, Stored, TensorSpec};
     use crate::{GlmConfig, GlmWeights, LoadOptions};
 
-    const PROMPT: [u32; 5] = [11, 250, 7, 7, 96];
+    const PROMPT: [u32; 5] = [11, 50, 7, 7, 63];
 
     /// Eager, recorded and replayed.
     const STEPS: usize = 5;
 
+    fn golden(checkpoint: &str) -> (GlmConfig, GlmWeights) {
+        let folder = golden_dir().join(checkpoint);
+        (GlmConfig::open(&folder).unwrap(), GlmWeights::open(&folder).unwrap())
+    }
+
+    /// A GGUF file of made-up weights in blocks, of which `v` and `down` have another format than the rest.
+    fn quantised(most: BlockType, some: BlockType) -> (GlmConfig, GlmWeights) {
+        let config = GlmConfig::from_json(
+            r#"{"model_type": "glm", "hidden_size": 256, "num_hidden_layers": 2, "num_attention_heads": 4,
+                "num_key_value_heads": 2, "head_dim": 64, "intermediate_size": 256, "vocab_size": 64,
+                "rms_norm_eps": 1e-5, "max_position_embeddings": 4096, "partial_rotary_factor": 0.5,
+                "rope_theta": 20000.0}"#,
+        )
+        .unwrap();
+        let layer =
+            [("attn_norm", 1), ("attn_q", 256), ("attn_k", 128), ("attn_v", 128), ("attn_output", 256)];
+        let layer = layer.into_iter().chain([("ffn_norm", 1), ("ffn_up", 512), ("ffn_down", 256)]);
+        let layers = [0, 1]
+            .into_iter()
+            .flat_map(|index| layer.clone().map(move |(name, rows)| (format!("blk.{index}.{name}"), rows)));
+        let around = [("token_embd", 64), ("output", 64), ("output_norm", 1)];
+        let around = around.into_iter().map(|(name, rows)| (name.to_owned(), rows));
+        let specs = Vec::from_iter(layers.chain(around).map(|(name, rows)| {
+            let block = if name.contains("_v") || name.contains("_down") { some } else { most };
+            let stored = if rows == 1 { Stored::F32 } else { Stored::Blocks(block) };
+            TensorSpec { name: format!("{name}.weight"), rows, columns: 256, vector: rows == 1, stored }
+        }));
+        let mut file = GgufWriter::new(Vec::new(), &[], &specs).unwrap();
+        for (seed, spec) in specs.iter().enumerate() {
+            let values = parity::uniform::<f32>(seed as u64, spec.rows * spec.columns);
+            if let Stored::Blocks(block) = spec.stored {
+                let small = Vec::from_iter(values.iter().map(|value| value / 8.0));
+                let mut bytes = vec![0; usize::try_from(spec.bytes()).unwrap()];
+                block.quantize(&small, &mut bytes).unwrap();
+                file.write(&bytes).unwrap();
+            } else {
+                let around_one = values.iter().flat_map(|value| (1.0 + value / 4.0).to_le_bytes());
+                file.write(&Vec::from_iter(around_one)).unwrap();
+            }
+        }
+        (config, GlmWeights::from_bytes(file.finish().unwrap()).unwrap())
+    }
+
     #[test]
     fn a_step_gives_the_logits_of_a_pass_bit_for_bit() {
-        let devices = parity::cpu_and_devices().unwrap();
-        for (device, checkpoint) in
-            devices.iter().flat_map(|device| ["glm4", "glm", "chatglm_orig"].map(|name| (device, name)))
-        {
-            let folder = golden_dir().join(checkpoint);
-            let config = GlmConfig::open(&folder).unwrap();
-            let weights = GlmWeights::open(&folder).unwrap();
+        for checkpoint in ["glm4", "glm", "chatglm_orig"] {
+            a_step_equals_a_pass(checkpoint, || golden(checkpoint));
+        }
+    }
+
+    #[test]
+    fn a_step_of_blocks_gives_the_logits_of_a_pass_bit_for_bit() {
+        use BlockType::{Q4_0, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0};
+        for (most, some) in [(Q4_K, Q6_K), (Q8_0, Q8_0), (Q4_0, Q5_0), (Q5_K, Q5_1)] {
+            a_step_equals_a_pass(&format!("{most} and {some}"), || quantised(most, some));
+        }
+    }
+
+    fn a_step_equals_a_pass(what: &str, made: impl Fn() -> (GlmConfig, GlmWeights)) {
+        for device in parity::cpu_and_devices().unwrap() {
+            let (config, weights) = made();
             let options = LoadOptions { context: Some(64), ..LoadOptions::default() };
-            let model = GlmModel::load(config, &weights, device, options).unwrap();
+            let model = GlmModel::load(config, &weights, &device, options).unwrap();
             let [mut stepped, mut passed] = [(); 2].map(|()| model.new_cache(32, KvDType::BF16).unwrap());
             let sampler =
                 Sampler::new(SamplerConfig { temperature: 1.5, ..SamplerConfig::default() }).unwrap();
-            let mut draw = Draw::new(device, sampler, 5).unwrap();
+            let mut draw = Draw::new(&device, sampler, 5).unwrap();
             let mut token = model.prefill(&mut stepped, &PROMPT, &mut draw).unwrap();
             model.forward(&PROMPT, &mut passed).unwrap();
             for step in 0..STEPS {
@@ -206,7 +260,7 @@ mod tests {
                 let logits = model.forward(&[token], &mut passed).unwrap().to_host_vec().unwrap();
                 let found = model.arena().logits.to_host_vec().unwrap();
                 let bits = |logits: &[f32]| Vec::from_iter(logits.iter().map(|logit| logit.to_bits()));
-                assert_eq!(bits(&found), bits(&logits), "step {step} of {checkpoint} on {device}");
+                assert_eq!(bits(&found), bits(&logits), "step {step} of {what} on {device}");
                 assert_eq!(draw.length.to_host_vec().unwrap(), [stepped.len()]);
                 token = next;
             }

@@ -175,10 +175,6 @@ impl GlmWeights {
             _ => None,
         };
         match (held_type(stored, wanted.dtype), mapped) {
-            // Told before anything is moved: no operation there takes them.
-            (WeightType::Blocks(block), _) if matches!(wanted.device, Device::Hip(_)) => {
-                Err(NnError::NoKernel { block }.into())
-            }
             (WeightType::Blocks(block), Some(file)) => {
                 Ok(Weight::blocks_from_mapped(wanted.device, file, bytes, block)?)
             }

@@ -12,6 +12,7 @@
 #include "argmax.hip"
 #include "embedding.hip"
 #include "linear.hip"
+#include "linear_blocks.hip"
 #include "linear_tiled.hip"
 #include "norm_linear.hip"
 #include "rms_norm.hip"
@@ -53,6 +54,13 @@ const Entry ENTRIES[] = {
     ENTRY(embed_f32),
     ENTRY(embed_f16),
     ENTRY(embed_bf16),
+    ENTRY(embed_q8_0),
+    ENTRY(embed_q4_0),
+    ENTRY(embed_q5_0),
+    ENTRY(embed_q5_1),
+    ENTRY(embed_q4_k),
+    ENTRY(embed_q5_k),
+    ENTRY(embed_q6_k),
     ENTRY(add_f32),
     ENTRY(add_u32),
     ENTRY(swiglu_f32),
@@ -72,6 +80,20 @@ const Entry ENTRIES[] = {
     ENTRY_WITH_BARRIERS(linear_bf16_1),
     ENTRY_WITH_BARRIERS(linear_bf16_4),
     ENTRY_WITH_BARRIERS(linear_bf16_8),
+    ENTRY_WITH_BARRIERS(linear_q8_0_1),
+    ENTRY_WITH_BARRIERS(linear_q8_0_8),
+    ENTRY_WITH_BARRIERS(linear_q4_0_1),
+    ENTRY_WITH_BARRIERS(linear_q4_0_8),
+    ENTRY_WITH_BARRIERS(linear_q5_0_1),
+    ENTRY_WITH_BARRIERS(linear_q5_0_8),
+    ENTRY_WITH_BARRIERS(linear_q5_1_1),
+    ENTRY_WITH_BARRIERS(linear_q5_1_8),
+    ENTRY_WITH_BARRIERS(linear_q4_k_1),
+    ENTRY_WITH_BARRIERS(linear_q4_k_8),
+    ENTRY_WITH_BARRIERS(linear_q5_k_1),
+    ENTRY_WITH_BARRIERS(linear_q5_k_8),
+    ENTRY_WITH_BARRIERS(linear_q6_k_1),
+    ENTRY_WITH_BARRIERS(linear_q6_k_8),
     ENTRY_WITH_BARRIERS(linear_f32_tiled),
     ENTRY_WITH_BARRIERS(linear_f16_tiled),
     ENTRY_WITH_BARRIERS(linear_bf16_tiled),
@@ -87,6 +109,13 @@ const Entry ENTRIES[] = {
     ENTRY_WITH_BARRIERS(norm_swiglu_f16),
     ENTRY_WITH_BARRIERS(norm_swiglu_bf16_any),
     ENTRY_WITH_BARRIERS(norm_swiglu_bf16),
+    ENTRY_WITH_BARRIERS(norm_linear_q8_0),
+    ENTRY_WITH_BARRIERS(norm_linear_q4_0),
+    ENTRY_WITH_BARRIERS(norm_linear_q5_0),
+    ENTRY_WITH_BARRIERS(norm_linear_q5_1),
+    ENTRY_WITH_BARRIERS(norm_linear_q4_k),
+    ENTRY_WITH_BARRIERS(norm_linear_q5_k),
+    ENTRY_WITH_BARRIERS(norm_linear_q6_k),
 };
 #undef ENTRY
 #undef ENTRY_WITH_BARRIERS

@@ -2,7 +2,7 @@
 
 use device_mem::{Device, RanOn, View, ViewMut};
 
-use crate::{Linear, NnError, RmsNorm, cpu, expect_rows, whole_rows};
+use crate::{Linear, MOST_WIDTH, NnError, RmsNorm, cpu, expect_rows, whole_rows};
 
 #[expect(unsafe_code, reason = "launches, each with its proof")]
 mod hip;
@@ -11,8 +11,6 @@ mod hip;
 const MOST_LAYERS: usize = 3;
 /// Tokens that a call takes at most.
 const MOST_TOKENS: usize = 1 << 16;
-/// Elements of a row at most, so that kernels count those of a few rows in 32 bits.
-const MOST_WIDTH: usize = (1 << 26) - 1;
 
 /// The rows that [`norm_linear`] and [`norm_swiglu`] norm: `x`, or the residual connection of `x` and a branch.
 #[derive(Debug)]
@@ -77,14 +75,15 @@ fn expect_width(vector: &'static str, expected: usize, norm: &RmsNorm) -> Result
 ///
 /// Every bit of `sum` and of the normed rows is that of [`rms_norm`](crate::rms_norm) and [`add`](crate::add). The product is
 /// that of [`linear`](crate::linear) on the CPU. On a HIP device it has the order of a layer with less than 16384
-/// `out_features`, whatever their number and that of tokens: `m = 8 ceil(hidden / 2048) + 9` in its bound.
+/// `out_features`, whatever their number and that of tokens: in its bound `m = 8 ceil(hidden / 2048) + 9`, for a weight of blocks
+/// `m = 32 ceil(hidden / 4096) + 8`. There it is one launch, or one for each run of layers whose weights have one type.
 ///
 /// It is for few tokens, best for one: every block of the launch norms the row of one token for itself, and reads its rows of
 /// the weights for that token alone.
 ///
 /// # Errors
 /// [`NnError::Ragged`], [`NnError::OperandLength`], [`NnError::VectorLength`] when a norm's width is not the layers',
-/// [`NnError::WeightsDiffer`] on a HIP device, [`NnError::TooManyTokens`] above `2^16`, [`NnError::RowTooWide`] from `2^26` on,
+/// [`NnError::TooManyTokens`] above `2^16`, [`NnError::RowTooWide`] from `2^25` on,
 /// [`ForeignDevice`](device_mem::MemError::ForeignDevice), or what the device reports.
 ///
 /// ```

@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a call that fails fails its test")]
 
+mod blocks;
 mod common;
 mod fused;
 mod linear;

@@ -155,7 +155,7 @@ fn a_fused_operation_refuses_what_its_kernel_does_not_count() {
     let refused = error(1, (1 << 16) + 1);
     assert!(matches!(refused, NnError::TooManyTokens { tokens: 65_537, most: 65_536 }), "{refused}");
     says(&refused, &["65537", "linear"]);
-    let refused = error(1 << 26, 0);
-    assert!(matches!(refused, NnError::RowTooWide { width: 0x400_0000, most: 0x3ff_ffff }), "{refused}");
-    says(&refused, &["67108864", "linear"]);
+    let refused = error(1 << 25, 0);
+    assert!(matches!(refused, NnError::RowTooWide { width: 0x200_0000, most: 0x1ff_ffff }), "{refused}");
+    says(&refused, &["33554432", "linear"]);
 }

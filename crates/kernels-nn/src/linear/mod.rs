@@ -1,0 +1,65 @@
+//! A matrix times rows.
+
+use device_mem::{DeviceBuffer, RanOn, View, ViewMut};
+
+use crate::{Linear, NnError, cpu, expect_rows, whole_rows};
+
+#[expect(unsafe_code, reason = "launches, each with its proof")]
+mod hip;
+
+/// `out = x W^T + b` for each row of `x` `[tokens, in_features]`; `out` is `[tokens, out_features]`.
+///
+/// `|error| <= gamma_m * (sum |w x| + |b|)`, `gamma_m = m u / (1 - m u)`, `u = 2^-24` (Higham, Accuracy and Stability of
+/// Numerical Algorithms, 3.1), where `m` is the longest chain of roundings:
+///
+/// - On the CPU products and sums are rounded once each. Element `i` of a row is added to lane `i % 16`, the lanes are then
+///   added in halves, and the bias comes last: `m = ceil(in_features / 16) + 5`.
+/// - On the CPU 16 or more tokens are multiplied in tiles: each product is added with one rounding, in ascending order, from 0
+///   again after each 256, then those sums, and the bias comes last: `m = min(in_features, 256) + ceil(in_features / 256) + 2`.
+///   A CPU without fused multiply-add (x86-64 before Haswell) rounds the product too, within the same bound.
+/// - On the CPU fewer tokens with a weight of blocks are rounded to 8 bits first: for each 32 elements of a token, of which `a`
+///   is the largest magnitude, a level is `t = a / 127`, and each element is within `0.5001 t` of a whole number of them. That
+///   adds `0.5001 t` for each element times the weight's magnitude to the bound. Sums of levels are exact; `m = ceil(in_features /
+///   64) + 9`, where an element of the weight counts with the magnitudes of both its scaled level and its minimum.
+/// - On a HIP device each product is added with one rounding. Elements go to lane `(i / 8) % lanes`, the lanes are then
+///   added in halves (first within groups of 32), and the bias comes last: `m = 8 ceil(in_features / (8 lanes)) +
+///   log2(lanes) + 1`. There are 256 lanes for less than 16384 `out_features`, so that few rows fill a card, else 32.
+/// - On a HIP device the elements of a weight of blocks are widened to f32, with the bits of [`BlockType::dequantize`], and
+///   each product is added with one rounding, whatever the number of tokens. Elements go to lane `(i / 32) % lanes`, of which
+///   the formats of 256 elements take eight lanes' from a block together; lanes and bias follow as above: `m =
+///   32 ceil(in_features / (32 lanes)) + log2(lanes) + 1`. There are 128 lanes for less than 16384 `out_features`, else 32.
+/// - On a HIP device 16 or more tokens are multiplied with floats in such tiles too. With `a = min(in_features, 256)` and
+///   `p = ceil(in_features / 256)`, `m = a + p + 1` for a weight of f32, `4 a + p + 140` for bf16, `6 a + p + 410` for f16.
+///
+/// The last two are for matrix units (WMMA of gfx11 and gfx12, MFMA of gfx90a and gfx94x), which multiply bf16 exactly and
+/// add in f32. So an activation is split into two bf16, to `2^-17` of itself, which is what 128 roundings may do, and
+/// less than the sum's own once there are 32 elements; a weight of f16 is split into two exactly, and the product of the
+/// two small parts, at most `2^-16` of the whole, is left out. No manual says how the units round: the bound allows an
+/// addition two units of `2^-24`, not the one of the nearest number. Activations and products must lie within the range of
+/// bf16: those above `3.39e38` count as infinite, parts below `2^-126` as 0 where a card flushes them. Other cards
+/// multiply as for a weight of f32. A row does not depend on the other tokens of the call, but the order is not that of
+/// fewer tokens, and within a matrix unit it is the card's own: a prompt that is run in pieces of less than 16 tokens gives
+/// other bits than at once.
+///
+/// # Errors
+/// [`NnError::Ragged`], [`NnError::OperandLength`], [`NnError::RowTooWide`] for rows of blocks from `2^25` elements on where a
+/// HIP device is to multiply them, [`ForeignDevice`](device_mem::MemError::ForeignDevice), or what the
+/// device reports.
+pub fn linear(x: View<'_, f32>, layer: &Linear, out: ViewMut<'_, f32>) -> Result<RanOn, NnError> {
+    let Linear { weight, bias, out_features, in_features } = layer;
+    weight.device().expect_same(&x.device())?;
+    weight.device().expect_same(&out.device())?;
+    let tokens = whole_rows("x", *in_features, x.len())?;
+    expect_rows("out", tokens, *out_features, out.len())?;
+    match (x, weight.host(), bias.as_ref().map(DeviceBuffer::as_view), out) {
+        (View::Host(x), Some(weight), None, ViewMut::Host(out)) => {
+            cpu::linear_host(x, weight, None, *in_features, out);
+            Ok(RanOn::Cpu)
+        }
+        (View::Host(x), Some(weight), Some(View::Host(bias)), ViewMut::Host(out)) => {
+            cpu::linear_host(x, weight, Some(bias), *in_features, out);
+            Ok(RanOn::Cpu)
+        }
+        (x, _, _, out) => hip::linear_device(x, layer, out).map(|()| RanOn::Hip),
+    }
+}

@@ -1,0 +1,445 @@
+//! Quantised blocks: `embed` gives the CPU's bits, `linear` is within its bound of f64 with the same bits on every device, and
+//! fused launches give the bits of their parts, also where their layers have several types.
+
+use device_mem::{Device, DeviceBuffer};
+use half::f16;
+use kernels_nn::{
+    BlockType, Branch, Embedding, Linear, NnError, Residual, RmsNorm, Weight, add_rms_norm, embed, linear,
+    norm_linear, norm_swiglu, rms_norm, swiglu,
+};
+use parity::{SplitMix64, Tolerance, compare, uniform};
+use proptest::prelude::*;
+
+use crate::common::{all_agree, counted, gpu, gpus, norm_on, on, unchanged, unwritten};
+
+/// Half the distance from 1 to the next f32.
+const U: f64 = 5.960_464_477_539_063e-8;
+
+/// Where a block has its scales in f16.
+fn scales(block: BlockType) -> &'static [usize] {
+    match block {
+        BlockType::Q5_1 | BlockType::Q4_K | BlockType::Q5_K => &[0, 2],
+        BlockType::Q6_K => &[208],
+        _ => &[0],
+    }
+}
+
+/// Blocks of any bits, but for scales, which `scale` gives.
+fn any_blocks(
+    block: BlockType,
+    seed: u64,
+    elements: usize,
+    mut scale: impl FnMut(&mut SplitMix64) -> f16,
+) -> Vec<u8> {
+    let mut random = SplitMix64::new(seed);
+    let count = elements / block.block_len();
+    let mut bytes =
+        Vec::from_iter((0..count * block.block_bytes()).map(|_| random.below(256).to_le_bytes()[0]));
+    for bytes in bytes.chunks_exact_mut(block.block_bytes()) {
+        for &at in scales(block) {
+            bytes[at..at + 2].copy_from_slice(&scale(&mut random).to_le_bytes());
+        }
+    }
+    bytes
+}
+
+/// A scale of either sign below 1 / 64.
+fn small(random: &mut SplitMix64) -> f16 {
+    f16::from_f32((random.below(4097) as f32 - 2048.0) / (1 << 17) as f32)
+}
+
+/// A linear layer of blocks.
+struct Layer {
+    block: BlockType,
+    bytes: Vec<u8>,
+    bias: Option<Vec<f32>>,
+    out_features: usize,
+    in_features: usize,
+}
+
+impl Layer {
+    fn new(block: BlockType, out_features: usize, in_features: usize, biased: bool) -> Layer {
+        let seed = (out_features + in_features) as u64;
+        let bytes = any_blocks(block, seed, out_features * in_features, small);
+        let bias = biased.then(|| uniform(3, out_features));
+        Layer { block, bytes, bias, out_features, in_features }
+    }
+
+    fn on(&self, device: &Device) -> Linear {
+        let weight = Weight::Blocks(self.block, on(device, &self.bytes));
+        let bias = self.bias.as_ref().map(|bias| on(device, bias));
+        Linear::new(weight, bias, self.out_features, self.in_features).unwrap()
+    }
+
+    fn widened(&self) -> Vec<f32> {
+        let mut wide = vec![0.0; self.out_features * self.in_features];
+        self.block.dequantize(&self.bytes, &mut wide).unwrap();
+        wide
+    }
+
+    /// The result of a device, with `x` starting `offset` elements into its buffer.
+    fn run(&self, device: &Device, x: &[f32], offset: usize) -> Vec<f32> {
+        let layer = self.on(device);
+        let shifted = [vec![f32::NAN; offset], x.to_vec()].concat();
+        let buffer = on(device, &shifted);
+        let mut out = unwritten(device, x.len() / self.in_features * self.out_features);
+        let view = buffer.view(offset..shifted.len()).unwrap();
+        counted(device, || linear(view, &layer, out.as_view_mut().unwrap()));
+        unchanged(&buffer, &shifted);
+        out.to_host_vec().unwrap()
+    }
+
+    /// The f64 results, and the bounds that `linear` documents for HIP devices.
+    fn exact(&self, x: &[f32]) -> (Vec<f64>, Vec<f64>) {
+        let lanes = if self.out_features < 1 << 14 { 128 } else { 32 };
+        let roundings = (32 * self.in_features.div_ceil(32 * lanes) + lanes.ilog2() as usize + 1) as f64;
+        let gamma = roundings * U / (1.0 - roundings * U);
+        let wide = self.widened();
+        let (mut exact, mut bounds) = (Vec::new(), Vec::new());
+        for x in x.chunks_exact(self.in_features) {
+            for (row, weights) in wide.chunks_exact(self.in_features).enumerate() {
+                let products = || weights.iter().zip(x).map(|(&w, &x)| f64::from(w) * f64::from(x));
+                let bias = self.bias.as_ref().map_or(0.0, |bias| f64::from(bias[row]));
+                exact.push(products().sum::<f64>() + bias);
+                bounds.push(gamma * (products().map(f64::abs).sum::<f64>() + bias.abs()));
+            }
+        }
+        (exact, bounds)
+    }
+
+    /// Every device is within the bound, and all have the same bits.
+    fn check(&self, x: &[f32]) {
+        let what = format!("{} [{}, {}] x {}", self.block, self.out_features, self.in_features, x.len());
+        let (exact, bounds) = self.exact(x);
+        let devices = gpus();
+        let results = Vec::from_iter(devices.iter().map(|device| self.run(device, x, 0)));
+        for (device, result) in devices.iter().zip(&results) {
+            compare(&exact, result, Tolerance::Elementwise(&bounds))
+                .unwrap_or_else(|mismatch| panic!("{what} on {device:?}: {mismatch}"));
+            compare(&results[0], result, Tolerance::Bits)
+                .unwrap_or_else(|mismatch| panic!("{what} on {device:?} and {:?}: {mismatch}", devices[0]));
+        }
+    }
+}
+
+/// Tokens, rows, and blocks of a row: around passes (1, 8), tiles of rows (8, 16, 64), and lanes (128 pieces of 32).
+const SHAPES: [(usize, usize, usize); 14] = [
+    (1, 1, 1),
+    (2, 3, 2),
+    (4, 8, 3),
+    (7, 9, 1),
+    (8, 15, 2),
+    (15, 7, 3),
+    (16, 4, 1),
+    (17, 17, 2),
+    (1, 16, 16),
+    (1, 33, 3),
+    (1, 5, 17),
+    (3, 18, 16),
+    (1, 7, 129),
+    (9, 2, 131),
+];
+
+#[test]
+fn linear_meets_the_bound_and_is_the_same_on_every_device() {
+    for block in BlockType::ALL {
+        for (tokens, out_features, blocks) in SHAPES {
+            // Rows of 256 reach past all lanes with fewer blocks.
+            let blocks = if block.block_len() == 256 { blocks.div_ceil(4) } else { blocks };
+            let in_features = blocks * block.block_len();
+            let layer = Layer::new(block, out_features, in_features, tokens % 2 == 1);
+            layer.check(&uniform(1, tokens * in_features));
+        }
+    }
+}
+
+#[test]
+fn many_rows_are_summed_in_fewer_lanes() {
+    for block in BlockType::ALL {
+        let width = block.block_len();
+        Layer::new(block, 16_384, width, true).check(&uniform(1, width));
+        Layer::new(block, 16_383, width, false).check(&uniform(1, width));
+    }
+    // Tiles of more rows than are left, and lanes that have several pieces.
+    Layer::new(BlockType::Q4_0, 16_421, 32 * 33, true).check(&uniform(1, 32 * 33));
+    Layer::new(BlockType::Q4_K, 16_417, 256, false).check(&uniform(1, 3 * 256));
+}
+
+#[test]
+fn a_row_may_start_anywhere() {
+    for block in BlockType::ALL {
+        let layer = Layer::new(block, 5, 512, true);
+        for tokens in [1, 3] {
+            let x = uniform::<f32>(1, tokens * 512);
+            for device in gpus() {
+                let aligned = layer.run(&device, &x, 0);
+                for offset in [1, 2, 3] {
+                    compare(&aligned, &layer.run(&device, &x, offset), Tolerance::Bits).unwrap();
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_token_alone_gets_the_bits_it_gets_among_others() {
+    for block in BlockType::ALL {
+        let layer = Layer::new(block, 11, 512, true);
+        let x = uniform::<f32>(1, 19 * 512);
+        for device in gpus() {
+            let together = layer.run(&device, &x, 0);
+            let alone = Vec::from_iter(x.chunks_exact(512).flat_map(|x| layer.run(&device, x, 0)));
+            compare(&together, &alone, Tolerance::Bits).unwrap();
+        }
+    }
+}
+
+#[test]
+fn what_is_not_finite_comes_through() {
+    for block in BlockType::ALL {
+        for scale in [f16::INFINITY, f16::NEG_INFINITY, f16::NAN] {
+            let mut layer = Layer::new(block, 9, 512, false);
+            let row = layer.bytes.len() / 9;
+            layer.bytes[4 * row + scales(block)[0]..][..2].copy_from_slice(&scale.to_le_bytes());
+            for device in gpus() {
+                let out = layer.run(&device, &[1.0; 512], 0);
+                let finite = Vec::from_iter(out.iter().map(|y| y.is_finite()));
+                assert_eq!(finite, Vec::from_iter((0..9).map(|row| row != 4)), "{block} {scale} {device:?}");
+            }
+        }
+        let zeros = Layer {
+            bytes: vec![0; Layer::new(block, 3, 256, false).bytes.len()],
+            ..Layer::new(block, 3, 256, true)
+        };
+        for device in gpus() {
+            let expected = zeros.bias.clone().unwrap();
+            compare(&expected, &zeros.run(&device, &[1.0; 256], 0), Tolerance::Bits).unwrap();
+        }
+    }
+}
+
+fn embedded(device: &Device, block: BlockType, table: &[u8], ids: &[u32]) -> Vec<f32> {
+    const VOCAB: usize = 5;
+    let hidden = table.len() / block.block_bytes() * block.block_len() / VOCAB;
+    let embedding = Embedding::new(Weight::Blocks(block, on(device, table)), VOCAB, hidden).unwrap();
+    let (ids, mut out) = (on(device, ids), unwritten(device, ids.len() * hidden));
+    counted(device, || embed(&embedding, ids.as_view(), out.as_view_mut().unwrap()));
+    out.to_host_vec().unwrap()
+}
+
+#[test]
+fn embedded_rows_are_equal_bit_for_bit() {
+    for block in BlockType::ALL {
+        for blocks in [1, 3, 9, 257] {
+            // Scales of any bits: NaN, infinite, below the normal range, and zeros of either sign.
+            let any = |random: &mut SplitMix64| f16::from_bits(u16::try_from(random.below(1 << 16)).unwrap());
+            let mut table = any_blocks(block, blocks as u64, 5 * blocks * block.block_len(), any);
+            for (at, scale) in [f16::ZERO, f16::NEG_ZERO, f16::INFINITY, f16::NAN].into_iter().enumerate() {
+                let first = at * blocks * block.block_bytes() + scales(block)[0];
+                table[first..first + 2].copy_from_slice(&scale.to_le_bytes());
+            }
+            all_agree(&format!("{block}, {blocks} blocks"), |device| {
+                embedded(device, block, &table, &[4, 0, 1, 2, 3, 1])
+            });
+        }
+    }
+}
+
+#[test]
+fn an_id_outside_the_vocabulary_gives_nan_and_reads_nothing() {
+    for block in BlockType::ALL {
+        let table = any_blocks(block, 1, 5 * 256, small);
+        for device in gpus() {
+            let out = embedded(&device, block, &table, &[4, 5, u32::MAX, 0]);
+            let cpu = embedded(&Device::Cpu, block, &table, &[4, 0]);
+            assert_eq!((&out[..256], &out[768..]), (&cpu[..256], &cpu[256..]));
+            assert!(out[256..768].iter().all(|value| value.is_nan()), "{block} {device:?}");
+        }
+    }
+}
+
+/// A weight of a type by its name.
+fn weight(device: &Device, name: &str, seed: u64, elements: usize) -> Weight {
+    match name.parse::<BlockType>() {
+        Ok(block) => Weight::Blocks(block, on(device, &any_blocks(block, seed, elements, small))),
+        Err(_) => Weight::F16(on(device, &uniform::<f16>(seed, elements))),
+    }
+}
+
+/// A call of `norm_linear` with three layers, and of `norm_swiglu` with the first.
+struct Fused {
+    x: DeviceBuffer<f32>,
+    branch: DeviceBuffer<f32>,
+    norm: RmsNorm,
+    branch_norm: RmsNorm,
+    layers: [Linear; 3],
+}
+
+impl Fused {
+    fn new(device: &Device, tokens: usize, hidden: usize, types: [&str; 3], rows: [usize; 3]) -> Fused {
+        let layer = |at: usize| {
+            let weight = weight(device, types[at], 7 + at as u64, rows[at] * hidden);
+            let bias = (at != 1).then(|| on(device, &uniform::<f32>(20 + at as u64, rows[at])));
+            Linear::new(weight, bias, rows[at], hidden).unwrap()
+        };
+        Fused {
+            x: on(device, &uniform::<f32>(1, tokens * hidden)),
+            branch: on(device, &uniform::<f32>(2, tokens * hidden)),
+            norm: norm_on(device, 3, hidden, 1e-5),
+            branch_norm: norm_on(device, 4, hidden, 1e-6),
+            layers: [layer(0), layer(1), layer(2)],
+        }
+    }
+
+    fn outputs(&self, device: &Device) -> [DeviceBuffer<f32>; 3] {
+        let tokens = self.x.len() / self.norm.hidden();
+        self.layers.each_ref().map(|layer| unwritten(device, tokens * layer.out_features()))
+    }
+
+    fn residual<'a>(&'a self, sum: &'a mut DeviceBuffer<f32>) -> Residual<'a> {
+        let branch = Branch {
+            rows: self.branch.as_view(),
+            norm: Some(&self.branch_norm),
+            sum: sum.as_view_mut().unwrap(),
+        };
+        Residual { x: self.x.as_view(), branch: Some(branch) }
+    }
+
+    /// `sum`, the products, and SwiGLU of the first, in `launches` and one.
+    fn whole(&self, device: &Device, launches: u64) -> Vec<Vec<f32>> {
+        let (mut sum, [mut a, mut b, mut c]) = (unwritten(device, self.x.len()), self.outputs(device));
+        let [first, second, third] = &self.layers;
+        let before = device.transfers();
+        let layers = [
+            (first, a.as_view_mut().unwrap()),
+            (second, b.as_view_mut().unwrap()),
+            (third, c.as_view_mut().unwrap()),
+        ];
+        norm_linear(self.residual(&mut sum), &self.norm, layers).unwrap();
+        let mut expected = before;
+        expected.launches += launches;
+        assert_eq!(device.transfers(), expected, "launches, and nothing else");
+        let (mut gated_sum, mut gated) = (unwritten(device, sum.len()), unwritten(device, a.len() / 2));
+        counted(device, || {
+            norm_swiglu(self.residual(&mut gated_sum), &self.norm, first, gated.as_view_mut().unwrap())
+        });
+        [sum, a, b, c, gated_sum, gated].map(|buffer| buffer.to_host_vec().unwrap()).into()
+    }
+
+    /// The same in a launch for each operation.
+    fn parts(&self, device: &Device) -> Vec<Vec<f32>> {
+        let mut sum = on(device, &self.x.to_host_vec().unwrap());
+        let mut normed = unwritten(device, sum.len());
+        let (x, branch) = (sum.as_view_mut().unwrap(), self.branch.as_view());
+        add_rms_norm(x, branch, Some(&self.branch_norm), &self.norm, normed.as_view_mut().unwrap()).unwrap();
+        let mut outs = self.outputs(device);
+        for (layer, out) in self.layers.iter().zip(&mut outs) {
+            linear(normed.as_view(), layer, out.as_view_mut().unwrap()).unwrap();
+        }
+        let mut gated = unwritten(device, outs[0].len() / 2);
+        let ff = self.layers[0].out_features() / 2;
+        swiglu(outs[0].as_view(), ff, gated.as_view_mut().unwrap()).unwrap();
+        let [a, b, c] = outs;
+        let gated_sum = on(device, &sum.to_host_vec().unwrap());
+        [sum, a, b, c, gated_sum, gated].map(|buffer| buffer.to_host_vec().unwrap()).into()
+    }
+
+    fn check(tokens: usize, hidden: usize, types: [&str; 3], rows: [usize; 3], launches: u64) {
+        for device in gpus() {
+            let fused = Fused::new(&device, tokens, hidden, types, rows);
+            let names = ["sum", "first", "second", "third", "gated sum", "gated"];
+            let (whole, parts) = (fused.whole(&device, launches), fused.parts(&device));
+            for (name, (whole, parts)) in names.iter().zip(whole.iter().zip(&parts)) {
+                compare(parts, whole, Tolerance::Bits).unwrap_or_else(|mismatch| {
+                    panic!("{name} of [{tokens}, {hidden}] to {types:?} {rows:?} on {device:?}: {mismatch}")
+                });
+            }
+        }
+    }
+}
+
+/// Around tiles of rows (16) and of gates (8).
+const ROWS: [[usize; 3]; 4] = [[2, 1, 3], [16, 17, 31], [34, 8, 4], [30, 33, 16]];
+
+#[test]
+fn one_launch_gives_the_bits_of_its_parts() {
+    for (at, block) in BlockType::ALL.into_iter().enumerate() {
+        for (tokens, blocks) in [(1, 1), (3, 2), (1, 5)] {
+            let rows = ROWS[(at + tokens + blocks) % ROWS.len()];
+            Fused::check(tokens, blocks * block.block_len(), [block.name(); 3], rows, 1);
+        }
+    }
+}
+
+#[test]
+fn rows_wider_than_what_is_kept_give_the_bits_of_the_parts() {
+    for (block, hidden) in [("Q4_0", 4128), ("Q8_0", 6176), ("Q6_K", 6400), ("Q4_K", 12_544)] {
+        Fused::check(1, hidden, [block; 3], [18, 3, 1], 1);
+    }
+}
+
+#[test]
+fn each_type_in_turn_is_a_launch_and_the_first_writes_the_sum() {
+    Fused::check(1, 512, ["Q4_K", "Q4_K", "Q6_K"], [32, 16, 18], 2);
+    Fused::check(2, 256, ["Q4_K", "Q6_K", "Q4_K"], [8, 16, 18], 3);
+    Fused::check(1, 256, ["Q8_0", "f16", "f16"], [6, 16, 40], 2);
+    Fused::check(1, 256, ["f16", "Q5_0", "Q5_1"], [20, 1, 3], 3);
+}
+
+#[test]
+fn blocks_take_tiles_in_turn() {
+    // More tiles than there are blocks; below 16384 rows, from which on `linear` has another order.
+    Fused::check(1, 32, ["Q4_0", "Q4_0", "Q5_1"], [5002, 7000, 4000], 2);
+}
+
+#[test]
+fn what_is_normed_may_start_anywhere() {
+    for device in gpus() {
+        let fused = Fused::new(&device, 1, 6400, ["Q4_K"; 3], [5, 1, 1]);
+        let mut normed = unwritten(&device, 6400);
+        rms_norm(fused.x.as_view(), &fused.norm, normed.as_view_mut().unwrap()).unwrap();
+        let [mut expected, ..] = fused.outputs(&device);
+        linear(normed.as_view(), &fused.layers[0], expected.as_view_mut().unwrap()).unwrap();
+        let expected = expected.to_host_vec().unwrap();
+        for offset in [1, 2, 3] {
+            let shifted = [vec![f32::NAN; offset], fused.x.to_host_vec().unwrap()].concat();
+            let x = on(&device, &shifted);
+            let [mut out, ..] = fused.outputs(&device);
+            let rows = Residual { x: x.view(offset..shifted.len()).unwrap(), branch: None };
+            counted(&device, || {
+                norm_linear(rows, &fused.norm, [(&fused.layers[0], out.as_view_mut().unwrap())])
+            });
+            compare(&expected, &out.to_host_vec().unwrap(), Tolerance::Bits).unwrap();
+        }
+    }
+}
+
+#[test]
+fn rows_too_wide_for_32_bits_are_refused() {
+    let device = gpu();
+    let width = 1 << 25;
+    let bytes = width / 256 * BlockType::Q4_K.block_bytes();
+    let weight = Weight::Blocks(BlockType::Q4_K, on(&device, &vec![0; bytes]));
+    let layer = Linear::new(weight, None, 1, width).unwrap();
+    let (x, mut out) = (on(&device, &vec![0.0_f32; width]), unwritten(&device, 1));
+    let before = device.transfers();
+    let error = linear(x.as_view(), &layer, out.as_view_mut().unwrap()).unwrap_err();
+    assert!(matches!(error, NnError::RowTooWide { width: 0x200_0000, most: 0x1ff_ffff }), "{error}");
+    assert_eq!(device.transfers(), before);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
+
+    #[test]
+    fn random_products_meet_the_bound(
+        seed: u64, format in 0_usize..7, tokens in 1_usize..20, out_features in 1_usize..80, blocks in 1_usize..12,
+    ) {
+        let block = BlockType::ALL[format];
+        let blocks = if block.block_len() == 256 { blocks.div_ceil(4) } else { blocks };
+        let in_features = blocks * block.block_len();
+        let mut layer = Layer::new(block, out_features, in_features, seed % 2 == 0);
+        layer.bytes = any_blocks(block, seed, out_features * in_features, small);
+        layer.check(&uniform(seed, tokens * in_features));
+    }
+}
