@@ -6,7 +6,7 @@ mod common;
 
 use std::fs;
 
-use common::{copy_of, demo, edit, golden, run};
+use common::{copy_of, demo, edit, golden, read_json, run};
 use serde_json::{Value, json};
 
 #[test]
@@ -33,6 +33,25 @@ fn the_demo_becomes_a_file_and_is_described() {
     assert_eq!(json["stored"]["Q8_0"]["tensors"], 2, "the output and one attn_v");
     assert_eq!(json["stored"]["Q5_0"]["tensors"], 15);
     assert_eq!(json["warnings"], json!([]));
+}
+
+#[test]
+fn a_quantised_file_runs_on_an_emulated_card() {
+    let out = tempfile::tempdir().unwrap();
+    let file = out.path().join("demo.gguf");
+    let file = file.to_str().unwrap();
+    run(&["quantize", demo().to_str().unwrap(), file, "--type", "Q4_K_M"]).ok();
+    let pairs = read_json(&demo().join("qa.json"));
+    let question = pairs[0]["question"].as_str().unwrap();
+    let answers = ["cpu", "emu"].map(|device| {
+        let args = ["run", "--json", "--device", device, "--max-tokens", "6", "--model", file, question];
+        let json: Value = serde_json::from_str(&run(&args).ok().stdout).unwrap();
+        assert_eq!(json["ran_on"], device);
+        json["text"].as_str().unwrap().to_owned()
+    });
+    let expected = pairs[0]["answer"].as_str().unwrap();
+    assert!(!answers[0].is_empty() && expected.starts_with(&answers[0]), "{answers:?}");
+    assert_eq!(answers[0], answers[1]);
 }
 
 #[test]

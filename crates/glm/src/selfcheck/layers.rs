@@ -48,7 +48,7 @@ fn norm() -> Case {
     on_cpu("rms_norm".into(), format!("[{TOKENS}, {HIDDEN}]"), |device| {
         let x = upload(device, &uniform(11, TOKENS * HIDDEN))?;
         let mut out = unwritten(device, TOKENS * HIDDEN)?;
-        rms_norm(x.as_view(), &norm_of(device, 12)?, out.as_view_mut()?)?;
+        rms_norm(x.as_view(), &norm_of(device, 12, HIDDEN)?, out.as_view_mut()?)?;
         bits(&out)
     })
 }
@@ -56,7 +56,7 @@ fn norm() -> Case {
 fn norm_in_place() -> Case {
     on_cpu("rms_norm in place".into(), format!("[{TOKENS}, {HIDDEN}]"), |device| {
         let mut x = upload(device, &uniform(13, TOKENS * HIDDEN))?;
-        rms_norm_in_place(x.as_view_mut()?, &norm_of(device, 14)?)?;
+        rms_norm_in_place(x.as_view_mut()?, &norm_of(device, 14, HIDDEN)?)?;
         bits(&x)
     })
 }
@@ -66,8 +66,8 @@ fn residual_norm(branch_is_normed: bool) -> Case {
     on_cpu(kernel.into(), format!("[{TOKENS}, {HIDDEN}]"), move |device| {
         let mut x = upload(device, &uniform(15, TOKENS * HIDDEN))?;
         let branch = upload(device, &uniform(16, TOKENS * HIDDEN))?;
-        let branch_norm = if branch_is_normed { Some(norm_of(device, 17)?) } else { None };
-        let norm = norm_of(device, 18)?;
+        let branch_norm = if branch_is_normed { Some(norm_of(device, 17, HIDDEN)?) } else { None };
+        let norm = norm_of(device, 18, HIDDEN)?;
         let mut out = unwritten(device, TOKENS * HIDDEN)?;
         add_rms_norm(x.as_view_mut()?, branch.as_view(), branch_norm.as_ref(), &norm, out.as_view_mut()?)?;
         Ok([bits(&x)?, bits(&out)?].concat())
@@ -107,13 +107,13 @@ fn advanced() -> Case {
 fn fused(dtype: DType) -> Result<[Case; 2]> {
     let (x, rows) = (uniform(27, TOKENS * HIDDEN), uniform(28, TOKENS * HIDDEN));
     let (w, b) = (uniform(25, 2 * OUT_FEATURES * HIDDEN), uniform(26, 2 * OUT_FEATURES));
-    let normed = normed_on_cpu(&x, &rows)?;
+    let normed = normed_on_cpu(&x, &rows, HIDDEN)?;
     let bounds = product_bounds(dtype, &normed, &w, &b);
-    let gated = gated_bounds(&bounds);
+    let gated = gated_bounds(&bounds, OUT_FEATURES);
     let launch = move |device: &Device, is_gated: bool| {
         let gate_up = weight(device, dtype, &w)?;
         let gate_up = Linear::new(gate_up, Some(upload(device, &b)?), 2 * OUT_FEATURES, HIDDEN)?;
-        let (norm, branch_norm) = (norm_of(device, 18)?, norm_of(device, 17)?);
+        let (norm, branch_norm) = (norm_of(device, 18, HIDDEN)?, norm_of(device, 17, HIDDEN)?);
         let (x, rows, mut sum) = (upload(device, &x)?, upload(device, &rows)?, unwritten(device, x.len())?);
         let branch = Branch { rows: rows.as_view(), norm: Some(&branch_norm), sum: sum.as_view_mut()? };
         let residual = Residual { x: x.as_view(), branch: Some(branch) };
@@ -137,17 +137,18 @@ fn fused(dtype: DType) -> Result<[Case; 2]> {
     Ok([case("", false, bounds), case(", SwiGLU", true, gated)])
 }
 
-fn normed_on_cpu(x: &[f32], rows: &[f32]) -> Result<Vec<f32>> {
+/// `norm(x + branch_norm(rows))` on the CPU, of rows of `hidden` elements.
+pub(super) fn normed_on_cpu(x: &[f32], rows: &[f32], hidden: usize) -> Result<Vec<f32>> {
     let cpu = &Device::Cpu;
     let (mut x, rows, mut out) = (upload(cpu, x)?, upload(cpu, rows)?, unwritten(cpu, x.len())?);
-    let (branch_norm, norm) = (norm_of(cpu, 17)?, norm_of(cpu, 18)?);
+    let (branch_norm, norm) = (norm_of(cpu, 17, hidden)?, norm_of(cpu, 18, hidden)?);
     add_rms_norm(x.as_view_mut()?, rows.as_view(), Some(&branch_norm), &norm, out.as_view_mut()?)?;
     Ok(out.to_host_vec()?)
 }
 
 /// SwiGLU of gates and ups that are within their bounds: the slope of silu is below 1.1 everywhere, its own error 7
 /// roundings ([`swiglu`]).
-fn gated_bounds(bounds: &[Bound]) -> Vec<Bound> {
+pub(super) fn gated_bounds(bounds: &[Bound], out_features: usize) -> Vec<Bound> {
     let of = |(gate, up): (&Bound, &Bound)| {
         let silu = gate.exact / (1.0 + (-gate.exact).exp());
         let silu_error = 1.1 * gate.error;
@@ -155,9 +156,9 @@ fn gated_bounds(bounds: &[Bound]) -> Vec<Bound> {
         let error = silu_error * (up.exact.abs() + up.error) + silu.abs() * up.error;
         Bound { exact: silu * up.exact, error: error + 8.0 * 2.0_f64.powi(-24) * size }
     };
-    let rows = bounds.chunks_exact(2 * OUT_FEATURES);
+    let rows = bounds.chunks_exact(2 * out_features);
     rows.flat_map(|row| {
-        let (gates, ups) = row.split_at(OUT_FEATURES);
+        let (gates, ups) = row.split_at(out_features);
         gates.iter().zip(ups).map(of)
     })
     .collect()
@@ -249,7 +250,7 @@ fn weight(device: &Device, dtype: DType, values: &[f32]) -> Result<Weight> {
     })
 }
 
-fn norm_of(device: &Device, seed: u32) -> Result<RmsNorm> {
-    let weight: DeviceBuffer<f32> = upload(device, &uniform(seed, HIDDEN))?;
+pub(super) fn norm_of(device: &Device, seed: u32, hidden: usize) -> Result<RmsNorm> {
+    let weight: DeviceBuffer<f32> = upload(device, &uniform(seed, hidden))?;
     Ok(RmsNorm::new(weight, 1e-5)?)
 }

@@ -1,6 +1,7 @@
 //! Each kernel on the device in hand, against the CPU or f64: for `glm selfcheck`, and before a card is first used.
 
 mod attend;
+mod blocks;
 mod case;
 mod layers;
 mod remember;
@@ -42,7 +43,10 @@ pub(crate) fn execute(args: &SelfcheckArgs) -> Result<()> {
 }
 
 fn cases() -> Result<Vec<Case>> {
-    Ok([rotary::cases(), layers::cases()?, attend::cases()?].into_iter().flatten().collect())
+    Ok([rotary::cases(), layers::cases()?, blocks::cases()?, attend::cases()?]
+        .into_iter()
+        .flatten()
+        .collect())
 }
 
 /// Runs every case.
