@@ -2,26 +2,28 @@
 
 use anyhow::Result;
 use attention::{AttentionShape, KvCache, KvDType, NewTokens, attend, decode_attention};
-use device_mem::{Device, DeviceBuffer, Element};
+use device_mem::{DType, Device, DeviceBuffer, Element};
 use half::bf16;
 use kernels_nn::{
-    Branch, Embedding, Linear, Residual, RmsNorm, Sampler, SamplerConfig, Weight, add, add_rms_norm, argmax,
-    embed, linear, norm_linear, norm_swiglu, rms_norm, sample, swiglu,
+    BlockType, Embedding, RmsNorm, Sampler, SamplerConfig, Weight, WeightType, add, add_rms_norm, argmax,
+    embed, rms_norm, sample, swiglu,
 };
 use kernels_rope::{
     AppendKv, Axes, HeadsMut, InvFreq, KvLayout, Pairing, Positions, RopeConfig, RopeSpec, RopeTable,
     Scaling, apply_position_embeddings_append,
 };
 
-const HIDDEN: usize = 4096;
-const INTERMEDIATE: usize = 13_696;
-const VOCAB: usize = 151_552;
+use crate::products::{norm_gate, norm_logits, norm_qkv, product};
+
+pub(crate) const HIDDEN: usize = 4096;
+pub(crate) const INTERMEDIATE: usize = 13_696;
+pub(crate) const VOCAB: usize = 151_552;
 const Q_HEADS: usize = 32;
-const KV_HEADS: usize = 2;
-const HEAD_DIM: usize = 128;
+pub(crate) const KV_HEADS: usize = 2;
+pub(crate) const HEAD_DIM: usize = 128;
 const ROTARY_DIM: usize = 64;
-const QKV: usize = (Q_HEADS + 2 * KV_HEADS) * HEAD_DIM;
-const F32: usize = 4;
+pub(crate) const QKV: usize = (Q_HEADS + 2 * KV_HEADS) * HEAD_DIM;
+pub(crate) const F32: usize = 4;
 const BF16: usize = 2;
 
 /// One operation on operands of one shape.
@@ -41,7 +43,7 @@ pub(crate) struct Case {
 type Prepare = Box<dyn FnOnce(&Device) -> Result<Operation>>;
 type Operation = Box<dyn FnOnce() -> Result<()>>;
 
-const BUDGET: Option<f64> = Some(1.05);
+pub(crate) const BUDGET: Option<f64> = Some(1.05);
 
 pub(crate) fn cases() -> Vec<Case> {
     let per_token =
@@ -54,17 +56,26 @@ pub(crate) fn cases() -> Vec<Case> {
         ("gate_up", HIDDEN, 2 * INTERMEDIATE),
         ("down", INTERMEDIATE, HIDDEN),
     ];
-    let products = decoded.into_iter().map(|(name, inner, outer)| product(name, 1, inner, outer));
-    let fused = [norm_qkv(), norm_gate(), norm_logits()];
+    let bf16 = WeightType::Float(DType::BF16);
+    let products = decoded.into_iter().map(|(name, inner, outer)| product(bf16, name, 1, inner, outer));
+    let fused = [norm_qkv(bf16), norm_gate(bf16), norm_logits(bf16)];
     let rest = [
-        product("out", 16, HIDDEN, HIDDEN),
+        product(bf16, "out", 16, HIDDEN, HIDDEN),
         attention(1, 4095),
         decode(4095),
         attention(128, 0),
         greedy(),
         drawn(),
     ];
-    per_token.chain(more).chain(products).chain(fused).chain(rest).collect()
+    // Rows of 13696 elements are no whole blocks of 256.
+    let narrow = [BlockType::Q8_0, BlockType::Q4_0, BlockType::Q5_0].map(WeightType::Blocks);
+    let wide = [BlockType::Q8_0, BlockType::Q4_0, BlockType::Q4_K, BlockType::Q6_K].map(WeightType::Blocks);
+    let down = narrow.map(|held| product(held, "down", 1, INTERMEDIATE, HIDDEN));
+    let out = wide.map(|held| product(held, "out", 1, HIDDEN, HIDDEN));
+    let gates = wide.map(norm_gate);
+    let prompt = [product(WeightType::Blocks(BlockType::Q4_K), "out", 16, HIDDEN, HIDDEN)];
+    let blocks = out.into_iter().chain(down).chain(gates).chain(prompt);
+    per_token.chain(more).chain(products).chain(fused).chain(rest).chain(blocks).collect()
 }
 
 fn rotation(tokens: usize) -> Case {
@@ -190,101 +201,6 @@ fn residual(tokens: usize) -> Case {
     }
 }
 
-fn product(name: &str, tokens: usize, in_features: usize, out_features: usize) -> Case {
-    Case {
-        shape: format!("linear {name}: [{tokens}, {in_features}] by bf16 [{out_features}, {in_features}]"),
-        least_bytes: in_features * out_features * BF16 + tokens * (in_features + out_features) * F32,
-        elements: ("product", tokens * in_features * out_features),
-        budget: if tokens == 1 { BUDGET } else { None },
-        prepare: Box::new(move |device| {
-            let layer = layer(device, in_features, out_features)?;
-            let (x, mut out) =
-                (filled(device, tokens * in_features)?, filled(device, tokens * out_features)?);
-            Ok(Box::new(move || Ok(linear(x.as_view(), &layer, out.as_view_mut()?).map(drop)?)))
-        }),
-    }
-}
-
-/// What a layer does before attention, of one token: residual, two norms, three products.
-fn norm_qkv() -> Case {
-    let kv = KV_HEADS * HEAD_DIM;
-    Case {
-        shape: format!("norm_linear qkv: both normed [1, {HIDDEN}] by bf16 [{HIDDEN} + 2 * {kv}, {HIDDEN}]"),
-        least_bytes: QKV * HIDDEN * BF16 + (5 * HIDDEN + QKV) * F32,
-        elements: ("product", QKV * HIDDEN),
-        budget: BUDGET,
-        prepare: Box::new(move |device| {
-            let (branch_norm, norm) = (norm_of(device)?, norm_of(device)?);
-            let (q, k, v) =
-                (layer(device, HIDDEN, HIDDEN)?, layer(device, HIDDEN, kv)?, layer(device, HIDDEN, kv)?);
-            let (x, rows, mut sum) =
-                (filled(device, HIDDEN)?, filled(device, HIDDEN)?, filled(device, HIDDEN)?);
-            let (mut q_out, mut k_out, mut v_out) =
-                (filled(device, HIDDEN)?, filled(device, kv)?, filled(device, kv)?);
-            Ok(Box::new(move || {
-                let branch =
-                    Branch { rows: rows.as_view(), norm: Some(&branch_norm), sum: sum.as_view_mut()? };
-                let residual = Residual { x: x.as_view(), branch: Some(branch) };
-                let outs =
-                    [(&q, q_out.as_view_mut()?), (&k, k_out.as_view_mut()?), (&v, v_out.as_view_mut()?)];
-                Ok(norm_linear(residual, &norm, outs).map(drop)?)
-            }))
-        }),
-    }
-}
-
-/// What a layer does between its products of attention and of the MLP's second half, of one token.
-fn norm_gate() -> Case {
-    Case {
-        shape: format!("norm_swiglu: both normed [1, {HIDDEN}] by bf16 [2 * {INTERMEDIATE}, {HIDDEN}]"),
-        least_bytes: 2 * INTERMEDIATE * HIDDEN * BF16 + (5 * HIDDEN + INTERMEDIATE) * F32,
-        elements: ("product", 2 * INTERMEDIATE * HIDDEN),
-        budget: BUDGET,
-        prepare: Box::new(move |device| {
-            let (branch_norm, norm) = (norm_of(device)?, norm_of(device)?);
-            let gate_up = layer(device, HIDDEN, 2 * INTERMEDIATE)?;
-            let (x, rows, mut sum) =
-                (filled(device, HIDDEN)?, filled(device, HIDDEN)?, filled(device, HIDDEN)?);
-            let mut out = filled(device, INTERMEDIATE)?;
-            Ok(Box::new(move || {
-                let branch =
-                    Branch { rows: rows.as_view(), norm: Some(&branch_norm), sum: sum.as_view_mut()? };
-                let residual = Residual { x: x.as_view(), branch: Some(branch) };
-                Ok(norm_swiglu(residual, &norm, &gate_up, out.as_view_mut()?).map(drop)?)
-            }))
-        }),
-    }
-}
-
-/// The last norms and the logits of one token, for a sixteenth of the vocabulary.
-fn norm_logits() -> Case {
-    const ROWS: usize = VOCAB / 16;
-    Case {
-        shape: format!("norm_linear logits: both normed [1, {HIDDEN}] by bf16 [{ROWS}, {HIDDEN}]"),
-        least_bytes: ROWS * HIDDEN * BF16 + (5 * HIDDEN + ROWS) * F32,
-        elements: ("product", ROWS * HIDDEN),
-        budget: BUDGET,
-        prepare: Box::new(move |device| {
-            let (branch_norm, norm) = (norm_of(device)?, norm_of(device)?);
-            let output = layer(device, HIDDEN, ROWS)?;
-            let (x, rows, mut sum) =
-                (filled(device, HIDDEN)?, filled(device, HIDDEN)?, filled(device, HIDDEN)?);
-            let mut out = filled(device, ROWS)?;
-            Ok(Box::new(move || {
-                let branch =
-                    Branch { rows: rows.as_view(), norm: Some(&branch_norm), sum: sum.as_view_mut()? };
-                let residual = Residual { x: x.as_view(), branch: Some(branch) };
-                Ok(norm_linear(residual, &norm, [(&output, out.as_view_mut()?)]).map(drop)?)
-            }))
-        }),
-    }
-}
-
-fn layer(device: &Device, in_features: usize, out_features: usize) -> Result<Linear> {
-    let weight = Weight::BF16(DeviceBuffer::zeroed(device, in_features * out_features)?);
-    Ok(Linear::new(weight, None, out_features, in_features)?)
-}
-
 fn attention(tokens: usize, before: usize) -> Case {
     let (q, keys) = (tokens * Q_HEADS * HEAD_DIM, before + tokens);
     let pairs: usize = (before + 1..=keys).sum();
@@ -381,11 +297,11 @@ fn drawn() -> Case {
     }
 }
 
-fn norm_of(device: &Device) -> Result<RmsNorm> {
+pub(crate) fn norm_of(device: &Device) -> Result<RmsNorm> {
     Ok(RmsNorm::new(filled(device, HIDDEN)?, 1e-5)?)
 }
 
-fn filled(device: &Device, len: usize) -> Result<DeviceBuffer<f32>> {
+pub(crate) fn filled(device: &Device, len: usize) -> Result<DeviceBuffer<f32>> {
     upload(device, parity::uniform(1, len))
 }
 

@@ -3,6 +3,7 @@
 mod card;
 mod cases;
 mod page;
+mod products;
 mod row;
 mod told;
 

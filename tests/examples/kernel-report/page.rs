@@ -57,6 +57,7 @@ pub(crate) fn page(all: &[Row]) -> String {
             row.element
         );
     }
+    page += &blocks(all);
     page += &fused_launches(all);
     page += &architectures(all);
     page += &registers(rows);
@@ -72,6 +73,29 @@ pub(crate) fn page(all: &[Row]) -> String {
             of.map_or_else(String::new, |of| format!("{:.2}", of.moved_bytes as f64 / card.rate * 1e6))
         });
         page += &format!("| {} | {} |\n", row.shape, Vec::from_iter(times).join(" | "));
+    }
+    page
+}
+
+/// Products with quantised blocks, and whether memory or instructions bind them.
+fn blocks(all: &[Row]) -> String {
+    let names = Vec::from_iter(CARDS.iter().map(|card| card.name));
+    let mut page = format!(
+        "\n## Instructions of products with blocks beside their bytes\n\n\
+         Predicted time for the instructions, were each of a wave issued alone, as a share of that for the moved bytes: below 1\n\
+         memory binds.\n\n| operation | {} |\n|---{}|\n",
+        names.join(" | "),
+        "|---".repeat(CARDS.len())
+    );
+    for row in all.iter().filter(|row| row.arch == ARCHS[0] && row.shape.contains(" by Q")) {
+        let shares = CARDS.iter().map(|card| {
+            let of = all.iter().find(|other| other.arch == card.arch && other.shape == row.shape);
+            of.map_or_else(String::new, |of| {
+                let instructions = card.seconds(of.instructions as f64, of.blocks());
+                format!("{:.2}", instructions / (of.moved_bytes as f64 / card.rate))
+            })
+        });
+        page += &format!("| {} | {} |\n", row.shape, Vec::from_iter(shares).join(" | "));
     }
     page
 }

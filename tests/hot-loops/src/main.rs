@@ -1,6 +1,8 @@
 //! The loops that the time of a model on the CPU goes into, one after another, for a program that counts instructions:
 //! `cargo xtask instructions` runs it. It prints the instruction set that they take, and their names.
 
+use std::io::{self, Write};
+
 use anyhow::{Result, bail};
 use attention::{AttentionShape, KvCache, KvDType, attend};
 use device_mem::{Device, DeviceBuffer, Element, Float, Isa, RanOn};
@@ -41,11 +43,12 @@ const IN_FEATURES: usize = 1024;
 const OUT_FEATURES: usize = 256;
 
 fn main() -> Result<()> {
-    println!("{:?}", Isa::best().level());
+    let mut out = io::stdout();
+    writeln!(out, "{:?}", Isa::best().level())?;
     // No other thread, which would count how long it looks for work.
     rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build_global()?;
     for (name, make) in LOOPS {
-        println!("{name}");
+        writeln!(out, "{name}")?;
         let mut hot_loop = make()?;
         // Once before, so that what is made once does not count.
         hot_loop()?;
