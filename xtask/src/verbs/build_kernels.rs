@@ -17,7 +17,7 @@ use crate::kernels::{self, Kernels};
 use crate::process::{print, workspace_root};
 use crate::verbs::setup;
 
-pub(crate) use check::check_all;
+pub(crate) use check::{check_all, check_some};
 
 /// Variables that name architectures, in the order that they are honoured.
 const ARCH_VARIABLES: [&str; 3] = ["GPU_TARGETS", "AMDGPU_TARGETS", "ROCM_ARCH"];
@@ -43,6 +43,9 @@ pub(crate) struct Options {
     /// Rebuild every committed image elsewhere and compare bytes and manifest; change nothing
     #[arg(long, conflicts_with_all = ["arch", "families", "json"])]
     check: bool,
+    /// With --check: rebuild an architecture of each kind; of the others compare digests alone
+    #[arg(long, requires = "check")]
+    some: bool,
     /// Install the compiler first, as `cargo xtask setup` does
     #[arg(long)]
     install: bool,
@@ -59,8 +62,10 @@ pub(crate) fn execute(options: &Options) -> Result<()> {
     if options.install {
         setup::compiler()?;
     }
-    if options.check {
-        return check_all();
+    match (options.check, options.some) {
+        (true, true) => return check_some(),
+        (true, false) => return check_all(),
+        _ => {}
     }
     let root = workspace_root();
     let mut kernels = kernels::read(&root)?;
