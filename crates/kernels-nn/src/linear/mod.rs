@@ -24,7 +24,7 @@ mod hip;
 /// - On a HIP device each product is added with one rounding. Elements go to lane `(i / 8) % lanes`, the lanes are then
 ///   added in halves (first within groups of 32), and the bias comes last: `m = 8 ceil(in_features / (8 lanes)) +
 ///   log2(lanes) + 1`. There are 256 lanes for less than 16384 `out_features`, so that few rows fill a card, else 32.
-/// - On a HIP device the elements of a weight of blocks are widened to f32, with the bits of [`BlockType::dequantize`], and
+/// - On a HIP device the elements of a weight of blocks are widened to f32, with the bits of [`BlockType::dequantize`](crate::BlockType::dequantize), and
 ///   each product is added with one rounding, whatever the number of tokens. Elements go to lane `(i / 32) % lanes`, of which
 ///   the formats of 256 elements take eight lanes' from a block together; lanes and bias follow as above: `m =
 ///   32 ceil(in_features / (32 lanes)) + log2(lanes) + 1`. There are 128 lanes for less than 16384 `out_features`, else 32.
