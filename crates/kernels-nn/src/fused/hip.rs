@@ -39,7 +39,7 @@ const LINEARS: ForFloats<Forms> = [
     floats("norm_linear_f16_any", "norm_linear_f16"),
     floats("norm_linear_bf16_any", "norm_linear_bf16"),
 ];
-/// One for either.
+/// For products that are gated and not.
 const OF_BLOCKS: ForBlocks<Forms> = [
     of_blocks("norm_linear_q8_0"),
     of_blocks("norm_linear_q4_0"),
@@ -54,6 +54,7 @@ const SWIGLUS: ForFloats<Forms> = [
     floats("norm_swiglu_f16_any", "norm_swiglu_f16"),
     floats("norm_swiglu_bf16_any", "norm_swiglu_bf16"),
 ];
+
 /// A layer's product as the kernel takes it; all zeros for none.
 #[derive(Clone, Copy)]
 struct Product {

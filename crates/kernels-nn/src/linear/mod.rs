@@ -24,7 +24,7 @@ mod hip;
 /// - On a HIP device each product is added with one rounding. Elements go to lane `(i / 8) % lanes`, the lanes are then
 ///   added in halves (first within groups of 32), and the bias comes last: `m = 8 ceil(in_features / (8 lanes)) +
 ///   log2(lanes) + 1`. There are 256 lanes for less than 16384 `out_features`, so that few rows fill a card, else 32.
-/// - On a HIP device the elements of a weight of blocks are widened to f32, with the bits of [`BlockType::dequantize`](crate::BlockType::dequantize), and
+/// - On a HIP device the elements of a weight of blocks are widened to f32, with the bits of [`BlockType::dequantize`], and
 ///   each product is added with one rounding, whatever the number of tokens. Elements go to lane `(i / 32) % lanes`, of which
 ///   the formats of 256 elements take eight lanes' from a block together; lanes and bias follow as above: `m =
 ///   32 ceil(in_features / (32 lanes)) + log2(lanes) + 1`. There are 128 lanes for less than 16384 `out_features`, else 32.
@@ -41,10 +41,11 @@ mod hip;
 /// fewer tokens, and within a matrix unit it is the card's own: a prompt that is run in pieces of less than 16 tokens gives
 /// other bits than at once.
 ///
+/// [`BlockType::dequantize`]: crate::BlockType::dequantize
+///
 /// # Errors
 /// [`NnError::Ragged`], [`NnError::OperandLength`], [`NnError::RowTooWide`] for rows of blocks from `2^25` elements on where a
-/// HIP device is to multiply them, [`ForeignDevice`](device_mem::MemError::ForeignDevice), or what the
-/// device reports.
+/// HIP device is to multiply them, [`ForeignDevice`](device_mem::MemError::ForeignDevice), or what the device reports.
 pub fn linear(x: View<'_, f32>, layer: &Linear, out: ViewMut<'_, f32>) -> Result<RanOn, NnError> {
     let Linear { weight, bias, out_features, in_features } = layer;
     weight.device().expect_same(&x.device())?;
