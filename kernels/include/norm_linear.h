@@ -1,6 +1,6 @@
-// What kernels/norm_linear.hip and kernels/norm_linear_blocks.hip share: out = norm(value) W^T + b for few rows and up to three
-// matrices in one launch, where value is x, x + branch or x + norm(branch) and is written to `sum`; or out = silu(gate) * up of such
-// a product. So the residual connection, the norms and what they go to are one launch.
+// What the forms of kernels/norm_linear.hip share: out = norm(value) W^T + b for few rows and up to three matrices in one launch,
+// where value is x, x + branch or x + norm(branch) and is written to `sum`; or out = silu(gate) * up of such a product. So the
+// residual connection, the norms and what they go to are one launch.
 //
 // Every block norms its row for itself, from the card's cache, and keeps it on the chip (normed_row.h). A block has a row of x, by its
 // index along x, and takes tiles of rows of a matrix, along y in turn. So blocks that follow each other read the same rows of a
