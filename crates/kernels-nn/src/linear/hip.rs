@@ -15,10 +15,10 @@ const SLICE_BELOW: usize = 1 << 14;
 /// Rows of a weight of floats that one group takes at once in `kernels/linear.hip`, and parts that those are summed in where rows
 /// are few.
 const ROWS: usize = 4;
-const SLICES: usize = GROUPS;
+const SLICES: u32 = 8;
 /// Rows of a weight of blocks in `kernels/linear_blocks.hip`: for one token, and for more; parts of those.
 const BLOCK_ROWS: [usize; 2] = [8, 4];
-const BLOCK_SLICES: usize = 4;
+const BLOCK_SLICES: u32 = 4;
 
 /// Tokens from which on `kernels/linear_tiled.hip` multiplies floats.
 const TILED_FROM: usize = 16;
@@ -98,8 +98,7 @@ fn launch_linear(
         2..=4 => four,
         _ => eight,
     };
-    let slices = slices(*out_features, SLICES);
-    let tiles = out_features.div_ceil(GROUPS / slices * ROWS);
+    let Shares { slices, grid } = shares(*out_features, ROWS, SLICES);
     let kernel = Kernel::<LinearArgs>::load(x.device(), &LINEAR, symbol)?;
     let bytes = x.bytes() + layer.bytes() + out.bytes();
     let args = LinearArgs {
@@ -110,13 +109,13 @@ fn launch_linear(
         tokens: tokens as u64,
         in_features: *in_features as u64,
         out_features: *out_features as u64,
-        slices: if slices == 1 { 1 } else { 8 },
+        slices,
     };
     // SAFETY: the kernel reads weight[..out_features * in_features] in the symbol's type and bias[..out_features], if not
     // null, both proven by `Linear::new`; it reads x[..tokens * in_features] and writes out[..tokens * out_features], both
     // proven by `linear`. No count is 0, slices is 1 or 8, and rows are whole chunks and aligned unless the symbol is for
     // any. All of it is borrowed, on the kernel's device by `linear`, and is freed by hipFree, which waits for the stream.
-    unsafe { kernel.launch(in_turn(tiles), bytes, &args) }?;
+    unsafe { kernel.launch(grid, bytes, &args) }?;
     Ok(())
 }
 
@@ -134,8 +133,7 @@ fn launch_linear_blocks(
     }
     let ([one, eight], [rows_of_one, rows_of_more]) = (by_format(block, OF_BLOCKS), BLOCK_ROWS);
     let (symbol, rows) = if tokens == 1 { (one, rows_of_one) } else { (eight, rows_of_more) };
-    let slices = slices(*out_features, BLOCK_SLICES);
-    let tiles = out_features.div_ceil(GROUPS / slices * rows);
+    let Shares { slices, grid } = shares(*out_features, rows, BLOCK_SLICES);
     let kernel = Kernel::<LinearBlocksArgs>::load(x.device(), &LINEAR_BLOCKS, symbol)?;
     let bytes = x.bytes() + layer.bytes() + out.bytes();
     let args = LinearBlocksArgs {
@@ -146,14 +144,14 @@ fn launch_linear_blocks(
         tokens: tokens as u64,
         in_features: *in_features as u64,
         out_features: *out_features as u64,
-        slices: if slices == 1 { 1 } else { 4 },
+        slices,
     };
     // SAFETY: the kernel reads the blocks of weight[..out_features * in_features], which are of the symbol's format and whole in
     // each row, and bias[..out_features], if not null, all proven by `Linear::new`; it reads x[..tokens * in_features] and
     // writes out[..tokens * out_features], both proven by `linear`. No count is 0, in_features is below 2^25, and slices is 1
     // or 4. A buffer of weights starts where hipMalloc put it, aligned to 256 bytes. All of it is borrowed, on the kernel's
     // device by `linear`, and is freed by hipFree, which waits for the stream.
-    unsafe { kernel.launch(in_turn(tiles), bytes, &args) }?;
+    unsafe { kernel.launch(grid, bytes, &args) }?;
     Ok(())
 }
 
@@ -186,12 +184,43 @@ fn launch_linear_tiled(
     Ok(())
 }
 
-/// Parts that a row is summed in, of `most` or one.
-fn slices(out_features: usize, most: usize) -> usize {
-    if out_features < SLICE_BELOW { most } else { 1 }
+/// How the rows of a weight are shared out.
+struct Shares {
+    /// Parts that a row is summed in.
+    slices: u32,
+    grid: Grid,
+}
+
+/// `rows` for each of the sets that the groups of a block form, of `most_slices` groups where there are few rows.
+fn shares(out_features: usize, rows: usize, most_slices: u32) -> Shares {
+    let slices = if out_features < SLICE_BELOW { most_slices } else { 1 };
+    let tile_rows = GROUPS / slices as usize * rows;
+    Shares { slices, grid: in_turn(out_features.div_ceil(tile_rows)) }
 }
 
 /// Blocks that take the tiles in turn.
 fn in_turn(tiles: usize) -> Grid {
     Grid { blocks: [blocks(tiles), 1, 1], threads: [BLOCK, 1, 1] }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_tile_of_rows_has_a_block_and_few_rows_have_all_lanes() {
+        for (rows, most_slices) in
+            [(ROWS, SLICES), (BLOCK_ROWS[0], BLOCK_SLICES), (BLOCK_ROWS[1], BLOCK_SLICES)]
+        {
+            for out_features in [1, 7, 8, 9, 4096, SLICE_BELOW - 1, SLICE_BELOW, SLICE_BELOW + 1, 151_552] {
+                let Shares { slices, grid } = shares(out_features, rows, most_slices);
+                assert_eq!(slices, if out_features < 16_384 { most_slices } else { 1 }, "{out_features}");
+                let tile_rows = 8 / slices as usize * rows;
+                let blocks = grid.blocks[0] as usize;
+                let covered = (blocks - 1) * tile_rows < out_features && out_features <= blocks * tile_rows;
+                assert!(covered, "{out_features} rows in {blocks} tiles of {tile_rows}");
+            }
+        }
+        assert_eq!(shares(usize::MAX, ROWS, SLICES).grid.blocks, [1 << 20, 1, 1], "tiles are taken in turn");
+    }
 }
