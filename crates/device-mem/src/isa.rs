@@ -1,5 +1,8 @@
 //! The vector instructions of this machine's CPU, found at run time, and bodies compiled for them.
 
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::{_MM_HINT_NTA, _mm_prefetch};
+
 use crate::Float;
 
 /// Instructions that this machine's CPU has. A value is the proof: there is none for a CPU that lacks them.
@@ -53,6 +56,12 @@ impl Isa {
         self.run(Widen { values, wide });
     }
 
+    /// Writes two rows of as many values as f32, exact, by turns: the first of both, then the second of both, and so on; as many
+    /// as there are in all of them.
+    pub fn widen_pair<T: Float>(self, values: [&[T]; 2], wide: &mut [f32]) {
+        self.run(WidenPair { values, wide });
+    }
+
     /// Runs what was compiled for these instructions.
     pub fn run<B: Body>(self, body: B) -> B::Output {
         match self.0 {
@@ -66,6 +75,19 @@ impl Isa {
             _ => body.run(),
         }
     }
+}
+
+/// Asks for the line of memory at an address that is going to be read once, soon. Any address will do: nothing is read that
+/// the program could see.
+#[inline(always)]
+pub fn prefetch<T>(address: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every x86-64 CPU has the instruction, and it faults on no address.
+    unsafe {
+        _mm_prefetch::<_MM_HINT_NTA>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
 }
 
 struct Widen<'a, T> {
@@ -87,6 +109,33 @@ impl<T: Float> Body for Widen<'_, T> {
         }
         for (wide, value) in wide_tail.iter_mut().zip(values_tail) {
             [*wide] = T::widen(&[*value]);
+        }
+    }
+}
+
+struct WidenPair<'a, T> {
+    values: [&'a [T]; 2],
+    wide: &'a mut [f32],
+}
+
+impl<T: Float> Body for WidenPair<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        const CHUNK: usize = 16;
+        let [first, second] = self.values.map(<[T]>::as_chunks::<CHUNK>);
+        let (wide, wide_tail) = self.wide.as_chunks_mut::<{ 2 * CHUNK }>();
+        for ((wide, first), second) in wide.iter_mut().zip(first.0).zip(second.0) {
+            let (first, second) = (T::widen(first), T::widen(second));
+            for index in 0..CHUNK {
+                (wide[2 * index], wide[2 * index + 1]) = (first[index], second[index]);
+            }
+        }
+        let (wide_tail, _) = wide_tail.as_chunks_mut::<2>();
+        for ((wide, first), second) in wide_tail.iter_mut().zip(first.1).zip(second.1) {
+            [wide[0]] = T::widen(&[*first]);
+            [wide[1]] = T::widen(&[*second]);
         }
     }
 }

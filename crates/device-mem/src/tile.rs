@@ -2,7 +2,8 @@
 
 use crate::isa::{Isa, Level};
 
-/// A matrix `[rows, depth]` within a slice: element `(row, k)` is at `row * row_stride + k * depth_stride`.
+/// A matrix `[rows, depth]` within a slice, or two that alternate: element `(row, k)` of the first is at
+/// `row * row_stride + k * depth_stride`, that of the second behind it.
 #[derive(Clone, Copy, Debug)]
 pub struct Strided<'a> {
     values: &'a [f32],
@@ -10,19 +11,32 @@ pub struct Strided<'a> {
     depth: usize,
     row_stride: usize,
     depth_stride: usize,
+    /// Matrices: even columns take the first, odd ones the last.
+    sides: usize,
 }
 
 impl<'a> Strided<'a> {
-    /// `None` when an element would lie outside `values`.
-    pub fn new(
+    /// One matrix. `None` when an element would lie outside `values`.
+    pub fn new(values: &'a [f32], shape: [usize; 2], strides: [usize; 2]) -> Option<Strided<'a>> {
+        Strided::of(values, shape, strides, 1)
+    }
+
+    /// Two matrices, of which even columns take the first and odd ones the second. `None` when an element would lie outside
+    /// `values`.
+    pub fn pair(values: &'a [f32], shape: [usize; 2], strides: [usize; 2]) -> Option<Strided<'a>> {
+        Strided::of(values, shape, strides, 2)
+    }
+
+    fn of(
         values: &'a [f32],
         [rows, depth]: [usize; 2],
         [row_stride, depth_stride]: [usize; 2],
+        sides: usize,
     ) -> Option<Strided<'a>> {
         let last = |count: usize, stride: usize| count.saturating_sub(1).checked_mul(stride);
-        let end = last(rows, row_stride)?.checked_add(last(depth, depth_stride)?)?;
+        let end = last(rows, row_stride)?.checked_add(last(depth, depth_stride)?)?.checked_add(sides - 1)?;
         let fits = rows == 0 || depth == 0 || end < values.len();
-        fits.then_some(Strided { values, rows, depth, row_stride, depth_stride })
+        fits.then_some(Strided { values, rows, depth, row_stride, depth_stride, sides })
     }
 
     /// The rows from `first` on, at most `count`.
@@ -44,53 +58,71 @@ impl Isa {
         }
     }
 
-    /// `products[row][lane] = sum_k matrix[row][k] * x[k][lane]`, with `x` `[depth, lanes]` and `products` `[rows, lanes]`, where
-    /// `lanes` is what [`Isa::lanes`] gave. Rows for which there is no place, or not enough of `x`, are left out.
+    /// `sum_k matrix[row][k] * x[k][lane]` for `x` `[depth, lanes]` and `sums` `[rows, lanes]`, which is overwritten or added to as
+    /// `onto` says; `lanes` is what [`Isa::lanes`] gave. Rows for which there is no place, or not enough of `x`, are left out.
     ///
-    /// Each sum is fused multiply-adds in ascending order of `k`. A CPU without them rounds products too.
-    pub fn multiply(self, matrix: Strided<'_>, x: &[f32], lanes: usize, products: &mut [f32]) {
-        let rows = matrix.rows.min(products.len() / lanes.max(1));
-        if x.len() / lanes.max(1) < matrix.depth {
+    /// Each sum is fused multiply-adds in ascending order of `k`, from 0; what it is added to comes last. A CPU without them
+    /// rounds products too.
+    pub fn multiply(self, matrix: Strided<'_>, x: &[f32], lanes: usize, onto: Onto<'_>, sums: &mut [f32]) {
+        let rows = matrix.rows.min(sums.len() / lanes.max(1));
+        let factors = if let Onto::Rescaled(factors) = onto { factors.len() } else { lanes };
+        if x.len() / lanes.max(1) < matrix.depth || factors < lanes {
             return;
         }
-        // Twelve rows of two vectors do not fit the sixteen registers of AVX2.
-        let most = if self.level() == Level::Avx2 { 6 } else { 12 };
+        // Eight rows of two vectors do not fit the sixteen registers of AVX2.
+        let most = if self.level() == Level::Avx2 { 6 } else { 8 };
         let mut first = 0;
-        for group in [12, 6, 4, 2, 1].into_iter().filter(|&group| group <= most) {
+        for group in [8, 6, 4, 2, 1].into_iter().filter(|&group| group <= most) {
             while rows - first >= group {
-                let products = &mut products[first * lanes..(first + group) * lanes];
-                self.group(matrix.rows(first, group), x, lanes, products);
+                let sums = &mut sums[first * lanes..(first + group) * lanes];
+                self.group(matrix.rows(first, group), x, lanes, onto, sums);
                 first += group;
             }
         }
     }
 
     /// A group of as many rows as there are bodies for.
-    fn group(self, matrix: Strided<'_>, x: &[f32], lanes: usize, products: &mut [f32]) {
+    fn group(self, matrix: Strided<'_>, x: &[f32], lanes: usize, onto: Onto<'_>, sums: &mut [f32]) {
         #[cfg(target_arch = "x86_64")]
         match (self.level(), lanes) {
             // SAFETY: the CPU has the features of the function, as a level exists only where it has them.
-            (Level::Avx512, 16) => return unsafe { avx512::group::<1>(matrix, x, products) },
+            (Level::Avx512, 16) => return unsafe { avx512::group::<1>(matrix, x, onto, sums) },
             // SAFETY: as above.
-            (Level::Avx512, 32) => return unsafe { avx512::group::<2>(matrix, x, products) },
+            (Level::Avx512, 32) => return unsafe { avx512::group::<2>(matrix, x, onto, sums) },
             // SAFETY: as above.
-            (Level::Avx2, 8) => return unsafe { avx2::group::<1>(matrix, x, products) },
+            (Level::Avx2, 8) => return unsafe { avx2::group::<1>(matrix, x, onto, sums) },
             // SAFETY: as above.
-            (Level::Avx2, 16) => return unsafe { avx2::group::<2>(matrix, x, products) },
+            (Level::Avx2, 16) => return unsafe { avx2::group::<2>(matrix, x, onto, sums) },
             _ => {}
         }
-        baseline(matrix, x, lanes, products);
+        baseline(matrix, x, lanes, onto, sums);
     }
 }
 
-fn baseline(matrix: Strided<'_>, x: &[f32], lanes: usize, products: &mut [f32]) {
-    products.fill(0.0);
-    for (row, sums) in products.chunks_exact_mut(lanes).enumerate() {
-        for (k, x) in x.chunks_exact(lanes).enumerate().take(matrix.depth) {
-            let w = matrix.values[row * matrix.row_stride + k * matrix.depth_stride];
-            for (sum, x) in sums.iter_mut().zip(x) {
-                *sum = multiply_add(w, *x, *sum);
-            }
+/// What the sums of a product are added to.
+#[derive(Clone, Copy, Debug)]
+pub enum Onto<'a> {
+    /// Nothing: they are written.
+    Nothing,
+    /// What is there.
+    Sums,
+    /// What is there, times the factor of each lane, `[lanes]`.
+    Rescaled(&'a [f32]),
+}
+
+fn baseline(matrix: Strided<'_>, x: &[f32], lanes: usize, onto: Onto<'_>, sums: &mut [f32]) {
+    for (row, sums) in sums.chunks_exact_mut(lanes).enumerate() {
+        for (lane, sum) in sums.iter_mut().enumerate() {
+            let products = x.chunks_exact(lanes).take(matrix.depth).enumerate().map(|(k, x)| {
+                let at = row * matrix.row_stride + k * matrix.depth_stride + lane % matrix.sides;
+                (matrix.values[at], x[lane])
+            });
+            let product = products.fold(0.0, |product, (w, x)| multiply_add(w, x, product));
+            *sum = match onto {
+                Onto::Nothing => product,
+                Onto::Sums => *sum + product,
+                Onto::Rescaled(factors) => *sum * factors[lane] + product,
+            };
         }
     }
 }
@@ -106,42 +138,80 @@ fn multiply_add(a: f32, b: f32, c: f32) -> f32 {
 macro_rules! x86_group {
     ($features:literal) => {
         #[target_feature(enable = $features)]
-        pub(super) fn group<const VECTORS: usize>(matrix: Strided<'_>, x: &[f32], products: &mut [f32]) {
-            match matrix.rows {
-                12 => rows::<12, VECTORS>(matrix, x, products),
-                6 => rows::<6, VECTORS>(matrix, x, products),
-                4 => rows::<4, VECTORS>(matrix, x, products),
-                2 => rows::<2, VECTORS>(matrix, x, products),
-                _ => rows::<1, VECTORS>(matrix, x, products),
+        pub(super) fn group<const VECTORS: usize>(
+            matrix: Strided<'_>,
+            x: &[f32],
+            onto: Onto<'_>,
+            sums: &mut [f32],
+        ) {
+            match (matrix.rows, matrix.sides) {
+                (8, 1) => rows::<8, VECTORS, 1>(matrix, x, onto, sums),
+                (8, _) => rows::<8, VECTORS, 2>(matrix, x, onto, sums),
+                (6, 1) => rows::<6, VECTORS, 1>(matrix, x, onto, sums),
+                (6, _) => rows::<6, VECTORS, 2>(matrix, x, onto, sums),
+                (4, 1) => rows::<4, VECTORS, 1>(matrix, x, onto, sums),
+                (4, _) => rows::<4, VECTORS, 2>(matrix, x, onto, sums),
+                (2, 1) => rows::<2, VECTORS, 1>(matrix, x, onto, sums),
+                (2, _) => rows::<2, VECTORS, 2>(matrix, x, onto, sums),
+                (_, 1) => rows::<1, VECTORS, 1>(matrix, x, onto, sums),
+                _ => rows::<1, VECTORS, 2>(matrix, x, onto, sums),
             }
         }
 
         #[target_feature(enable = $features)]
-        fn rows<const ROWS: usize, const VECTORS: usize>(
+        fn rows<const ROWS: usize, const VECTORS: usize, const SIDES: usize>(
             matrix: Strided<'_>,
             x: &[f32],
-            products: &mut [f32],
+            onto: Onto<'_>,
+            sums: &mut [f32],
         ) {
             let Strided { values, depth, row_stride, depth_stride, .. } = matrix;
-            let mut sums = [[zero(); VECTORS]; ROWS];
-            for (k, x) in x.chunks_exact(VECTORS * WIDTH).take(depth).enumerate() {
+            // A pointer for each row and one offset for all are fewer registers than what the compiler makes of indices.
+            let starts: [*const f32; ROWS] =
+                array::from_fn(|row| values.as_ptr().wrapping_add(row * row_stride));
+            let mut products = [[zero(); VECTORS]; ROWS];
+            let mut offset = 0;
+            for x in x.chunks_exact(VECTORS * WIDTH).take(depth) {
                 let mut vectors = [zero(); VECTORS];
                 for (vector, x) in vectors.iter_mut().zip(x.chunks_exact(WIDTH)) {
                     // SAFETY: the chunk has WIDTH elements.
                     *vector = unsafe { load(x.as_ptr()) };
                 }
-                for (row, sums) in sums.iter_mut().enumerate() {
-                    // SAFETY: the constructor proved that the elements of all rows, of which there are ROWS, and of all
-                    // depths lie within.
-                    let w = splat(*unsafe { values.get_unchecked(row * row_stride + k * depth_stride) });
-                    for (sum, x) in sums.iter_mut().zip(vectors) {
-                        *sum = fused(w, x, *sum);
+                for (start, products) in starts.iter().zip(&mut products) {
+                    // SAFETY: the constructor proved that the elements of all rows, of which there are ROWS, of all depths
+                    // and of all sides lie within.
+                    let w = unsafe {
+                        let at = start.add(offset);
+                        if SIDES == 1 {
+                            splat(*at)
+                        } else {
+                            as_floats(splat_pair(at.cast::<f64>().read_unaligned()))
+                        }
+                    };
+                    for (product, x) in products.iter_mut().zip(vectors) {
+                        *product = fused(w, x, *product);
                     }
                 }
+                offset += depth_stride;
             }
-            for (products, sum) in products.chunks_exact_mut(WIDTH).zip(sums.as_flattened()) {
+            let mut factors = [zero(); VECTORS];
+            if let Onto::Rescaled(of_lanes) = onto {
+                for (factors, of_lanes) in factors.iter_mut().zip(of_lanes.chunks_exact(WIDTH)) {
+                    // SAFETY: the chunk has WIDTH elements.
+                    *factors = unsafe { load(of_lanes.as_ptr()) };
+                }
+            }
+            let places = sums.chunks_exact_mut(WIDTH).zip(products.as_flattened());
+            for ((sums, product), factors) in places.zip(factors.iter().cycle()) {
                 // SAFETY: the chunk has WIDTH elements.
-                unsafe { store(products.as_mut_ptr(), *sum) };
+                let before = unsafe { load(sums.as_ptr()) };
+                let sum = match onto {
+                    Onto::Nothing => *product,
+                    Onto::Sums => add(before, *product),
+                    Onto::Rescaled(_) => add(multiply(before, *factors), *product),
+                };
+                // SAFETY: as above.
+                unsafe { store(sums.as_mut_ptr(), sum) };
             }
         }
     };
@@ -150,11 +220,13 @@ macro_rules! x86_group {
 #[cfg(target_arch = "x86_64")]
 mod avx2 {
     use std::arch::x86_64::{
-        _mm256_fmadd_ps as fused, _mm256_loadu_ps as load, _mm256_set1_ps as splat,
-        _mm256_setzero_ps as zero, _mm256_storeu_ps as store,
+        _mm256_add_ps as add, _mm256_castpd_ps as as_floats, _mm256_fmadd_ps as fused,
+        _mm256_loadu_ps as load, _mm256_mul_ps as multiply, _mm256_set1_pd as splat_pair,
+        _mm256_set1_ps as splat, _mm256_setzero_ps as zero, _mm256_storeu_ps as store,
     };
+    use std::array;
 
-    use super::Strided;
+    use super::{Onto, Strided};
 
     const WIDTH: usize = 8;
 
@@ -165,11 +237,13 @@ mod avx2 {
 #[rustversion::since(1.89)]
 mod avx512 {
     use std::arch::x86_64::{
-        _mm512_fmadd_ps as fused, _mm512_loadu_ps as load, _mm512_set1_ps as splat,
-        _mm512_setzero_ps as zero, _mm512_storeu_ps as store,
+        _mm512_add_ps as add, _mm512_castpd_ps as as_floats, _mm512_fmadd_ps as fused,
+        _mm512_loadu_ps as load, _mm512_mul_ps as multiply, _mm512_set1_pd as splat_pair,
+        _mm512_set1_ps as splat, _mm512_setzero_ps as zero, _mm512_storeu_ps as store,
     };
+    use std::array;
 
-    use super::Strided;
+    use super::{Onto, Strided};
 
     const WIDTH: usize = 16;
 
@@ -204,21 +278,33 @@ mod tests {
                 let lanes = isa.lanes(wanted);
                 let matrix = values(rows * strides[0] + depth * strides[1], 1);
                 let x = values(depth * lanes, 2);
-                let strided = Strided::new(&matrix, [rows, depth], strides).unwrap();
-                let mut products = vec![f32::NAN; rows * lanes];
-                isa.multiply(strided, &x, lanes, &mut products);
-                for row in 0..rows {
-                    for lane in 0..lanes {
-                        let sum = (0..depth).fold(0.0, |sum: f32, k| {
-                            let (w, x) = (matrix[row * strides[0] + k * strides[1]], x[k * lanes + lane]);
+                let factors = values(lanes, 3);
+                let one = Strided::new(&matrix, [rows, depth], strides).unwrap();
+                let pair = Strided::pair(&matrix, [rows, depth], strides).unwrap();
+                for (strided, onto) in [one, pair].into_iter().flat_map(|strided| {
+                    [Onto::Nothing, Onto::Sums, Onto::Rescaled(&factors)].map(|onto| (strided, onto))
+                }) {
+                    let before = values(rows * lanes, 4);
+                    let mut sums = before.clone();
+                    isa.multiply(strided, &x, lanes, onto, &mut sums);
+                    for (place, (found, before)) in sums.into_iter().zip(before).enumerate() {
+                        let (row, lane) = (place / lanes, place % lanes);
+                        let product = (0..depth).fold(0.0, |sum: f32, k| {
+                            let at = row * strides[0] + k * strides[1] + lane % strided.sides;
+                            let (w, x) = (matrix[at], x[k * lanes + lane]);
                             if isa.level() == Level::Baseline {
                                 multiply_add(w, x, sum)
                             } else {
                                 w.mul_add(x, sum)
                             }
                         });
-                        let found = products[row * lanes + lane];
-                        assert_eq!(found.to_bits(), sum.to_bits(), "{isa:?} {rows} {depth} {row} {lane}");
+                        let expected = match onto {
+                            Onto::Nothing => product,
+                            Onto::Sums => before + product,
+                            Onto::Rescaled(factors) => before * factors[lane] + product,
+                        };
+                        let what = format!("{isa:?} {rows} {depth} {} {onto:?} {row} {lane}", strided.sides);
+                        assert_eq!(found.to_bits(), expected.to_bits(), "{what}");
                     }
                 }
             }
@@ -231,6 +317,8 @@ mod tests {
         assert!(Strided::new(&values, [4, 5], [5, 1]).is_some());
         assert!(Strided::new(&values, [5, 4], [1, 5]).is_some());
         assert!(Strided::new(&values, [5, 5], [5, 1]).is_none());
+        assert!(Strided::pair(&values, [2, 5], [10, 2]).is_some());
+        assert!(Strided::pair(&values, [4, 5], [5, 1]).is_none());
         assert!(Strided::new(&values, [4, 5], [6, 1]).is_none());
         assert!(Strided::new(&values, [usize::MAX, 2], [usize::MAX, 1]).is_none());
         assert!(Strided::new(&[], [0, 5], [5, 1]).is_some());

@@ -115,29 +115,3 @@ fn weigh<const LANES: usize>(weights: &mut [f32], scale: f32, means: &mut Means,
         (*before, *sums) = (max, sum);
     }
 }
-
-/// `weighted = weighted * rescale + products`, each operation rounded.
-pub(super) struct Add<'a> {
-    /// `[head_dim, lanes]`
-    pub(super) weighted: &'a mut [f32],
-    /// `[lanes]`
-    pub(super) rescale: &'a [f32],
-    /// `[head_dim, lanes]`
-    pub(super) products: &'a [f32],
-}
-
-impl Body for Add<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(self) {
-        let lanes = self.rescale.len();
-        for (weighted, products) in
-            self.weighted.chunks_exact_mut(lanes).zip(self.products.chunks_exact(lanes))
-        {
-            for ((value, product), rescale) in weighted.iter_mut().zip(products).zip(self.rescale) {
-                *value = *value * rescale + product;
-            }
-        }
-    }
-}

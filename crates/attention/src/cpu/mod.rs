@@ -9,7 +9,7 @@ mod panel;
 
 use std::ops::Range;
 
-use device_mem::{Float, Isa};
+use device_mem::{Float, Isa, prefetch};
 use half::{bf16, f16};
 use kernels_rope::{KvBlocks, KvLayout};
 use rayon::prelude::*;
@@ -68,16 +68,38 @@ impl<'a> Extent<'a> {
         (self.len + token + 1).max(self.prefix)
     }
 
-    /// Widens the rows of some tokens of a head to the start of `wide`.
-    fn widen<T: Float>(&self, isa: Isa, elements: &[T], head: usize, tokens: Range<usize>, wide: &mut [f32]) {
-        let len = tokens.len() * self.head_dim;
-        let (start, room) = self.row(head, tokens.start);
-        if tokens.len() <= room {
-            return isa.widen(&elements[start..start + len], wide);
+    /// Widens the rows of some tokens to the start of `wide`: of one head `[tokens, head_dim]`, or of two that follow each other,
+    /// whose elements alternate, `[tokens, head_dim, 2]`.
+    fn widen<T: Float>(
+        &self,
+        isa: Isa,
+        elements: &[T],
+        heads: Range<usize>,
+        tokens: Range<usize>,
+        wide: &mut [f32],
+    ) {
+        let (_, room) = self.row(heads.start, tokens.start);
+        let rows_at_once = if tokens.len() <= room { tokens.len() } else { 1 };
+        let len = rows_at_once * self.head_dim;
+        let of_head = |head: usize, token: usize| &elements[self.row(head, token).0..][..len];
+        let places = wide.chunks_exact_mut((len * heads.len()).max(1));
+        for (token, wide) in tokens.step_by(rows_at_once.max(1)).zip(places) {
+            match heads.len() {
+                1 => isa.widen(of_head(heads.start, token), wide),
+                _ => isa.widen_pair([of_head(heads.start, token), of_head(heads.start + 1, token)], wide),
+            }
         }
-        for (token, row) in tokens.zip(wide.chunks_exact_mut(self.head_dim)) {
-            let (start, _) = self.row(head, token);
-            isa.widen(&elements[start..], row);
+    }
+
+    /// Asks for the rows of some tokens of these heads, which are widened soon: so memory is read while others are multiplied.
+    fn prefetch<T: Float>(&self, elements: &[T], heads: Range<usize>, tokens: Range<usize>) {
+        const LINE: usize = 64;
+        for head in heads {
+            let (start, room) = self.row(head, tokens.start);
+            let len = tokens.len().min(room) * self.head_dim;
+            for element in (start..start + len).step_by(LINE / size_of::<T>()) {
+                prefetch(elements.as_ptr().wrapping_add(element));
+            }
         }
     }
 

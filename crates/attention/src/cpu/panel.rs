@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-use device_mem::{Float, Isa, Strided};
+use device_mem::{Float, Isa, Onto, Strided};
 use rayon::prelude::*;
 
-use super::means::{Add, Means, Weigh};
+use super::means::{Means, Weigh};
 use super::{Extent, inverse_root};
 
 /// Keys that are scored together. Blocks start at multiples of it from the first key of the cache, so the order of all sums
@@ -17,11 +17,15 @@ const SLAB: usize = 64;
 /// work for all threads and yet has one order.
 const SPAN: usize = 512;
 
-/// Some query rows of a key and value head: those from `first` on of its tokens x heads.
+/// Spans from which on two heads share lanes.
+const PAIRED_FROM: usize = 4;
+
+/// Some query rows of a key and value head, those from `first` on of its tokens x heads, or all of two heads where they leave
+/// half of the lanes.
 pub(super) struct Panel<'a> {
-    kv_head: usize,
+    kv_heads: Range<usize>,
     first: usize,
-    /// Rows that stand side by side: at least as many as there are.
+    /// Rows that stand side by side: at least as many as there are. Those of two heads take turns.
     lanes: usize,
     /// Each row's output `[head_dim]`.
     out: Vec<&'a mut [f32]>,
@@ -31,32 +35,52 @@ pub(super) fn panels<'a>(isa: Isa, out: &'a mut [f32], extent: &Extent<'_>) -> V
     let tokens = out.len() / extent.head_dim / extent.q_heads();
     let rows = tokens * extent.group;
     let lanes = isa.lanes(rows);
-    let panel =
-        |kv_head: usize, first: usize| Panel { kv_head, first, lanes, out: Vec::with_capacity(lanes) };
-    let firsts = || (0..rows).step_by(lanes);
-    let mut panels =
-        Vec::from_iter((0..extent.kv_heads).flat_map(|head| firsts().map(move |first| panel(head, first))));
-    let panels_of_head = rows.div_ceil(lanes);
-    for (index, row) in out.chunks_exact_mut(extent.head_dim).enumerate() {
-        let (token, head) = (index / extent.q_heads(), index % extent.q_heads());
-        let place = token * extent.group + head % extent.group;
-        panels[head / extent.group * panels_of_head + place / lanes].out.push(row);
+    // A short cache leaves more to share out when heads are alone.
+    let is_long = extent.visible(tokens.saturating_sub(1)) >= PAIRED_FROM * SPAN;
+    let is_even = extent.kv_heads.is_multiple_of(2);
+    let sides = if is_long && is_even && 2 * rows <= lanes { 2 } else { 1 };
+    let mut out = Vec::from_iter(out.chunks_exact_mut(extent.head_dim).map(Some));
+    let mut panels = Vec::new();
+    for kv_head in (0..extent.kv_heads).step_by(sides) {
+        for first in (0..rows).step_by(lanes) {
+            let mut panel =
+                Panel { kv_heads: kv_head..kv_head + sides, first, lanes, out: Vec::with_capacity(lanes) };
+            for lane in 0..lanes.min(sides * rows - first) {
+                let row = panel.row(lane, extent);
+                panel.out.extend(out.get_mut(row).and_then(Option::take));
+            }
+            panels.push(panel);
+        }
     }
     panels
 }
 
 impl Panel<'_> {
+    /// The token of a lane.
+    fn token(&self, lane: usize, extent: &Extent<'_>) -> usize {
+        (self.first + lane / self.kv_heads.len()) / extent.group
+    }
+
+    /// The row of a lane among all tokens x heads.
+    fn row(&self, lane: usize, extent: &Extent<'_>) -> usize {
+        let sides = self.kv_heads.len();
+        let head =
+            (self.kv_heads.start + lane % sides) * extent.group + (self.first + lane / sides) % extent.group;
+        self.token(lane, extent) * extent.q_heads() + head
+    }
+
     pub(super) fn attend<T: Float>(self, isa: Isa, q: &[f32], cache: (&[T], &[T]), extent: &Extent<'_>) {
         let queries = self.queries(q, extent);
         let visible = Vec::from_iter((0..self.lanes).map(|lane| match lane < self.out.len() {
-            true => extent.visible((self.first + lane) / extent.group),
+            true => extent.visible(self.token(lane, extent)),
             false => 0,
         }));
         let end = visible.iter().copied().max().unwrap_or(0);
         let spans = (0..end.div_ceil(SPAN)).into_par_iter().map(|span| {
             let keys = span * SPAN..end.min((span + 1) * SPAN);
-            Span { isa, extent, kv_head: self.kv_head, lanes: self.lanes, visible: &visible }
-                .attend(&queries, cache, keys)
+            let (kv_heads, rows) = (self.kv_heads.clone(), self.out.len());
+            let span = Span { isa, extent, kv_heads, lanes: self.lanes, rows, visible: &visible };
+            span.attend(&queries, cache, keys)
         });
         let spans: Vec<Means> = spans.collect();
         let Some(means) = spans.into_iter().reduce(|before, after| before.merged(after)) else { return };
@@ -71,8 +95,7 @@ impl Panel<'_> {
     fn queries(&self, q: &[f32], extent: &Extent<'_>) -> Vec<f32> {
         let mut queries = vec![0.0; extent.head_dim * self.lanes];
         for lane in 0..self.out.len() {
-            let (token, head) = ((self.first + lane) / extent.group, (self.first + lane) % extent.group);
-            let row = token * extent.q_heads() + self.kv_head * extent.group + head;
+            let row = self.row(lane, extent);
             let row = &q[row * extent.head_dim..(row + 1) * extent.head_dim];
             for (column, value) in queries.chunks_exact_mut(self.lanes).zip(row) {
                 column[lane] = *value;
@@ -86,90 +109,110 @@ impl Panel<'_> {
 struct Span<'a> {
     isa: Isa,
     extent: &'a Extent<'a>,
-    kv_head: usize,
+    kv_heads: Range<usize>,
     lanes: usize,
+    /// Lanes that hold a row; the others come to nothing.
+    rows: usize,
     /// Keys that each row sees.
     visible: &'a [usize],
 }
 
 impl Span<'_> {
     fn attend<T: Float>(&self, queries: &[f32], (keys, values): (&[T], &[T]), span: Range<usize>) -> Means {
-        let &Span { isa, extent, kv_head, lanes, visible } = self;
+        let &Span { isa, extent, ref kv_heads, lanes, rows, visible } = self;
         let head_dim = extent.head_dim;
         let mut means = Means {
             max: vec![f32::NEG_INFINITY; lanes],
             sum: vec![0.0; lanes],
             weighted: vec![0.0; head_dim * lanes],
         };
-        let mut wide = vec![0.0; KEY_BLOCK * head_dim];
+        let mut wide = vec![0.0; KEY_BLOCK * head_dim * kv_heads.len()];
         let mut weights = vec![0.0; KEY_BLOCK * lanes];
-        let (mut slab, mut products) = (vec![0.0; KEY_BLOCK * lanes], vec![0.0; head_dim * lanes]);
         let scale = inverse_root(head_dim);
-        let least_visible = visible.iter().copied().min().unwrap_or(0);
+        extent.prefetch(keys, kv_heads.clone(), span.start..span.end.min(span.start + KEY_BLOCK));
+        let least_visible = visible[..rows].iter().copied().min().unwrap_or(0);
         for start in span.clone().step_by(KEY_BLOCK) {
             let block = start..span.end.min(start + KEY_BLOCK);
             let weights = &mut weights[..block.len() * lanes];
             let all_visible = block.end <= least_visible;
 
-            extent.widen(isa, keys, kv_head, block.clone(), &mut wide);
-            self.score(&wide, queries, weights, &mut slab);
+            extent.widen(isa, keys, kv_heads.clone(), block.clone(), &mut wide);
+            extent.prefetch(values, kv_heads.clone(), block.clone());
+            self.score(&wide, queries, weights);
             if !all_visible {
                 hide(weights, lanes, visible, start);
             }
             let rescale = isa.run(Weigh { weights, scale, means: &mut means });
 
-            extent.widen(isa, values, kv_head, block.clone(), &mut wide);
-            let is_finite = || wide[..block.len() * head_dim].iter().all(|value| value.is_finite());
+            extent.widen(isa, values, kv_heads.clone(), block.clone(), &mut wide);
+            extent.prefetch(keys, kv_heads.clone(), block.end..span.end.min(block.end + KEY_BLOCK));
+            let is_finite =
+                || wide[..block.len() * head_dim * kv_heads.len()].iter().all(|value| value.is_finite());
             if all_visible || is_finite() {
-                if let Some(values) = Strided::new(&wide, [head_dim, block.len()], [1, head_dim]) {
-                    isa.multiply(values, weights, lanes, &mut products);
+                if let Some(values) = self.values(&wide, block.len()) {
+                    isa.multiply(values, weights, lanes, Onto::Rescaled(&rescale), &mut means.weighted);
                 }
             } else {
-                self.multiply_visible(&wide, weights, start, &mut products);
+                self.add_visible(&wide, weights, start, &rescale, &mut means.weighted);
             }
-            isa.run(Add { weighted: &mut means.weighted, rescale: &rescale, products: &products });
         }
         means
     }
 
-    /// The products of `keys` `[keys, head_dim]` with the queries. Slabs are added in ascending order.
-    fn score(&self, keys: &[f32], queries: &[f32], scores: &mut [f32], slab: &mut [f32]) {
-        let &Span { isa, extent, lanes, .. } = self;
-        let head_dim = extent.head_dim;
-        let slab = &mut slab[..scores.len()];
-        for first in (0..head_dim).step_by(SLAB) {
-            let depth = SLAB.min(head_dim - first);
-            let shape = [scores.len() / lanes, depth];
-            let Some(keys) = Strided::new(&keys[first..], shape, [head_dim, 1]) else { return };
-            let queries = &queries[first * lanes..(first + depth) * lanes];
-            if first == 0 {
-                isa.multiply(keys, queries, lanes, scores);
-                continue;
-            }
-            isa.multiply(keys, queries, lanes, slab);
-            for (score, part) in scores.iter_mut().zip(&*slab) {
-                *score += part;
-            }
+    /// One head's matrix, or those of both.
+    fn matrix<'w>(&self, wide: &'w [f32], shape: [usize; 2], strides: [usize; 2]) -> Option<Strided<'w>> {
+        match self.kv_heads.len() {
+            1 => Strided::new(wide, shape, strides),
+            sides => Strided::pair(wide, shape, strides.map(|stride| stride * sides)),
         }
     }
 
-    /// The products of each row with the values that it sees: one that is not finite spoils no row that does not see it.
-    fn multiply_visible(&self, values: &[f32], weights: &[f32], start: usize, products: &mut [f32]) {
-        let &Span { isa, extent, lanes, visible, .. } = self;
+    /// The values of some keys, `[head_dim, keys]`.
+    fn values<'w>(&self, wide: &'w [f32], keys: usize) -> Option<Strided<'w>> {
+        let head_dim = self.extent.head_dim;
+        self.matrix(wide, [head_dim, keys], [1, head_dim])
+    }
+
+    /// The products of `keys` `[keys, head_dim]` with the queries. Slabs are added in ascending order.
+    fn score(&self, keys: &[f32], queries: &[f32], scores: &mut [f32]) {
+        let &Span { isa, extent, lanes, .. } = self;
         let head_dim = extent.head_dim;
-        let mut some = vec![0.0; products.len()];
+        for first in (0..head_dim).step_by(SLAB) {
+            let depth = SLAB.min(head_dim - first);
+            let shape = [scores.len() / lanes, depth];
+            let sides = self.kv_heads.len();
+            let Some(keys) = self.matrix(&keys[first * sides..], shape, [head_dim, 1]) else { return };
+            let queries = &queries[first * lanes..(first + depth) * lanes];
+            let onto = if first == 0 { Onto::Nothing } else { Onto::Sums };
+            isa.multiply(keys, queries, lanes, onto, scores);
+        }
+    }
+
+    /// `weighted = weighted * rescale + products`, of each row with the values that it sees: one that is not finite spoils no row
+    /// that does not see it.
+    fn add_visible(
+        &self,
+        values: &[f32],
+        weights: &[f32],
+        start: usize,
+        rescale: &[f32],
+        weighted: &mut [f32],
+    ) {
+        let &Span { isa, lanes, visible, .. } = self;
+        let before = weighted.to_vec();
+        let mut some = vec![0.0; weighted.len()];
         for keys in 0..=weights.len() / lanes {
             let sees = |lane: usize| visible[lane].saturating_sub(start).min(weights.len() / lanes) == keys;
             if !(0..lanes).any(sees) {
                 continue;
             }
-            some.fill(0.0);
-            if let Some(values) = Strided::new(values, [head_dim, keys], [1, head_dim]) {
-                isa.multiply(values, &weights[..keys * lanes], lanes, &mut some);
+            some.copy_from_slice(&before);
+            if let Some(values) = self.values(values, keys) {
+                isa.multiply(values, &weights[..keys * lanes], lanes, Onto::Rescaled(rescale), &mut some);
             }
-            for (products, some) in products.chunks_exact_mut(lanes).zip(some.chunks_exact(lanes)) {
+            for (weighted, some) in weighted.chunks_exact_mut(lanes).zip(some.chunks_exact(lanes)) {
                 for lane in (0..lanes).filter(|&lane| sees(lane)) {
-                    products[lane] = some[lane];
+                    weighted[lane] = some[lane];
                 }
             }
         }

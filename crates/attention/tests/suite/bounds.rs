@@ -232,3 +232,44 @@ fn spans_are_merged_wherever_the_largest_score_is() {
         }
     }
 }
+
+/// A long cache whose heads leave half of a vector: two of them share it.
+#[test]
+fn spans_of_two_heads_are_those_of_each() {
+    const TOKENS: u32 = 2100;
+    for (q_heads, kv_heads, head_dim, of_pass) in [(2, 2, 40, 1), (8, 4, 8, 2), (8, 2, 64, 2)] {
+        let shape = shape(q_heads, kv_heads, head_dim);
+        let pass = Pass::new(11, shape, TOKENS, 1.0);
+        let first = TOKENS - of_pass;
+        for dtype in [KvDType::F32, KvDType::BF16] {
+            let exact = pass.exact_from(first, dtype, Order::Hip);
+            for device in devices() {
+                let mut cache = cache(&device, shape, TOKENS, dtype);
+                pass.tokens(0, first).append_only(&mut cache);
+                let got = pass.tokens(first, TOKENS).run(&mut cache);
+                within(&format!("{q_heads} over {kv_heads} heads on {device:?}"), &exact, Order::Hip, &got);
+            }
+        }
+    }
+}
+
+/// What a token does not see spoils nothing, in neither of two heads that share a vector.
+#[test]
+fn spans_of_two_heads_hide_what_is_not_finite() {
+    const TOKENS: u32 = 2100;
+    let shape = shape(4, 2, 8);
+    for head in [0, 1] {
+        let mut pass = Pass::new(12, shape, TOKENS, 1.0);
+        let row = (TOKENS as usize - 1) * 2 + head;
+        pass.v[row * 8..(row + 1) * 8].fill(f32::INFINITY);
+        for device in devices() {
+            let mut cache = cache(&device, shape, TOKENS, KvDType::F32);
+            pass.tokens(0, TOKENS - 2).append_only(&mut cache);
+            let got = pass.tokens(TOKENS - 2, TOKENS).run(&mut cache);
+            let of_first_token = got.len() / 2;
+            assert!(got[..of_first_token].iter().all(|value| value.is_finite()), "{device:?}");
+            let seen = &got[of_first_token..][head * 16..(head + 1) * 16];
+            assert!(seen.iter().all(|value| *value == f32::INFINITY), "{device:?}");
+        }
+    }
+}
