@@ -4,7 +4,7 @@ use std::ops::Range;
 use device_mem::{DType, Device, DeviceBuffer, Element, MappedFile, View};
 use half::{bf16, f16};
 
-use crate::cpu::HostNorm;
+use crate::cpu::{HostLinear, HostNorm};
 use crate::{BlockType, NnError};
 
 /// A matrix of parameters in the type that the checkpoint stores; operations widen it to f32 as they read it.
@@ -196,6 +196,16 @@ impl Linear {
     /// Bytes of weight and bias.
     pub(crate) fn bytes(&self) -> usize {
         self.weight.bytes() + self.bias.as_ref().map_or(0, |bias| bias.len() * size_of::<f32>())
+    }
+
+    /// The parameters, when they live in host memory.
+    pub(crate) fn host(&self) -> Option<HostLinear<'_>> {
+        let bias = match &self.bias {
+            Some(bias) => Some(host_slice(bias)?),
+            None => None,
+        };
+        let features = [self.out_features, self.in_features];
+        Some(HostLinear { weight: self.weight.host()?, bias, features })
     }
 
     /// `weight` `[out_features, in_features]`, row-major, and `bias` `[out_features]` on the same device.

@@ -3,7 +3,6 @@
 use device_mem::{MemError, View, ViewMut};
 
 use super::{add_rms_norm_host, linear_host, rms_norm_host, swiglu_host};
-use crate::layers::host_slice;
 use crate::{Branch, Linear, NnError, Residual, RmsNorm};
 
 /// `out = norm(rows) W^T + b` for each layer.
@@ -13,9 +12,11 @@ pub(crate) fn norm_linear_host<const LAYERS: usize>(
     layers: [(&Linear, ViewMut<'_, f32>); LAYERS],
 ) -> Result<(), NnError> {
     let normed = normed(rows, norm)?;
-    for (layer, out) in layers {
-        multiply(&normed, layer, on_host_mut(out)?)?;
+    let on_cpu = layers.map(|(layer, out)| Some((layer.host()?, on_host_mut(out).ok()?)));
+    if on_cpu.iter().any(Option::is_none) {
+        return Err(foreign().into());
     }
+    linear_host(&normed, on_cpu);
     Ok(())
 }
 
@@ -29,7 +30,7 @@ pub(crate) fn norm_swiglu_host(
     let normed = normed(rows, norm)?;
     let out = on_host_mut(out)?;
     let mut products = vec![0.0; 2 * out.len()];
-    multiply(&normed, gate_up, &mut products)?;
+    linear_host(&normed, [Some((gate_up.host().ok_or_else(foreign)?, &mut products[..]))]);
     swiglu_host(&products, gate_up.out_features / 2, out);
     Ok(())
 }
@@ -48,12 +49,6 @@ fn normed(rows: Residual<'_>, norm: &RmsNorm) -> Result<Vec<f32>, MemError> {
         None => rms_norm_host(x, host_norm, &mut normed),
     }
     Ok(normed)
-}
-
-fn multiply(x: &[f32], layer: &Linear, out: &mut [f32]) -> Result<(), MemError> {
-    let weight = layer.weight.host().ok_or_else(foreign)?;
-    linear_host(x, weight, layer.bias.as_ref().and_then(host_slice), layer.in_features, out);
-    Ok(())
 }
 
 fn on_host(view: View<'_, f32>) -> Result<&[f32], MemError> {

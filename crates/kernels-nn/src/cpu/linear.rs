@@ -4,77 +4,135 @@ use std::ops::Range;
 use device_mem::Isa;
 use rayon::prelude::*;
 
-use super::quantized::linear_blocks;
-use super::simd::{LANES, Row, add_lanes};
-use super::tiled::{TILED_FROM, linear_tiled};
+use super::quantized::{self, Tokens};
+use super::simd::Row;
+use super::tiled::{TILED_FROM, WidenRow, linear_tiled};
 use crate::layers::HostWeight;
 
 /// Rows of the weight that are multiplied together, so that each element of x is read once for all of them.
 const ROWS: usize = 4;
 /// Multiply-adds that are worth a task of their own.
 const TASK_WORK: usize = 1 << 16;
+/// Layers that a call takes at most.
+const MOST_LAYERS: usize = 3;
 
-/// `out = x W^T + b` with `x` `[tokens, in_features]`, `weight` `[out_features, in_features]`, `out`
-/// `[tokens, out_features]`.
+/// A layer's parameters: a weight `[out_features, in_features]`, and a bias `[out_features]`.
+#[derive(Clone, Copy)]
+pub(crate) struct HostLinear<'a> {
+    pub(crate) weight: HostWeight<'a>,
+    pub(crate) bias: Option<&'a [f32]>,
+    pub(crate) features: [usize; 2],
+}
+
+/// `out = x W^T + b` of each layer that is there, all of one width, with `x` `[tokens, in_features]` and `out` `[tokens, out_features]`.
 ///
 /// The order of every sum is fixed: products are added to their lane in ascending order, the lanes are then added in
 /// halves (0+8, 1+9, ...; 0+4, ...; 0+2, 1+3; 0+1), and the bias comes last. So neither the number of threads nor the
 /// number of tokens in a call changes a bit of the result, until there are enough for tiles.
-pub(crate) fn linear_host(
+pub(crate) fn linear_host<const LAYERS: usize>(
     x: &[f32],
-    weight: HostWeight<'_>,
-    bias: Option<&[f32]>,
-    in_features: usize,
-    out: &mut [f32],
+    layers: [Option<(HostLinear<'_>, &mut [f32])>; LAYERS],
 ) {
-    match weight {
-        HostWeight::F32(weight) => linear(x, weight, bias, in_features, out),
-        HostWeight::F16(weight) => linear(x, weight, bias, in_features, out),
-        HostWeight::BF16(weight) => linear(x, weight, bias, in_features, out),
-        HostWeight::Blocks(block, weight) => {
-            let row_bytes = in_features / block.block_len() * block.block_bytes();
-            let features = [weight.len() / row_bytes, in_features];
-            linear_blocks(x, (block, weight), bias, features, out);
+    const { assert!(LAYERS <= MOST_LAYERS, "as many as are shared out below") };
+    let Some(in_features) = layers.iter().flatten().map(|(layer, _)| layer.features[1]).next() else {
+        return;
+    };
+    if x.len() / in_features >= TILED_FROM {
+        return layers.into_iter().flatten().for_each(|(layer, out)| layer.multiply_tiles(x, out));
+    }
+    let isa = Isa::best();
+    let is_rounded = layers.iter().flatten().any(|(layer, _)| matches!(layer.weight, HostWeight::Blocks(..)));
+    Tokens::with(isa, if is_rounded { x } else { &[] }, in_features, |rounded| {
+        let few = Few { isa, x, rounded };
+        match x.len() / in_features {
+            1 => few.multiply_one(layers),
+            _ => layers.into_iter().flatten().for_each(|(layer, out)| few.multiply_each(layer, out)),
+        }
+    });
+}
+
+/// Too few tokens for tiles.
+struct Few<'a> {
+    isa: Isa,
+    /// `[tokens, in_features]`
+    x: &'a [f32],
+    /// The same for weights of blocks; empty where there are none.
+    rounded: &'a Tokens,
+}
+
+impl Few<'_> {
+    /// Shares the rows of all layers out to the threads at once, and allocates nothing.
+    fn multiply_one<const LAYERS: usize>(&self, layers: [Option<(HostLinear<'_>, &mut [f32])>; LAYERS]) {
+        let mut layers = layers.into_iter().flatten();
+        let mut tasks = || {
+            let (layer, out) = layers.next().map_or((None, &mut [][..]), |(layer, out)| (Some(layer), out));
+            let task_rows = layer.map_or(1, |layer| task_rows(1, layer.features));
+            let tasks = out.par_chunks_mut(task_rows).enumerate();
+            tasks.map(move |(task, out)| (layer, task * task_rows, out))
+        };
+        tasks().chain(tasks()).chain(tasks()).for_each(|(layer, first, out)| {
+            if let Some(layer) = layer {
+                self.multiply(layer, first, &mut [out]);
+            }
+        });
+    }
+
+    /// Shares the rows of a layer out to the threads.
+    fn multiply_each(&self, layer: HostLinear<'_>, out: &mut [f32]) {
+        let [out_features, in_features] = layer.features;
+        let task_rows = task_rows(self.x.len() / in_features, layer.features);
+        let columns = split_columns(out, out_features, task_rows);
+        let tasks = columns.into_par_iter().enumerate();
+        tasks.for_each(|(task, mut columns)| self.multiply(layer, task * task_rows, &mut columns));
+    }
+
+    /// Fills each token's column of the rows from `first` on.
+    fn multiply(&self, layer: HostLinear<'_>, first: usize, columns: &mut [&mut [f32]]) {
+        let &Few { isa, x, rounded } = self;
+        let [out_features, in_features] = layer.features;
+        let rows = columns.first().map_or(0, |column| column.len());
+        let rows = first..out_features.min(first + rows);
+        let elements = rows.start * in_features..rows.end * in_features;
+        match layer.weight {
+            HostWeight::F32(weight) => multiply(isa, x, &weight[elements], in_features, columns),
+            HostWeight::F16(weight) => multiply(isa, x, &weight[elements], in_features, columns),
+            HostWeight::BF16(weight) => multiply(isa, x, &weight[elements], in_features, columns),
+            HostWeight::Blocks(block, weight) => {
+                let row_bytes = in_features / block.block_len() * block.block_bytes();
+                let weight = &weight[rows.start * row_bytes..rows.end * row_bytes];
+                quantized::multiply(isa, block, weight, row_bytes, rounded, columns);
+            }
+        }
+        add_bias(layer.bias, first, columns);
+    }
+}
+
+impl HostLinear<'_> {
+    /// Many tokens: rows of the weight are widened for all of them.
+    fn multiply_tiles(self, x: &[f32], out: &mut [f32]) {
+        let HostLinear { weight, bias, features } = self;
+        match weight {
+            HostWeight::F32(weight) => linear_tiled(x, widen_floats(weight, features), bias, features, out),
+            HostWeight::F16(weight) => linear_tiled(x, widen_floats(weight, features), bias, features, out),
+            HostWeight::BF16(weight) => linear_tiled(x, widen_floats(weight, features), bias, features, out),
+            HostWeight::Blocks(block, weight) => {
+                linear_tiled(x, quantized::widen(block, weight, features), bias, features, out);
+            }
         }
     }
 }
 
-fn linear<T: Row>(x: &[f32], weight: &[T], bias: Option<&[f32]>, in_features: usize, out: &mut [f32]) {
-    let out_features = weight.len() / in_features;
-    let features = [out_features, in_features];
+fn widen_floats<T: Row>(weight: &[T], [_, in_features]: [usize; 2]) -> impl WidenRow {
     let isa = Isa::best();
-    if x.len() / in_features >= TILED_FROM {
-        let widen = |row: usize, range: Range<usize>, wide: &mut [f32]| {
-            let row = &weight[row * in_features..(row + 1) * in_features];
-            isa.widen(&row[range], wide);
-        };
-        return linear_tiled(x, widen, bias, features, out);
+    move |row: usize, range: Range<usize>, wide: &mut [f32]| {
+        let row = &weight[row * in_features..(row + 1) * in_features];
+        isa.widen(&row[range], wide);
     }
-    in_tasks(out, bias, features, |rows, columns| {
-        multiply(isa, x, &weight[rows.start * in_features..rows.end * in_features], in_features, columns);
-    });
 }
 
-/// Shares the rows of a weight `[out_features, in_features]` out to the threads: `multiply` fills each token's column of some
-/// rows, to which the biases are added. A token alone allocates nothing.
-pub(super) fn in_tasks(
-    out: &mut [f32],
-    bias: Option<&[f32]>,
-    [out_features, in_features]: [usize; 2],
-    multiply: impl Fn(Range<usize>, &mut [&mut [f32]]) + Sync,
-) {
-    let tokens = out.len() / out_features;
-    let task_rows = (TASK_WORK / (tokens.max(1) * in_features)).next_multiple_of(ROWS).max(ROWS);
-    let run = |task: usize, columns: &mut [&mut [f32]]| {
-        let first = task * task_rows;
-        multiply(first..out_features.min(first + task_rows), columns);
-        add_bias(bias, first, columns);
-    };
-    if tokens == 1 {
-        return out.par_chunks_mut(task_rows).enumerate().for_each(|(task, out)| run(task, &mut [out]));
-    }
-    let columns = split_columns(out, out_features, task_rows);
-    columns.into_par_iter().enumerate().for_each(|(task, mut columns)| run(task, &mut columns));
+/// Rows of a weight `[out_features, in_features]` that are a task.
+fn task_rows(tokens: usize, [_, in_features]: [usize; 2]) -> usize {
+    (TASK_WORK / (tokens.max(1) * in_features)).next_multiple_of(ROWS).max(ROWS)
 }
 
 /// Cuts `out` `[tokens, out_features]` into tasks of `task_rows` columns: one slice per token each.
@@ -122,19 +180,6 @@ fn group<T: Row, const R: usize>(
 ) {
     let rows: [&[T]; R] = array::from_fn(|row| &weight[row * in_features..(row + 1) * in_features]);
     for (column, x) in columns.iter_mut().zip(x.chunks_exact(in_features)) {
-        column[first..first + R].copy_from_slice(&products(isa, rows, x));
+        column[first..first + R].copy_from_slice(&T::products(isa, rows, x));
     }
-}
-
-/// The dot products of `x` with each row.
-fn products<T: Row, const R: usize>(isa: Isa, rows: [&[T]; R], x: &[f32]) -> [f32; R] {
-    let (x_body, x_tail) = x.as_chunks();
-    let rows: [(&[[T; LANES]], &[T]); R] = rows.map(<[T]>::as_chunks);
-    let mut lanes = T::lanes(isa, rows.map(|(body, _)| body), x_body);
-    for (lanes, (_, tail)) in lanes.iter_mut().zip(rows) {
-        for (lane, (w, x)) in lanes.iter_mut().zip(tail.iter().zip(x_tail)) {
-            *lane += w.to_f32() * x;
-        }
-    }
-    lanes.map(add_lanes)
 }

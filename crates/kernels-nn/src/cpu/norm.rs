@@ -1,3 +1,4 @@
+use device_mem::{Body, Isa};
 use rayon::prelude::*;
 
 use super::TASK_LEN;
@@ -19,6 +20,7 @@ impl HostNorm<'_> {
     }
 
     /// The factor of a row.
+    #[inline(always)]
     fn scale(&self, row: &[f32]) -> f32 {
         inverse_rms(row, self.eps)
     }
@@ -28,19 +30,16 @@ impl HostNorm<'_> {
 pub(crate) fn rms_norm_host(x: &[f32], norm: HostNorm<'_>, out: &mut [f32]) {
     let width = norm.width();
     let rows = x.par_chunks_exact(width).zip(out.par_chunks_exact_mut(width));
-    rows.with_min_len(TASK_LEN.div_ceil(width)).for_each(|(x, out)| norm_row(x, norm, out));
+    let isa = Isa::best();
+    rows.with_min_len(TASK_LEN.div_ceil(width)).for_each(|(x, out)| isa.run(Norm { x, norm, out }));
 }
 
 /// Norms each row of `x` `[rows, width]` in place.
 pub(crate) fn rms_norm_in_place_host(x: &mut [f32], norm: HostNorm<'_>) {
     let width = norm.width();
     let rows = x.par_chunks_exact_mut(width).with_min_len(TASK_LEN.div_ceil(width));
-    rows.for_each(|x| {
-        let scale = norm.scale(x);
-        for (value, weight) in x.iter_mut().zip(norm.weight) {
-            *value = *value * scale * weight;
-        }
-    });
+    let isa = Isa::best();
+    rows.for_each(|x| isa.run(NormInPlace { x, norm }));
 }
 
 /// `x += branch`, normed first where there is a norm for it; then `out = norm(x)`. All are `[rows, width]`.
@@ -54,41 +53,90 @@ pub(crate) fn add_rms_norm_host(
     let width = norm.width();
     let rows = x.par_chunks_exact_mut(width).zip(branch.par_chunks_exact(width));
     let rows = rows.zip(out.par_chunks_exact_mut(width));
+    let isa = Isa::best();
     rows.with_min_len(TASK_LEN.div_ceil(width)).for_each(|((x, branch), out)| {
-        match branch_norm {
-            Some(branch_norm) => {
-                let scale = branch_norm.scale(branch);
-                for (x, (value, weight)) in x.iter_mut().zip(branch.iter().zip(branch_norm.weight)) {
-                    *x += value * scale * weight;
-                }
-            }
-            None => x.iter_mut().zip(branch).for_each(|(x, value)| *x += value),
-        }
-        norm_row(x, norm, out);
+        isa.run(AddBranch { x, branch, norm: branch_norm });
+        isa.run(Norm { x, norm, out });
     });
 }
 
-fn norm_row(x: &[f32], norm: HostNorm<'_>, out: &mut [f32]) {
-    let scale = norm.scale(x);
-    for (y, (value, weight)) in out.iter_mut().zip(x.iter().zip(norm.weight)) {
-        *y = value * scale * weight;
+/// `out = norm(x)` of a row.
+struct Norm<'a> {
+    x: &'a [f32],
+    norm: HostNorm<'a>,
+    out: &'a mut [f32],
+}
+
+impl Body for Norm<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let scale = self.norm.scale(self.x);
+        for (y, (value, weight)) in self.out.iter_mut().zip(self.x.iter().zip(self.norm.weight)) {
+            *y = value * scale * weight;
+        }
+    }
+}
+
+/// `x = norm(x)` of a row.
+struct NormInPlace<'a> {
+    x: &'a mut [f32],
+    norm: HostNorm<'a>,
+}
+
+impl Body for NormInPlace<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let scale = self.norm.scale(self.x);
+        for (value, weight) in self.x.iter_mut().zip(self.norm.weight) {
+            *value = *value * scale * weight;
+        }
+    }
+}
+
+/// `x += norm(branch)` of a row, or `x += branch`.
+struct AddBranch<'a> {
+    x: &'a mut [f32],
+    branch: &'a [f32],
+    norm: Option<HostNorm<'a>>,
+}
+
+impl Body for AddBranch<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let AddBranch { x, branch, norm } = self;
+        let Some(norm) = norm else {
+            return x.iter_mut().zip(branch).for_each(|(x, value)| *x += value);
+        };
+        let scale = norm.scale(branch);
+        for (x, (value, weight)) in x.iter_mut().zip(branch.iter().zip(norm.weight)) {
+            *x += value * scale * weight;
+        }
     }
 }
 
 /// `1 / sqrt(mean(x^2) + eps)`, in f64, rounded once to f32. The order of the sum is that of
 /// `kernels/include/rms_norm.h`; squares of f32 are exact in f64.
 #[expect(clippy::cast_possible_truncation, reason = "the one rounding to f32")]
+#[inline(always)]
 fn inverse_rms(row: &[f32], eps: f32) -> f32 {
     inverse_root(sum_of_squares(row) * inverse_width(row.len()) + f64::from(eps)) as f32
 }
 
 /// `1 / width`, rounded once.
 #[expect(clippy::cast_precision_loss, reason = "no row has 2^53 elements")]
+#[inline(always)]
 pub(crate) fn inverse_width(width: usize) -> f64 {
     1.0 / width as f64
 }
 
 /// Element `i` belongs to lane `i % LANES`, which adds in ascending order; the lanes are then added in halves.
+#[inline(always)]
 fn sum_of_squares(row: &[f32]) -> f64 {
     let mut lanes = [0.0_f64; LANES];
     for chunk in row.chunks(LANES) {
@@ -108,6 +156,7 @@ fn sum_of_squares(row: &[f32]) -> f64 {
 
 /// `1 / sqrt(value)` within 3 units of `2^-53` of itself for a normal value: an estimate from the exponent, within
 /// 0.035, and four steps of Newton's method, each operation rounded once. 0 for infinity, NaN for NaN.
+#[inline(always)]
 fn inverse_root(value: f64) -> f64 {
     let mut root = f64::from_bits(0x5fe6_eb50_c7b5_37a9_u64.wrapping_sub(value.to_bits() >> 1));
     let half = 0.5 * value;

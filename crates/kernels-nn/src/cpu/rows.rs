@@ -1,4 +1,4 @@
-use device_mem::{Float, exp_nonpositive};
+use device_mem::{Body, Float, Isa, exp_nonpositive};
 use rayon::prelude::*;
 
 use super::TASK_LEN;
@@ -31,18 +31,34 @@ fn embed<T: Float>(table: &[T], ids: &[u32], hidden: usize, out: &mut [f32]) {
 /// `out = silu(gate) * up` with rows `[gate; up]` of `gate_up` `[tokens, 2 * ff]`.
 pub(crate) fn swiglu_host(gate_up: &[f32], ff: usize, out: &mut [f32]) {
     let rows = gate_up.par_chunks_exact(2 * ff).zip(out.par_chunks_exact_mut(ff));
+    let isa = Isa::best();
     rows.for_each(|(gate_up, out)| {
         let (gate, up) = gate_up.split_at(ff);
         let parts = out.par_chunks_mut(TASK_LEN).zip(gate.par_chunks(TASK_LEN)).zip(up.par_chunks(TASK_LEN));
-        parts.for_each(|((out, gate), up)| {
-            for (y, (gate, up)) in out.iter_mut().zip(gate.iter().zip(up)) {
-                *y = silu(*gate) * up;
-            }
-        });
+        parts.for_each(|((out, gate), up)| isa.run(Gate { gate, up, out }));
     });
 }
 
+/// `out = silu(gate) * up`.
+struct Gate<'a> {
+    gate: &'a [f32],
+    up: &'a [f32],
+    out: &'a mut [f32],
+}
+
+impl Body for Gate<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        for (y, (gate, up)) in self.out.iter_mut().zip(self.gate.iter().zip(self.up)) {
+            *y = silu(*gate) * up;
+        }
+    }
+}
+
 /// `x / (1 + e^-x)`, with the exponential taken of `-|x|`, so that it never overflows.
+#[inline(always)]
 fn silu(x: f32) -> f32 {
     let e = exp_nonpositive(if x < 0.0 { x } else { -x });
     let numerator = if x < 0.0 { x * e } else { x };

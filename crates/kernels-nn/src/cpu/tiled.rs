@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use device_mem::{Isa, Strided};
+use device_mem::{Isa, Onto, Strided};
 use rayon::prelude::*;
 
 use super::linear::{add_bias, split_columns};
@@ -76,32 +76,28 @@ struct Block {
     panel_tokens: usize,
     /// `[BLOCK_ROWS, DEPTH]`
     weight: Vec<f32>,
-    /// `[BLOCK_ROWS, tokens]`, the tokens filled up to whole panels.
+    /// `[panels, BLOCK_ROWS, panel_tokens]`
     sums: Vec<f32>,
-    /// `[BLOCK_ROWS, panel_tokens]`: what a panel adds to them.
-    products: Vec<f32>,
-    tokens: usize,
 }
 
 impl Block {
     fn new(isa: Isa, panel_tokens: usize, tokens: usize) -> Block {
-        let tokens = tokens.next_multiple_of(panel_tokens);
+        let panels = tokens.div_ceil(panel_tokens);
         Block {
             isa,
             panel_tokens,
             weight: vec![0.0; BLOCK_ROWS * DEPTH],
-            sums: vec![0.0; BLOCK_ROWS * tokens],
-            products: vec![0.0; BLOCK_ROWS * panel_tokens],
-            tokens,
+            sums: vec![0.0; panels * BLOCK_ROWS * panel_tokens],
         }
     }
 
     fn sum(&self, row: usize, token: usize) -> f32 {
-        self.sums[row * self.tokens + token]
+        let (panel, lane) = (token / self.panel_tokens, token % self.panel_tokens);
+        self.sums[(panel * BLOCK_ROWS + row) * self.panel_tokens + lane]
     }
 
     fn multiply(&mut self, panels: &[f32], widen: &impl WidenRow, rows: Range<usize>, in_features: usize) {
-        let &mut Block { isa, panel_tokens, tokens, .. } = self;
+        let &mut Block { isa, panel_tokens, .. } = self;
         self.sums.fill(0.0);
         for start in (0..in_features).step_by(DEPTH) {
             let depth = DEPTH.min(in_features - start);
@@ -109,15 +105,10 @@ impl Block {
                 widen(row, start..start + depth, &mut wide[..depth]);
             }
             let Some(weight) = Strided::new(&self.weight, [rows.len(), depth], [DEPTH, 1]) else { return };
-            for (index, panel) in panels.chunks_exact(in_features * panel_tokens).enumerate() {
+            let sums = self.sums.chunks_exact_mut(BLOCK_ROWS * panel_tokens);
+            for (panel, sums) in panels.chunks_exact(in_features * panel_tokens).zip(sums) {
                 let x = &panel[start * panel_tokens..(start + depth) * panel_tokens];
-                isa.multiply(weight, x, panel_tokens, &mut self.products);
-                let sums = self.sums.chunks_exact_mut(tokens).take(rows.len());
-                for (sums, products) in sums.zip(self.products.chunks_exact(panel_tokens)) {
-                    for (sum, product) in sums[index * panel_tokens..].iter_mut().zip(products) {
-                        *sum += product;
-                    }
-                }
+                isa.multiply(weight, x, panel_tokens, Onto::Sums, sums);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! A matrix times rows.
 
-use device_mem::{DeviceBuffer, RanOn, View, ViewMut};
+use device_mem::{RanOn, View, ViewMut};
 
 use crate::{Linear, NnError, cpu, expect_rows, whole_rows};
 
@@ -47,20 +47,16 @@ mod hip;
 /// [`NnError::Ragged`], [`NnError::OperandLength`], [`NnError::RowTooWide`] for rows of blocks from `2^25` elements on where a
 /// HIP device is to multiply them, [`ForeignDevice`](device_mem::MemError::ForeignDevice), or what the device reports.
 pub fn linear(x: View<'_, f32>, layer: &Linear, out: ViewMut<'_, f32>) -> Result<RanOn, NnError> {
-    let Linear { weight, bias, out_features, in_features } = layer;
+    let Linear { weight, out_features, in_features, .. } = layer;
     weight.device().expect_same(&x.device())?;
     weight.device().expect_same(&out.device())?;
     let tokens = whole_rows("x", *in_features, x.len())?;
     expect_rows("out", tokens, *out_features, out.len())?;
-    match (x, weight.host(), bias.as_ref().map(DeviceBuffer::as_view), out) {
-        (View::Host(x), Some(weight), None, ViewMut::Host(out)) => {
-            cpu::linear_host(x, weight, None, *in_features, out);
+    match (x, layer.host(), out) {
+        (View::Host(x), Some(layer), ViewMut::Host(out)) => {
+            cpu::linear_host(x, [Some((layer, out))]);
             Ok(RanOn::Cpu)
         }
-        (View::Host(x), Some(weight), Some(View::Host(bias)), ViewMut::Host(out)) => {
-            cpu::linear_host(x, weight, Some(bias), *in_features, out);
-            Ok(RanOn::Cpu)
-        }
-        (x, _, _, out) => hip::linear_device(x, layer, out).map(|()| RanOn::Hip),
+        (x, _, out) => hip::linear_device(x, layer, out).map(|()| RanOn::Hip),
     }
 }

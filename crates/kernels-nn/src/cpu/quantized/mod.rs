@@ -10,48 +10,35 @@ mod groups;
 mod simd;
 mod token;
 
+use std::array;
 use std::ops::Range;
 
 use device_mem::Isa;
 
 use self::groups::Group;
-use self::token::{GROUP, Token, Tokens};
-use super::linear::in_tasks;
+use self::token::{GROUP, Part, Token};
 use super::simd::{LANES, Lanes, add_lanes};
-use super::tiled::{TILED_FROM, linear_tiled};
+use super::tiled::WidenRow;
 use crate::blocks::BlockType;
 
+pub(super) use self::token::Tokens;
+
+/// Rows of the weight that are multiplied together, so that what they need of a token is made once for all of them.
+const ROWS: usize = 4;
 /// Lanes of a group: lane `l` of an even group sums its elements from `4 l` to `4 l + 3`, lane `8 + l` those of an odd group.
 const GROUP_LANES: usize = LANES / 2;
 
-/// `out = x W^T + b` with `x` `[tokens, in_features]`, `weight` `[out_features, in_features]` in whole blocks a row, and
-/// `out` `[tokens, out_features]`.
-pub(super) fn linear_blocks(
-    x: &[f32],
-    (block, weight): (BlockType, &[u8]),
-    bias: Option<&[f32]>,
-    [out_features, in_features]: [usize; 2],
-    out: &mut [f32],
-) {
+/// Widens parts of the rows of a weight `[out_features, in_features]` in whole blocks a row.
+pub(super) fn widen(block: BlockType, weight: &[u8], [_, in_features]: [usize; 2]) -> impl WidenRow {
     let row_bytes = in_features / block.block_len() * block.block_bytes();
-    if x.len() / in_features >= TILED_FROM {
-        let widen = |row: usize, range: Range<usize>, wide: &mut [f32]| {
-            let at = |element: usize| row * row_bytes + element / block.block_len() * block.block_bytes();
-            block.widen(&weight[at(range.start)..at(range.end)], wide);
-        };
-        return linear_tiled(x, widen, bias, [out_features, in_features], out);
+    move |row: usize, range: Range<usize>, wide: &mut [f32]| {
+        let at = |element: usize| row * row_bytes + element / block.block_len() * block.block_bytes();
+        block.widen(&weight[at(range.start)..at(range.end)], wide);
     }
-    let isa = Isa::best();
-    Tokens::with(isa, x, in_features, |rounded| {
-        in_tasks(out, bias, [out_features, in_features], |rows, columns| {
-            let weight = &weight[rows.start * row_bytes..rows.end * row_bytes];
-            multiply(isa, block, weight, row_bytes, rounded, columns);
-        });
-    });
 }
 
 /// Each row with each token.
-fn multiply(
+pub(super) fn multiply(
     isa: Isa,
     block: BlockType,
     weight: &[u8],
@@ -59,24 +46,38 @@ fn multiply(
     tokens: &Tokens,
     columns: &mut [&mut [f32]],
 ) {
-    for (row, weight) in weight.chunks_exact(row_bytes).enumerate() {
-        for (index, column) in columns.iter_mut().enumerate() {
-            column[row] = product(isa, block, weight, tokens.get(index));
+    let rows = weight.len() / row_bytes;
+    let in_groups = rows - rows % ROWS;
+    let row = |row: usize| &weight[row * row_bytes..(row + 1) * row_bytes];
+    for (index, column) in columns.iter_mut().enumerate() {
+        let token = tokens.get(index);
+        for first in (0..in_groups).step_by(ROWS) {
+            let rows: [&[u8]; ROWS] = array::from_fn(|place| row(first + place));
+            column[first..first + ROWS].copy_from_slice(&products(isa, block, rows, token));
+        }
+        for last in in_groups..rows {
+            [column[last]] = products(isa, block, [row(last)], token);
         }
     }
 }
 
-/// The product of a row and a token.
-fn product(isa: Isa, block: BlockType, row: &[u8], token: Token<'_>) -> f32 {
+/// The product of each row and a token.
+fn products<const ROWS: usize>(
+    isa: Isa,
+    block: BlockType,
+    rows: [&[u8]; ROWS],
+    token: Token<'_>,
+) -> [f32; ROWS] {
     #[cfg(target_arch = "x86_64")]
-    if let Some(sums) = simd::sums(isa, block, row, token) {
-        return sums.total();
+    if let Some(products) = simd::products(isa, block, rows, token) {
+        return products;
     }
     let _ = isa;
-    baseline(block, row, token).total()
+    rows.map(|row| baseline(block, row, token).total())
 }
 
 /// Sums of a row and a token.
+#[derive(Clone, Copy, Default)]
 struct Sums {
     /// Lanes of even groups, then of odd ones.
     products: Lanes,
@@ -85,8 +86,23 @@ struct Sums {
 }
 
 impl Sums {
+    /// Adds a group and what a token has there.
+    fn add(&mut self, index: usize, group: &Group, part: &Part<'_>) {
+        let scales = group.scales.map(|scale| scale * part.scale);
+        let first = index % 2 * GROUP_LANES;
+        for lane in 0..GROUP_LANES {
+            let elements = 4 * lane..4 * lane + 4;
+            let levels = group.levels[elements.clone()].iter().zip(&part.levels[elements]);
+            let whole: i32 = levels.map(|(&q, &p)| i32::from(q) * i32::from(p)).sum();
+            self.products[first + lane] += scales[lane / (GROUP_LANES / 2)] * whole as f32;
+        }
+        let whole: i32 = part.levels.iter().map(|&p| i32::from(p)).sum();
+        self.minima[index % GROUP_LANES] += group.minimum * part.scale * whole as f32;
+    }
+
     /// Lanes are added in halves, minima last.
-    fn total(self) -> f32 {
+    #[inline(always)]
+    fn total(&self) -> f32 {
         let mut minima = [0.0; LANES];
         minima[..GROUP_LANES].copy_from_slice(&self.minima);
         add_lanes(self.products) - add_lanes(minima)
@@ -97,16 +113,7 @@ fn baseline(block: BlockType, row: &[u8], token: Token<'_>) -> Sums {
     let mut sums = Sums { products: [0.0; LANES], minima: [0.0; GROUP_LANES] };
     let groups = row.chunks_exact(block.block_bytes()).flat_map(|bytes| Group::all(block, bytes));
     for (index, (group, part)) in groups.zip(token.groups()).enumerate() {
-        let scales = group.scales.map(|scale| scale * part.scale);
-        let first = index % 2 * GROUP_LANES;
-        for lane in 0..GROUP_LANES {
-            let elements = 4 * lane..4 * lane + 4;
-            let levels = group.levels[elements.clone()].iter().zip(&part.levels[elements]);
-            let whole: i32 = levels.map(|(&q, &p)| i32::from(q) * i32::from(p)).sum();
-            sums.products[first + lane] += scales[lane / (GROUP_LANES / 2)] * whole as f32;
-        }
-        let whole: i32 = part.levels.iter().map(|&p| i32::from(p)).sum();
-        sums.minima[index % GROUP_LANES] += group.minimum * part.scale * whole as f32;
+        sums.add(index, &group, &part);
     }
     sums
 }
@@ -117,21 +124,26 @@ mod tests {
 
     #[test]
     fn vector_instructions_change_no_bit() {
-        let in_features = 2 * 256;
-        for block in BlockType::ALL {
-            let values = parity::uniform::<f32>(1, 3 * in_features);
-            let mut weight = vec![0; in_features / block.block_len() * block.block_bytes()];
-            block.quantize(&values[..in_features], &mut weight).unwrap();
+        // An even number of groups, and an odd one where a block is a group.
+        for (block, groups) in BlockType::ALL.into_iter().flat_map(|block| [(block, 16), (block, 7)]) {
+            let in_features = groups * GROUP;
+            if !in_features.is_multiple_of(block.block_len()) {
+                continue;
+            }
+            let values = parity::uniform::<f32>(1, (ROWS + 2) * in_features);
+            let (weights, tokens) = values.split_at(ROWS * in_features);
+            let row_bytes = in_features / block.block_len() * block.block_bytes();
+            let mut bytes = vec![0; ROWS * row_bytes];
+            block.quantize(weights, &mut bytes).unwrap();
+            let rows: [&[u8]; ROWS] = array::from_fn(|row| &bytes[row * row_bytes..(row + 1) * row_bytes]);
             for isa in Isa::available() {
-                Tokens::with(isa, &values[in_features..], in_features, |tokens| {
-                    for index in 0..2 {
-                        let expected = baseline(block, &weight, tokens.get(index)).total();
-                        let found = product(isa, block, &weight, tokens.get(index));
-                        assert_eq!(
-                            found.to_bits(),
-                            expected.to_bits(),
-                            "{block} {isa:?}: {found} {expected}"
-                        );
+                Tokens::with(isa, tokens, in_features, |tokens| {
+                    for token in [0, 1].map(|index| tokens.get(index)) {
+                        let expected = rows.map(|row| baseline(block, row, token).total().to_bits());
+                        let together = products(isa, block, rows, token).map(f32::to_bits);
+                        assert_eq!(together, expected, "{block} {groups} {isa:?}");
+                        let [alone] = products(isa, block, [rows[1]], token).map(f32::to_bits);
+                        assert_eq!(alone, expected[1], "{block} {groups} {isa:?}");
                     }
                 });
             }
@@ -142,12 +154,13 @@ mod tests {
     fn any_bytes_and_the_ends_of_the_levels_come_out_alike() {
         // Scales of any bytes may be NaN, whose bits differ from CPU to CPU.
         for block in BlockType::ALL {
-            for (fill, x) in [(0x00, 1.0), (0x7b, -1.0), (0x55, 1.0), (0xff, -1.0), (0xfb, 1.0)] {
+            for (fill, x) in [(0x00, 1.0), (0x80, 1.0), (0x7b, -1.0), (0x55, 1.0), (0xff, -1.0), (0xfb, 1.0)]
+            {
                 let weight = vec![fill; 512 / block.block_len() * block.block_bytes()];
                 for isa in Isa::available() {
                     Tokens::with(isa, &[x; 512], 512, |tokens| {
                         let expected = baseline(block, &weight, tokens.get(0)).total();
-                        let found = product(isa, block, &weight, tokens.get(0));
+                        let [found] = products(isa, block, [&weight], tokens.get(0));
                         let alike =
                             found.to_bits() == expected.to_bits() || found.is_nan() && expected.is_nan();
                         assert!(alike, "{block} {isa:?} {fill}: {found} {expected}");

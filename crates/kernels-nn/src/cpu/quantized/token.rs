@@ -8,13 +8,17 @@ use device_mem::{Body, Isa};
 pub(super) const GROUP: usize = 32;
 /// The highest level.
 const MOST: f32 = 127.0;
+/// `1.5 * 2^23`: adding it rounds to the nearest whole number, which the low byte of the sum then holds.
+const WHOLE: f32 = 12_582_912.0;
+/// Elements of a group that are compared side by side.
+const LANES: usize = 16;
 
 /// Some tokens `[tokens, in_features]`, each group of 32 elements as `scale * level`.
 ///
 /// A level is within half a unit of `x / scale`, `scale` being the largest magnitude of the group, divided by 127. A group
 /// that holds NaN or infinity has NaN for a scale.
 #[derive(Default)]
-pub(super) struct Tokens {
+pub(in crate::cpu) struct Tokens {
     /// `[tokens, in_features]`
     levels: Vec<[i8; GROUP]>,
     scales: Vec<f32>,
@@ -45,7 +49,12 @@ thread_local! {
 
 impl Tokens {
     /// Rounds `x` `[tokens, in_features]`, rows of whole groups, and lends them to `run`.
-    pub(super) fn with<R>(isa: Isa, x: &[f32], in_features: usize, run: impl FnOnce(&Tokens) -> R) -> R {
+    pub(in crate::cpu) fn with<R>(
+        isa: Isa,
+        x: &[f32],
+        in_features: usize,
+        run: impl FnOnce(&Tokens) -> R,
+    ) -> R {
         let mut tokens = LAST.take();
         tokens.groups = in_features / GROUP;
         isa.run(Round { x, tokens: &mut tokens });
@@ -94,22 +103,44 @@ impl Body for Round<'_> {
 
 #[inline(always)]
 fn round(x: &[f32; GROUP]) -> ([i8; GROUP], f32) {
-    let mut largest = 0.0_f32;
+    let mut largest = [0.0_f32; LANES];
     // 0 where all are finite, else NaN.
-    let mut nothing = 0.0_f32;
-    for x in x {
-        largest = if x.abs() > largest { x.abs() } else { largest };
-        nothing += x * 0.0;
+    let mut nothing = [0.0_f32; LANES];
+    for x in x.as_chunks::<LANES>().0 {
+        for lane in 0..LANES {
+            largest[lane] = larger(largest[lane], x[lane].abs());
+            nothing[lane] += x[lane] * 0.0;
+        }
     }
-    let scale = largest / MOST;
-    let inverse = if scale > 0.0 { MOST / largest } else { 0.0 };
+    let mut half = LANES / 2;
+    while half > 0 {
+        for lane in 0..half {
+            largest[lane] = larger(largest[lane], largest[lane + half]);
+            nothing[lane] += nothing[lane + half];
+        }
+        half /= 2;
+    }
+    let scale = largest[0] / MOST;
+    let inverse = if scale > 0.0 { MOST / largest[0] } else { 0.0 };
     let mut levels = [0; GROUP];
     for (level, x) in levels.iter_mut().zip(x) {
-        #[expect(clippy::cast_possible_truncation, reason = "at most 127; NaN is 0")]
-        let rounded = (x * inverse).round_ties_even() as i8;
-        *level = rounded;
+        // The inverse of a subnormal scale may be infinite.
+        let bounded = larger(smaller(x * inverse, MOST), -MOST);
+        [*level, ..] = (bounded + WHOLE).to_bits().to_le_bytes().map(u8::cast_signed);
     }
-    (levels, scale + nothing)
+    (levels, scale + nothing[0])
+}
+
+/// The larger number; NaN is none.
+#[inline(always)]
+fn larger(a: f32, b: f32) -> f32 {
+    if b > a { b } else { a }
+}
+
+/// The smaller number; NaN is none.
+#[inline(always)]
+fn smaller(a: f32, b: f32) -> f32 {
+    if a < b { a } else { b }
 }
 
 #[cfg(test)]
