@@ -111,10 +111,10 @@ impl GlmModel {
         ids: &mut DeviceBuffer<u32>,
         activations: &mut Activations,
         batch: &mut [Sequence<'_>],
-        last: impl FnMut(usize, View<'_, f32>) -> Result<(), GlmError>,
+        last: impl FnMut(usize, View<'_, f32>) -> Result<(), GlmError> + Send,
     ) -> Result<(), GlmError> {
         let before: Vec<u32> = batch.iter().map(|sequence| sequence.cache.len()).collect();
-        let done = self.run_passes(ids, activations, batch, last);
+        let done = self.in_pool(|| self.run_passes(ids, activations, batch, last));
         if done.is_err() {
             for (sequence, len) in batch.iter_mut().zip(before) {
                 sequence.cache.truncate(len)?;

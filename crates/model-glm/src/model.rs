@@ -156,6 +156,15 @@ impl GlmModel {
         Ok(KvCache::new(&self.device, self.config.layers, self.shape, capacity, dtype)?)
     }
 
+    /// Runs a pass, or more. On the CPU it runs on a thread of the pool, so that operations fork and join among threads that
+    /// are awake. Take no lock within: a thread of the pool that waits may run another pass meanwhile.
+    pub(crate) fn in_pool<R: Send>(&self, pass: impl FnOnce() -> R + Send) -> R {
+        match self.device {
+            Device::Cpu => rayon::scope(|_| pass()),
+            Device::Hip(_) => pass(),
+        }
+    }
+
     /// What passes compute in. It holds nothing between two passes, so one that ended in a panic leaves nothing behind.
     pub(crate) fn arena(&self) -> MutexGuard<'_, Arena> {
         self.arena.lock().unwrap_or_else(PoisonError::into_inner)

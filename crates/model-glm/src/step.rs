@@ -96,7 +96,7 @@ impl GlmModel {
                 self.step(arena, cache, draw)?;
                 draw.replay = if hip.is_traced() { Replay::Eager } else { Replay::Record };
             }
-            _ => self.step(arena, cache, draw)?,
+            _ => self.in_pool(|| self.step(arena, cache, draw))?,
         }
         let token = draw.token(&arena.logits)?;
         cache.commit(1)?;
