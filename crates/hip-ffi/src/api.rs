@@ -61,7 +61,10 @@ macro_rules! table {
     };
 }
 
-table! {
+/// The entries, for a macro that does something with each.
+macro_rules! entries {
+    ($macro:ident) => {
+        $macro! {
     hip_init: hipInit(c_uint) -> hipError_t;
     hip_runtime_get_version: hipRuntimeGetVersion(*mut c_int) -> hipError_t;
     hip_driver_get_version: hipDriverGetVersion(*mut c_int) -> hipError_t;
@@ -86,7 +89,12 @@ table! {
     hip_module_launch_kernel: hipModuleLaunchKernel(
         hipFunction_t, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, hipStream_t, *mut *mut c_void, *mut *mut c_void
     ) -> hipError_t;
+        }
+    };
 }
+pub(crate) use entries;
+
+entries!(table);
 
 /// Declares the functions that a library may lack, all or none of which are used.
 macro_rules! graph_table {
@@ -111,16 +119,24 @@ macro_rules! graph_table {
     };
 }
 
-graph_table! {
-    hip_stream_begin_capture: hipStreamBeginCapture(hipStream_t, hipStreamCaptureMode) -> hipError_t;
-    hip_stream_end_capture: hipStreamEndCapture(hipStream_t, *mut hipGraph_t) -> hipError_t;
-    hip_graph_instantiate: hipGraphInstantiate(
-        *mut hipGraphExec_t, hipGraph_t, *mut hipGraphNode_t, *mut c_char, usize
-    ) -> hipError_t;
-    hip_graph_launch: hipGraphLaunch(hipGraphExec_t, hipStream_t) -> hipError_t;
-    hip_graph_exec_destroy: hipGraphExecDestroy(hipGraphExec_t) -> hipError_t;
-    hip_graph_destroy: hipGraphDestroy(hipGraph_t) -> hipError_t;
+/// The entries for graphs, for a macro that does something with each.
+macro_rules! graph_entries {
+    ($macro:ident) => {
+        $macro! {
+        hip_stream_begin_capture: hipStreamBeginCapture(hipStream_t, hipStreamCaptureMode) -> hipError_t;
+        hip_stream_end_capture: hipStreamEndCapture(hipStream_t, *mut hipGraph_t) -> hipError_t;
+        hip_graph_instantiate: hipGraphInstantiate(
+            *mut hipGraphExec_t, hipGraph_t, *mut hipGraphNode_t, *mut c_char, usize
+        ) -> hipError_t;
+        hip_graph_launch: hipGraphLaunch(hipGraphExec_t, hipStream_t) -> hipError_t;
+        hip_graph_exec_destroy: hipGraphExecDestroy(hipGraphExec_t) -> hipError_t;
+        hip_graph_destroy: hipGraphDestroy(hipGraph_t) -> hipError_t;
+            }
+    };
 }
+pub(crate) use graph_entries;
+
+graph_entries!(graph_table);
 
 const _: unsafe extern "C" fn(*mut hipDeviceProp_t, c_int) -> hipError_t = hipGetDeviceProperties;
 

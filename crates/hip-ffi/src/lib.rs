@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`sys`] | C types, constants and declarations, generated from HIP's header |
 //! | [`HipApi`] | one pointer per HIP function that is called, filled by [`HipApi::load`] or by in-process functions |
+//! | [`faults`] | a table around another, whose calls fail on demand, for tests of what is built on this crate |
 //! | [`result`] | the same calls returning `Result<_, HipError>`, grouped; still `unsafe` where C asks for care |
 //!
 //! Nothing is linked: a program built with this crate starts on a machine without HIP, and [`HipApi::load`] says
@@ -28,6 +29,7 @@
 
 mod api;
 mod error;
+pub mod faults;
 mod load;
 pub mod result;
 pub mod sys;
