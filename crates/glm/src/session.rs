@@ -9,7 +9,7 @@ use kernels_nn::{Sampler, SamplerConfig};
 use model_glm::gguf::{Gguf, Value as GgufValue};
 use model_glm::{
     CacheSize, ChatTemplate, Detokenizer, GenerateOptions, Generated, GlmConfig, GlmError, GlmModel,
-    GlmWeights, LoadOptions, MemoryBudget, Message, Next, Tokenizer, generate,
+    GlmWeights, LoadOptions, MemoryBudget, Message, Next, Tokenizer, generate, generate_with_failover,
 };
 use serde_json::Value;
 
@@ -41,6 +41,26 @@ pub(crate) struct Session {
     cached: Vec<u32>,
     max_tokens: usize,
     sampling: Sampling,
+    /// With `auto`: what a model on the CPU is made of, should the GPU fail.
+    spare: Option<Spare>,
+}
+
+struct Spare {
+    config: GlmConfig,
+    weights: GlmWeights,
+    args: DeviceArgs,
+    caches: [CacheSize; 1],
+}
+
+impl Spare {
+    /// The model on the CPU, and an empty cache.
+    fn load(&self) -> Result<(GlmModel, KvCache), GlmError> {
+        let Spare { config, weights, args, caches } = self;
+        let &[CacheSize { capacity, dtype }] = caches;
+        let (model, _) = load_on(config.clone(), weights, &Device::Cpu, *args, capacity, caches)?;
+        let cache = model.new_cache(capacity, dtype)?;
+        Ok((model, cache))
+    }
 }
 
 /// What the flags say about sampling.
@@ -77,10 +97,13 @@ impl Session {
         let context = answer.context.unwrap_or(DEFAULT_CONTEXT).min(config.max_positions);
         let cache = |model: &GlmModel| model.new_cache(context, answer.kv_dtype);
         let caches = [CacheSize { capacity: context, dtype: answer.kv_dtype }];
-        let (loaded, cache) = load(config, &weights, device, context, &caches, cache)?;
+        let (loaded, cache) = load(config.clone(), &weights, device, context, &caches, cache)?;
+        let may_fail = device.device.is_auto() && matches!(loaded.model.device(), Device::Hip(_));
+        let spare = may_fail.then_some(Spare { config, weights, args: device, caches });
         let &AnswerArgs { temperature, top_p, top_k, seed, max_tokens, .. } = answer;
         let sampling = Sampling { temperature, top_p, top_k, seed };
-        Ok(Session { loaded, tokenizer, template, defaults, cache, cached: Vec::new(), max_tokens, sampling })
+        let cached = Vec::new();
+        Ok(Session { loaded, tokenizer, template, defaults, cache, cached, max_tokens, sampling, spare })
     }
 
     /// Answers a conversation; `on_text` sees the answer as it comes.
@@ -105,11 +128,28 @@ impl Session {
             text.push_str(piece);
             if piece.is_empty() { Ok(()) } else { on_text(piece) }
         };
-        let generated = generate(&self.loaded.model, &mut self.cache, fresh, options, |token| {
+        let on_token = |token| {
             let piece = detokenizer.push(token)?;
             told = tell(&piece, &mut text);
             Ok(if told.is_ok() { Next::Continue } else { Next::Stop })
-        })?;
+        };
+        let place = (&mut self.loaded.model, &mut self.cache);
+        let generated = match &self.spare {
+            None => generate(place.0, place.1, fresh, options, on_token),
+            Some(spare) => {
+                let (device, fallback) = (place.0.device().to_string(), &mut self.loaded.fallback);
+                generate_with_failover(place, &self.cached, fresh, options, on_token, |error, tokens| {
+                    let reason = format!("{device} failed after {tokens} tokens: {}", ui::one_line(error));
+                    tracing::warn!(reason, "going on on the CPU");
+                    *fallback = Some(reason);
+                    spare.load()
+                })
+            }
+        };
+        if matches!(self.loaded.model.device(), Device::Cpu) {
+            self.spare = None;
+        }
+        let generated = generated?;
         told?;
         tell(&detokenizer.finish()?, &mut text)?;
         self.cached = prompt;

@@ -250,3 +250,18 @@ pub enum GlmError {
 fn told_apart(shared: Option<&SharedMemory>) -> String {
     shared.map_or(String::new(), |shared| format!(" ({shared})"))
 }
+
+impl GlmError {
+    /// Whether a device is to blame, rather than a file, an argument or host memory.
+    pub fn is_of_device(&self) -> bool {
+        let of_memory = |error: &MemError| error.class().is_some();
+        let of_rope = |error: &RopeError| matches!(error, RopeError::Mem(error) if of_memory(error));
+        match self {
+            GlmError::Mem(error)
+            | GlmError::Nn(NnError::Mem(error))
+            | GlmError::Attention(AttentionError::Mem(error)) => of_memory(error),
+            GlmError::Rope(error) | GlmError::Attention(AttentionError::Rope(error)) => of_rope(error),
+            _ => false,
+        }
+    }
+}

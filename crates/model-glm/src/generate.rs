@@ -48,6 +48,8 @@ pub struct Generated {
     pub decode_time: Duration,
     /// Forward passes after the prompt's.
     pub decode_steps: usize,
+    /// Tokens that a device gave before it failed, if one did; times and passes are then those of what came after.
+    pub failed_after: Option<usize>,
 }
 
 /// What a callback wants after a token.
@@ -105,5 +107,6 @@ pub fn generate(
         decode_steps += 1;
     };
     let decode_time = start.elapsed();
-    Ok(Generated { tokens, stop_reason, ran_on: model.ran_on(), prompt_time, decode_time, decode_steps })
+    let (ran_on, failed_after) = (model.ran_on(), None);
+    Ok(Generated { tokens, stop_reason, ran_on, prompt_time, decode_time, decode_steps, failed_after })
 }

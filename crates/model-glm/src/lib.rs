@@ -79,6 +79,7 @@ mod arena;
 mod config;
 mod draw;
 mod error;
+mod failover;
 mod forward;
 mod generate;
 pub mod gguf;
@@ -99,6 +100,7 @@ mod weights;
 
 pub use config::{Architecture, GlmConfig};
 pub use error::GlmError;
+pub use failover::generate_with_failover;
 pub use generate::{GenerateOptions, Generated, Next, StopReason, generate};
 pub use memory::{CacheSize, MemoryBudget};
 pub use model::{DEFAULT_CHUNK, DEFAULT_CONTEXT, GlmModel, LoadOptions, Logits, Progress, Sequence, TokenId};
