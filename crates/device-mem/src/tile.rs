@@ -110,19 +110,26 @@ pub enum Onto<'a> {
     Rescaled(&'a [f32]),
 }
 
+/// Counted loops over arrays are what the compiler turns into vector code.
 fn baseline(matrix: Strided<'_>, x: &[f32], lanes: usize, onto: Onto<'_>, sums: &mut [f32]) {
+    const LANES: usize = 8;
     for (row, sums) in sums.chunks_exact_mut(lanes).enumerate() {
-        for (lane, sum) in sums.iter_mut().enumerate() {
-            let products = x.chunks_exact(lanes).take(matrix.depth).enumerate().map(|(k, x)| {
-                let at = row * matrix.row_stride + k * matrix.depth_stride + lane % matrix.sides;
-                (matrix.values[at], x[lane])
-            });
-            let product = products.fold(0.0, |product, (w, x)| multiply_add(w, x, product));
-            *sum = match onto {
-                Onto::Nothing => product,
-                Onto::Sums => *sum + product,
-                Onto::Rescaled(factors) => *sum * factors[lane] + product,
-            };
+        for (first, sums) in (0..lanes).step_by(LANES).zip(sums.chunks_mut(LANES)) {
+            let mut products = [0.0; LANES];
+            for (k, x) in x.chunks_exact(lanes).take(matrix.depth).enumerate() {
+                let at = row * matrix.row_stride + k * matrix.depth_stride;
+                let w = [matrix.values[at], matrix.values[at + matrix.sides - 1]];
+                for (lane, (product, x)) in products.iter_mut().zip(&x[first..]).enumerate() {
+                    *product = multiply_add(w[lane % 2], *x, *product);
+                }
+            }
+            for (lane, (sum, product)) in sums.iter_mut().zip(products).enumerate() {
+                *sum = match onto {
+                    Onto::Nothing => product,
+                    Onto::Sums => *sum + product,
+                    Onto::Rescaled(factors) => *sum * factors[first + lane] + product,
+                };
+            }
         }
     }
 }
