@@ -98,6 +98,7 @@ pub(crate) fn execute(options: &Options) -> Result<()> {
     if options.list {
         return print_list(&faults);
     }
+    let (faults, not_run): (Vec<Fault>, Vec<Fault>) = faults.into_iter().partition(|fault| fault.is_run_here);
     let tree = Tree::copy_of(&root)?;
     let start = Instant::now();
     pass_unchanged(&tree, &faults)?;
@@ -117,6 +118,14 @@ pub(crate) fn execute(options: &Options) -> Result<()> {
     let seconds = start.elapsed().as_secs_f64();
     let (noticed, all) = (faults.len() - missed.len(), faults.len());
     eprintln!("seeded: {noticed} of {all} faults noticed in {seconds:.0} s");
+    if !not_run.is_empty() {
+        let names = Vec::from_iter(not_run.iter().map(|fault| fault.name.as_str()));
+        eprintln!(
+            "seeded: {} not run, as this CPU does not run their code: {}",
+            names.len(),
+            names.join(", ")
+        );
+    }
     if !missed.is_empty() {
         bail!("not noticed by a failing test: {}", missed.join(", "));
     }

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
+use device_mem::{Isa, Level};
 use serde::Deserialize;
 
 use super::suite::Suite;
@@ -24,6 +25,15 @@ pub(crate) struct Fault {
     pub(crate) suites: Vec<Suite>,
     /// Whether a suite that does not end has noticed it.
     pub(crate) hangs: bool,
+    /// Whether this CPU runs what the fault is in.
+    pub(crate) is_run_here: bool,
+}
+
+/// Instructions that only some CPUs have.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Cpu {
+    Avx512,
 }
 
 #[derive(Deserialize)]
@@ -39,6 +49,8 @@ struct FileFaults {
     path: String,
     /// Suites of the faults that name none.
     suites: Vec<Suite>,
+    /// What a CPU must have to run the file's code.
+    cpu: Option<Cpu>,
     fault: Vec<Entry>,
 }
 
@@ -84,7 +96,12 @@ pub(crate) fn read(root: &Path, areas: &[String]) -> Result<Vec<Fault>> {
     Ok(faults)
 }
 
-fn of_file(root: &Path, area: &str, FileFaults { path, suites, fault }: FileFaults) -> Result<Vec<Fault>> {
+fn of_file(root: &Path, area: &str, file: FileFaults) -> Result<Vec<Fault>> {
+    let FileFaults { path, suites, cpu, fault } = file;
+    let is_run_here = match cpu {
+        Some(Cpu::Avx512) => Isa::best().level() >= Level::Avx512,
+        None => true,
+    };
     let text = fs::read_to_string(root.join(&path)).with_context(|| format!("reading {path}"))?;
     let faults = fault.into_iter().map(|entry| {
         Ok(Fault {
@@ -95,6 +112,7 @@ fn of_file(root: &Path, area: &str, FileFaults { path, suites, fault }: FileFaul
             suites: entry.suites.unwrap_or_else(|| suites.clone()),
             name: entry.name,
             hangs: entry.hangs,
+            is_run_here,
         })
     });
     faults.collect()
