@@ -14,7 +14,7 @@ use model_glm::{
     GenerateOptions, Generated, GlmConfig, GlmError, GlmModel, GlmWeights, LoadOptions, Next, TokenId,
     generate, generate_with_failover,
 };
-use parity::golden_dir;
+use parity::{golden_dir, host_hip};
 
 const PROMPT: [TokenId; 5] = [11, 50, 7, 7, 63];
 const MAX_TOKENS: usize = 6;
@@ -30,10 +30,10 @@ fn turn() -> MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// An emulated card whose calls fail as planned. Without graphs, so that each launch is a call.
+/// The kernels on the host, behind a table whose calls fail as planned. Without graphs, so that each launch is a call.
 fn device() -> Device {
     faults::plan(None);
-    let api = HipApi { graph: None, ..faults::around(hip_emu::api()) };
+    let api = HipApi { graph: None, ..faults::around(host_hip()) };
     Device::from_api(api, 0).unwrap()
 }
 
