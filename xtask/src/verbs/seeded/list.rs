@@ -167,6 +167,26 @@ mod tests {
     }
 
     #[test]
+    fn the_page_tells_the_lists_counts() {
+        let faults = read(&workspace_root(), &[]).unwrap();
+        let page = fs::read_to_string(workspace_root().join("docs/correctness.md")).unwrap();
+        for (area, title) in [
+            ("rope", "rotary embedding"),
+            ("attention", "attention, and the tiles that it multiplies in"),
+            ("layers", "norms, products, gates, blocks"),
+        ] {
+            let mut counts = [0; 3];
+            for fault in faults.iter().filter(|fault| fault.area == area) {
+                let is_kernel = fault.file.starts_with("kernels/");
+                counts[if fault.file.ends_with("hip.rs") { 2 } else { usize::from(is_kernel) }] += 1;
+            }
+            let [bodies, kernels, launches] = counts;
+            let row = format!("| {title} | {bodies} | {kernels} | {launches} |");
+            assert!(page.contains(&row), "docs/correctness.md lacks {row}");
+        }
+    }
+
+    #[test]
     fn areas_that_are_not_there_are_refused() {
         let error = read(&workspace_root(), &["norms".to_owned()]).unwrap_err();
         assert!(error.to_string().contains("norms"), "{error}");
