@@ -65,30 +65,30 @@ macro_rules! table {
 macro_rules! entries {
     ($macro:ident) => {
         $macro! {
-    hip_init: hipInit(c_uint) -> hipError_t;
-    hip_runtime_get_version: hipRuntimeGetVersion(*mut c_int) -> hipError_t;
-    hip_driver_get_version: hipDriverGetVersion(*mut c_int) -> hipError_t;
-    hip_get_error_name: hipGetErrorName(hipError_t) -> *const c_char;
-    hip_get_error_string: hipGetErrorString(hipError_t) -> *const c_char;
-    hip_get_last_error: hipGetLastError() -> hipError_t;
-    hip_get_device_count: hipGetDeviceCount(*mut c_int) -> hipError_t;
-    hip_set_device: hipSetDevice(c_int) -> hipError_t;
-    hip_device_get_attribute: hipDeviceGetAttribute(*mut c_int, hipDeviceAttribute_t, c_int) -> hipError_t;
-    hip_mem_get_info: hipMemGetInfo(*mut usize, *mut usize) -> hipError_t;
-    hip_malloc: hipMalloc(*mut *mut c_void, usize) -> hipError_t;
-    hip_free: hipFree(*mut c_void) -> hipError_t;
-    hip_memcpy_async: hipMemcpyAsync(*mut c_void, *const c_void, usize, hipMemcpyKind, hipStream_t) -> hipError_t;
-    hip_memset_async: hipMemsetAsync(*mut c_void, c_int, usize, hipStream_t) -> hipError_t;
-    hip_stream_create_with_flags: hipStreamCreateWithFlags(*mut hipStream_t, c_uint) -> hipError_t;
-    hip_stream_destroy: hipStreamDestroy(hipStream_t) -> hipError_t;
-    hip_stream_synchronize: hipStreamSynchronize(hipStream_t) -> hipError_t;
-    hip_stream_query: hipStreamQuery(hipStream_t) -> hipError_t;
-    hip_module_load_data: hipModuleLoadData(*mut hipModule_t, *const c_void) -> hipError_t;
-    hip_module_unload: hipModuleUnload(hipModule_t) -> hipError_t;
-    hip_module_get_function: hipModuleGetFunction(*mut hipFunction_t, hipModule_t, *const c_char) -> hipError_t;
-    hip_module_launch_kernel: hipModuleLaunchKernel(
-        hipFunction_t, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, hipStream_t, *mut *mut c_void, *mut *mut c_void
-    ) -> hipError_t;
+            hip_init: hipInit(c_uint) -> hipError_t;
+            hip_runtime_get_version: hipRuntimeGetVersion(*mut c_int) -> hipError_t;
+            hip_driver_get_version: hipDriverGetVersion(*mut c_int) -> hipError_t;
+            hip_get_error_name: hipGetErrorName(hipError_t) -> *const c_char;
+            hip_get_error_string: hipGetErrorString(hipError_t) -> *const c_char;
+            hip_get_last_error: hipGetLastError() -> hipError_t;
+            hip_get_device_count: hipGetDeviceCount(*mut c_int) -> hipError_t;
+            hip_set_device: hipSetDevice(c_int) -> hipError_t;
+            hip_device_get_attribute: hipDeviceGetAttribute(*mut c_int, hipDeviceAttribute_t, c_int) -> hipError_t;
+            hip_mem_get_info: hipMemGetInfo(*mut usize, *mut usize) -> hipError_t;
+            hip_malloc: hipMalloc(*mut *mut c_void, usize) -> hipError_t;
+            hip_free: hipFree(*mut c_void) -> hipError_t;
+            hip_memcpy_async: hipMemcpyAsync(*mut c_void, *const c_void, usize, hipMemcpyKind, hipStream_t) -> hipError_t;
+            hip_memset_async: hipMemsetAsync(*mut c_void, c_int, usize, hipStream_t) -> hipError_t;
+            hip_stream_create_with_flags: hipStreamCreateWithFlags(*mut hipStream_t, c_uint) -> hipError_t;
+            hip_stream_destroy: hipStreamDestroy(hipStream_t) -> hipError_t;
+            hip_stream_synchronize: hipStreamSynchronize(hipStream_t) -> hipError_t;
+            hip_stream_query: hipStreamQuery(hipStream_t) -> hipError_t;
+            hip_module_load_data: hipModuleLoadData(*mut hipModule_t, *const c_void) -> hipError_t;
+            hip_module_unload: hipModuleUnload(hipModule_t) -> hipError_t;
+            hip_module_get_function: hipModuleGetFunction(*mut hipFunction_t, hipModule_t, *const c_char) -> hipError_t;
+            hip_module_launch_kernel: hipModuleLaunchKernel(
+                hipFunction_t, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, hipStream_t, *mut *mut c_void, *mut *mut c_void
+            ) -> hipError_t;
         }
     };
 }
@@ -123,15 +123,16 @@ macro_rules! graph_table {
 macro_rules! graph_entries {
     ($macro:ident) => {
         $macro! {
-        hip_stream_begin_capture: hipStreamBeginCapture(hipStream_t, hipStreamCaptureMode) -> hipError_t;
-        hip_stream_end_capture: hipStreamEndCapture(hipStream_t, *mut hipGraph_t) -> hipError_t;
-        hip_graph_instantiate: hipGraphInstantiate(
-            *mut hipGraphExec_t, hipGraph_t, *mut hipGraphNode_t, *mut c_char, usize
-        ) -> hipError_t;
-        hip_graph_launch: hipGraphLaunch(hipGraphExec_t, hipStream_t) -> hipError_t;
-        hip_graph_exec_destroy: hipGraphExecDestroy(hipGraphExec_t) -> hipError_t;
-        hip_graph_destroy: hipGraphDestroy(hipGraph_t) -> hipError_t;
-            }
+            hip_stream_begin_capture: hipStreamBeginCapture(hipStream_t, hipStreamCaptureMode) -> hipError_t;
+            hip_stream_end_capture: hipStreamEndCapture(hipStream_t, *mut hipGraph_t) -> hipError_t;
+            hip_graph_instantiate: hipGraphInstantiate(
+                *mut hipGraphExec_t, hipGraph_t, *mut hipGraphNode_t, *mut c_char, usize
+            ) -> hipError_t;
+            hip_graph_launch: hipGraphLaunch(hipGraphExec_t, hipStream_t) -> hipError_t;
+            hip_graph_exec_destroy: hipGraphExecDestroy(hipGraphExec_t) -> hipError_t;
+            hip_graph_destroy: hipGraphDestroy(hipGraph_t) -> hipError_t;
+
+        }
     };
 }
 pub(crate) use graph_entries;
