@@ -21,10 +21,12 @@ const MOST_LAYERS: usize = 3;
 pub(crate) struct HostLinear<'a> {
     pub(crate) weight: HostWeight<'a>,
     pub(crate) bias: Option<&'a [f32]>,
+    /// `[out_features, in_features]`.
     pub(crate) features: [usize; 2],
 }
 
-/// `out = x W^T + b` of each layer that is there, all of one width, with `x` `[tokens, in_features]` and `out` `[tokens, out_features]`.
+/// `out = x W^T + b` of each layer that is there, with `x` `[tokens, in_features]` of all of them and `out`
+/// `[tokens, out_features]`.
 ///
 /// The order of every sum is fixed: products are added to their lane in ascending order, the lanes are then added in
 /// halves (0+8, 1+9, ...; 0+4, ...; 0+2, 1+3; 0+1), and the bias comes last. So neither the number of threads nor the
@@ -89,9 +91,8 @@ impl Few<'_> {
     /// Fills each token's column of the rows from `first` on.
     fn multiply(&self, layer: HostLinear<'_>, first: usize, columns: &mut [&mut [f32]]) {
         let &Few { isa, x, rounded } = self;
-        let [out_features, in_features] = layer.features;
-        let rows = columns.first().map_or(0, |column| column.len());
-        let rows = first..out_features.min(first + rows);
+        let [_, in_features] = layer.features;
+        let rows = first..first + columns.first().map_or(0, |column| column.len());
         let elements = rows.start * in_features..rows.end * in_features;
         match layer.weight {
             HostWeight::F32(weight) => multiply(isa, x, &weight[elements], in_features, columns),
