@@ -53,13 +53,13 @@ struct Spare {
 }
 
 impl Spare {
-    /// The model on the CPU, and an empty cache.
-    fn load(&self) -> Result<(GlmModel, KvCache), GlmError> {
+    /// The model on the CPU, what it takes, and an empty cache.
+    fn load(&self) -> Result<(GlmModel, MemoryBudget, KvCache), GlmError> {
         let Spare { config, weights, args, caches } = self;
         let &[CacheSize { capacity, dtype }] = caches;
-        let (model, _) = load_on(config.clone(), weights, &Device::Cpu, *args, capacity, caches)?;
+        let (model, memory) = load_on(config.clone(), weights, &Device::Cpu, *args, capacity, caches)?;
         let cache = model.new_cache(capacity, dtype)?;
-        Ok((model, cache))
+        Ok((model, memory, cache))
     }
 }
 
@@ -133,19 +133,22 @@ impl Session {
             told = tell(&piece, &mut text);
             Ok(if told.is_ok() { Next::Continue } else { Next::Stop })
         };
-        let place = (&mut self.loaded.model, &mut self.cache);
+        let Loaded { model, memory, fallback, .. } = &mut self.loaded;
         let generated = match &self.spare {
-            None => generate(place.0, place.1, fresh, options, on_token),
+            None => generate(model, &mut self.cache, fresh, options, on_token),
             Some(spare) => {
-                let (device, fallback) = (place.0.device().to_string(), &mut self.loaded.fallback);
+                let (device, place) = (model.device().clone(), (model, &mut self.cache));
                 generate_with_failover(place, &self.cached, fresh, options, on_token, |error, tokens| {
                     let reason = format!("{device} failed after {tokens} tokens: {}", ui::one_line(error));
                     tracing::warn!(reason, "going on on the CPU");
                     *fallback = Some(reason);
-                    spare.load()
+                    let (model, taken, cache) = spare.load()?;
+                    *memory = taken;
+                    Ok((model, cache))
                 })
             }
         };
+        // On the CPU there is no other place.
         if matches!(self.loaded.model.device(), Device::Cpu) {
             self.spare = None;
         }
