@@ -5,9 +5,8 @@
 mod common;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use common::{Outcome, copy_of, demo, edit, glm, outcome, run};
+use common::{HIP_FUNCTIONS, Outcome, copy_of, demo, edit, glm, hip_library, outcome, run};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -23,31 +22,10 @@ fn on(device: &str, library: &Path, marker: &Path) -> Outcome {
 /// The functions of HIP that the table holds; each returns 0 but hipGetDeviceCount, which returns `count_code` and, if that
 /// is 0, counts `devices`.
 fn fake_library(folder: &TempDir, count_code: u32, devices: u32, without: &str) -> PathBuf {
-    let names = [
-        "hipInit",
-        "hipRuntimeGetVersion",
-        "hipDriverGetVersion",
-        "hipGetLastError",
-        "hipSetDevice",
-        "hipDeviceGetAttribute",
-        "hipMemGetInfo",
-        "hipMalloc",
-        "hipFree",
-        "hipMemcpyAsync",
-        "hipMemsetAsync",
-        "hipStreamCreateWithFlags",
-        "hipStreamDestroy",
-        "hipStreamSynchronize",
-        "hipStreamQuery",
-        "hipModuleLoadData",
-        "hipModuleUnload",
-        "hipModuleGetFunction",
-        "hipModuleLaunchKernel",
-        "hipGetDeviceProperties",
-    ];
-    let functions: String = names
+    let functions: String = HIP_FUNCTIONS
         .iter()
-        .filter(|name| **name != without)
+        .chain(&["hipGetDeviceProperties"])
+        .filter(|name| **name != "hipGetDeviceCount" && **name != without)
         .map(|name| format!("int {name}(void) {{ return 0; }}\n"))
         .collect();
     let source = format!(
@@ -58,12 +36,7 @@ fn fake_library(folder: &TempDir, count_code: u32, devices: u32, without: &str) 
          const char *hipGetErrorString(int code) {{ return hipGetErrorName(code); }}\n\
          int hipGetDeviceCount(int *count) {{ *count = {devices}; return {count_code}; }}\n{functions}"
     );
-    let (file, library) = (folder.path().join("fake.c"), folder.path().join("libamdhip64.so"));
-    std::fs::write(&file, source).unwrap();
-    let status = Command::new("cc").args(["-shared", "-fPIC", "-o"]).args([&library, &file]).status();
-    let status = status.unwrap_or_else(|error| panic!("this test needs a C compiler called cc: {error}"));
-    assert!(status.success());
-    library
+    hip_library(folder, &source)
 }
 
 #[test]

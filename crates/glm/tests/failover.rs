@@ -4,40 +4,18 @@
 
 mod common;
 
-use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
 use std::fmt::Write;
 use std::path::PathBuf;
-use std::process::Command;
 
-use common::{Outcome, glm, outcome};
+use common::{HIP_FUNCTIONS, Outcome, emulated_library, glm, hip_library, outcome};
 use hip_emu_cdylib as _;
 use tempfile::TempDir;
 
 const QUESTION: [&str; 2] = ["demo", "What is RoPE?"];
 const ANSWER: &str = "RoPE is rotary position embedding";
 
-/// What the wrapper passes on. Every argument of HIP's functions is a number or a pointer, so one type is all of theirs.
-const FUNCTIONS: [&str; 27] = [
-    "hipInit",
-    "hipRuntimeGetVersion",
-    "hipDriverGetVersion",
-    "hipGetLastError",
-    "hipGetDeviceCount",
-    "hipSetDevice",
-    "hipDeviceGetAttribute",
-    "hipMemGetInfo",
-    "hipMalloc",
-    "hipFree",
-    "hipMemcpyAsync",
-    "hipMemsetAsync",
-    "hipStreamCreateWithFlags",
-    "hipStreamDestroy",
-    "hipStreamSynchronize",
-    "hipStreamQuery",
-    "hipModuleLoadData",
-    "hipModuleUnload",
-    "hipModuleGetFunction",
-    "hipModuleLaunchKernel",
+/// What the wrapper passes on beside the functions that each library has.
+const OTHERS: [&str; 7] = [
     "hipGetDevicePropertiesR0600",
     "hipStreamBeginCapture",
     "hipStreamEndCapture",
@@ -47,8 +25,8 @@ const FUNCTIONS: [&str; 27] = [
     "hipGraphDestroy",
 ];
 
-/// The emulated card as a library, and one around it that fails as `FAIL_CALL` and `FAIL_AT` say: from then on whatever is called
-/// returns 700, as a card does after a fault.
+/// A library around the one at `REAL_HIP` that fails as `FAIL_CALL` and `FAIL_AT` say: from then on whatever is called returns 700,
+/// as a card does after a fault. Every argument of HIP's functions is a number or a pointer, so one type is all of theirs.
 fn wrapper(folder: &TempDir) -> PathBuf {
     let mut source = String::from(
         r#"
@@ -72,31 +50,25 @@ long hipGetErrorName(long code) { return real("hipGetErrorName")(code, 0, 0, 0, 
 long hipGetErrorString(long code) { return real("hipGetErrorString")(code, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0); }
 "#,
     );
-    for function in FUNCTIONS {
+    for function in HIP_FUNCTIONS.iter().chain(&OTHERS) {
         let (types, names) = (
             "long a, long b, long c, long d, long e, long f, long g, long h, long i, long j, long k",
             "a, b, c, d, e, f, g, h, i, j, k",
         );
         writeln!(source, "long {function}({types}) {{ return is_lost(\"{function}\") ? 700 : real(\"{function}\")({names}); }}").unwrap();
     }
-    let (file, library) = (folder.path().join("wrapper.c"), folder.path().join("libamdhip64.so"));
-    std::fs::write(&file, source).unwrap();
-    let status =
-        Command::new("cc").args(["-shared", "-fPIC", "-o"]).args([&library, &file]).arg("-ldl").status();
-    let status = status.unwrap_or_else(|error| panic!("this test needs a C compiler called cc: {error}"));
-    assert!(status.success());
-    library
+    hip_library(folder, &source)
 }
 
 /// An answer on a device whose calls fail from call `at` of a function on.
 fn answer(device: &str, call: &str, at: u32) -> Outcome {
     let folder = tempfile::tempdir().unwrap();
-    // Cargo builds it beside the tests of the crates that depend on it.
-    let real =
-        std::env::current_exe().unwrap().with_file_name(format!("{DLL_PREFIX}hip_emu_cdylib{DLL_SUFFIX}"));
     let mut command = glm();
     command.args(QUESTION).args(["--device", device]);
-    command.env("HIP_FFI_LIB", wrapper(&folder)).env("REAL_HIP", real).env("XDG_CACHE_HOME", folder.path());
+    command
+        .env("HIP_FFI_LIB", wrapper(&folder))
+        .env("REAL_HIP", emulated_library())
+        .env("XDG_CACHE_HOME", folder.path());
     command.env("FAIL_CALL", call).env("FAIL_AT", at.to_string());
     outcome(command.output().unwrap())
 }

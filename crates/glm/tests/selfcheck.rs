@@ -5,12 +5,11 @@
 
 mod common;
 
-use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::{Outcome, glm, outcome, run};
+use common::{Outcome, emulated_library, glm, outcome, run};
 use hip_emu_cdylib::hip_emu::{Arch, Listing};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -43,11 +42,8 @@ fn additions(image: &[u8]) -> Vec<usize> {
 
 /// The emulated card as a library that HIP programs load.
 fn library(folder: &TempDir) -> PathBuf {
-    // Cargo builds it beside the tests of the crates that depend on it.
-    let built =
-        std::env::current_exe().unwrap().with_file_name(format!("{DLL_PREFIX}hip_emu_cdylib{DLL_SUFFIX}"));
     let library = folder.path().join("libamdhip64.so");
-    fs::copy(built, &library).unwrap();
+    fs::copy(emulated_library(), &library).unwrap();
     library
 }
 

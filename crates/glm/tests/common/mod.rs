@@ -1,6 +1,7 @@
 //! What the tests of the command share.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
 use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;
@@ -9,6 +10,46 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 use tempfile::TempDir;
+
+/// The functions of HIP that a library must have, but for the properties of a device and the words of an error.
+pub(crate) const HIP_FUNCTIONS: [&str; 20] = [
+    "hipInit",
+    "hipRuntimeGetVersion",
+    "hipDriverGetVersion",
+    "hipGetLastError",
+    "hipGetDeviceCount",
+    "hipSetDevice",
+    "hipDeviceGetAttribute",
+    "hipMemGetInfo",
+    "hipMalloc",
+    "hipFree",
+    "hipMemcpyAsync",
+    "hipMemsetAsync",
+    "hipStreamCreateWithFlags",
+    "hipStreamDestroy",
+    "hipStreamSynchronize",
+    "hipStreamQuery",
+    "hipModuleLoadData",
+    "hipModuleUnload",
+    "hipModuleGetFunction",
+    "hipModuleLaunchKernel",
+];
+
+/// A library of this C source, under the name of HIP's.
+pub(crate) fn hip_library(folder: &TempDir, source: &str) -> PathBuf {
+    let (file, library) = (folder.path().join("hip.c"), folder.path().join("libamdhip64.so"));
+    fs::write(&file, source).unwrap();
+    let status =
+        Command::new("cc").args(["-shared", "-fPIC", "-o"]).args([&library, &file]).arg("-ldl").status();
+    let status = status.unwrap_or_else(|error| panic!("this test needs a C compiler called cc: {error}"));
+    assert!(status.success());
+    library
+}
+
+/// The emulated card as a library. Cargo builds it beside the tests of the crates that depend on it.
+pub(crate) fn emulated_library() -> PathBuf {
+    std::env::current_exe().unwrap().with_file_name(format!("{DLL_PREFIX}hip_emu_cdylib{DLL_SUFFIX}"))
+}
 
 /// The command, with a HIP library that is not there, so that a test means the same on every machine.
 pub(crate) fn glm() -> Command {
