@@ -4,9 +4,9 @@ use std::ops::Range;
 use device_mem::Isa;
 use rayon::prelude::*;
 
-use super::quantized::{self, Tokens};
+use super::quantized::{self, BlockTiles, Tokens};
 use super::simd::Row;
-use super::tiled::{TILED_FROM, WidenRow, linear_tiled};
+use super::tiled::{FloatTiles, TILED_FROM, Tiles, WidenRow, linear_tiled};
 use crate::layers::HostWeight;
 
 /// Rows of the weight that are multiplied together, so that each element of x is read once for all of them.
@@ -109,17 +109,27 @@ impl Few<'_> {
 }
 
 impl HostLinear<'_> {
-    /// Many tokens: rows of the weight are widened for all of them.
+    /// Many tokens.
     fn multiply_tiles(self, x: &[f32], out: &mut [f32]) {
-        let HostLinear { weight, bias, features } = self;
-        match weight {
-            HostWeight::F32(weight) => linear_tiled(x, widen_floats(weight, features), bias, features, out),
-            HostWeight::F16(weight) => linear_tiled(x, widen_floats(weight, features), bias, features, out),
-            HostWeight::BF16(weight) => linear_tiled(x, widen_floats(weight, features), bias, features, out),
+        match self.weight {
+            HostWeight::F32(weight) => self.multiply_with(&self.float_tiles(x, weight), out),
+            HostWeight::F16(weight) => self.multiply_with(&self.float_tiles(x, weight), out),
+            HostWeight::BF16(weight) => self.multiply_with(&self.float_tiles(x, weight), out),
             HostWeight::Blocks(block, weight) => {
-                linear_tiled(x, quantized::widen(block, weight, features), bias, features, out);
+                let [_, in_features] = self.features;
+                self.multiply_with(&BlockTiles::new(Isa::best(), x, block, weight, in_features), out);
             }
         }
+    }
+
+    fn multiply_with(self, tiles: &impl Tiles, out: &mut [f32]) {
+        let [out_features, _] = self.features;
+        linear_tiled(tiles, self.bias, out_features, out);
+    }
+
+    fn float_tiles<T: Row>(self, x: &[f32], weight: &[T]) -> FloatTiles<impl WidenRow> {
+        let [_, in_features] = self.features;
+        FloatTiles::new(x, widen_floats(weight, self.features), in_features)
     }
 }
 

@@ -14,13 +14,14 @@ mod hip;
 ///
 /// - On the CPU products and sums are rounded once each. Element `i` of a row is added to lane `i % 16`, the lanes are then
 ///   added in halves, and the bias comes last: `m = ceil(in_features / 16) + 5`.
-/// - On the CPU 16 or more tokens are multiplied in tiles: each product is added with one rounding, in ascending order, from 0
+/// - On the CPU 16 or more tokens are multiplied with floats in tiles: each product is added with one rounding, in ascending order, from 0
 ///   again after each 256, then those sums, and the bias comes last: `m = min(in_features, 256) + ceil(in_features / 256) + 2`.
 ///   A CPU without fused multiply-add (x86-64 before Haswell) rounds the product too, within the same bound.
-/// - On the CPU fewer tokens with a weight of blocks are rounded to 8 bits first: for each 32 elements of a token, of which `a`
-///   is the largest magnitude, a level is `t = a / 127`, and each element is within `0.5001 t` of a whole number of them. That
-///   adds `0.5001 t` for each element times the weight's magnitude to the bound. Sums of levels are exact; `m = ceil(in_features /
-///   64) + 9`, where an element of the weight counts with the magnitudes of both its scaled level and its minimum.
+/// - On the CPU tokens are rounded to 8 bits where the weight is of blocks: for each 32 elements of a token, of which `a` is the
+///   largest magnitude, a level is `t = a / 127`, and each element is within `0.5001 t` of a whole number of them. That adds
+///   `0.5001 t` for each element times the weight's magnitude to the bound. Sums of levels are exact; `m = ceil(in_features /
+///   64) + 9`, where an element of the weight counts with the magnitudes of both its scaled level and its minimum. Of 16 or more
+///   tokens the sums of 32 elements are added in ascending order: `m = 2 ceil(in_features / 32) + 3`.
 /// - On a HIP device each product is added with one rounding. Elements go to lane `(i / 8) % lanes`, the lanes are then
 ///   added in halves (first within groups of 32), and the bias comes last: `m = 8 ceil(in_features / (8 lanes)) +
 ///   log2(lanes) + 1`. There are 256 lanes for less than 16384 `out_features`, so that few rows fill a card, else 32.

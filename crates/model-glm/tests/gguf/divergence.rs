@@ -51,7 +51,7 @@ fn divergence(truth: &[f32], found: &[f32], vocab: usize) -> f64 {
     of_rows.sum::<f64>() / (truth.len() / vocab) as f64
 }
 
-/// Of a `Q8_0` file, where tokens come one by one, which rounds them to 8 bits as well, and all at once.
+/// Of a `Q8_0` file, which rounds tokens to 8 bits as well, where they come one by one, and all at once.
 fn expect_near(folder: &Path, tokens: &[u32], most: f64) {
     let out = tempfile::tempdir().unwrap();
     let [exact, rounded] =

@@ -1,4 +1,4 @@
-//! Few tokens with a quantised weight, in whole numbers.
+//! Tokens with a quantised weight, in whole numbers.
 //!
 //! Tokens are rounded to 8 bits for each 32 elements. With the levels `q` of a weight's row, its scales `s` and minima `m`,
 //! and the levels `p` and scales `t` of a token, a product is `sum (s t) sum q p - sum (m t) sum p`: the inner sums are
@@ -8,19 +8,19 @@ mod groups;
 #[cfg(target_arch = "x86_64")]
 #[expect(unsafe_code, reason = "vector instructions, each with its proof")]
 mod simd;
+mod tiles;
 mod token;
 
 use std::array;
-use std::ops::Range;
 
 use device_mem::Isa;
 
 use self::groups::Group;
 use self::token::{GROUP, Part, Token};
 use super::simd::{LANES, Lanes, add_lanes};
-use super::tiled::WidenRow;
 use crate::blocks::BlockType;
 
+pub(super) use self::tiles::BlockTiles;
 pub(super) use self::token::Tokens;
 
 /// Rows of the weight that are multiplied together, so that what they need of a token is made once for all of them.
@@ -28,16 +28,7 @@ const ROWS: usize = 4;
 /// Lanes of a group: lane `l` of an even group sums its elements from `4 l` to `4 l + 3`, lane `8 + l` those of an odd group.
 const GROUP_LANES: usize = LANES / 2;
 
-/// Widens parts of the rows of a weight `[out_features, in_features]` in whole blocks a row.
-pub(super) fn widen(block: BlockType, weight: &[u8], [_, in_features]: [usize; 2]) -> impl WidenRow {
-    let row_bytes = in_features / block.block_len() * block.block_bytes();
-    move |row: usize, range: Range<usize>, wide: &mut [f32]| {
-        let at = |element: usize| row * row_bytes + element / block.block_len() * block.block_bytes();
-        block.widen(&weight[at(range.start)..at(range.end)], wide);
-    }
-}
-
-/// Each row with each token.
+/// Each row with each token, of which there are few.
 pub(super) fn multiply(
     isa: Isa,
     block: BlockType,

@@ -101,8 +101,9 @@ impl Body for Round<'_> {
     }
 }
 
+/// The levels of a group, and their scale.
 #[inline(always)]
-fn round(x: &[f32; GROUP]) -> ([i8; GROUP], f32) {
+pub(super) fn round(x: &[f32; GROUP]) -> ([i8; GROUP], f32) {
     let mut largest = [0.0_f32; LANES];
     // 0 where all are finite, else NaN.
     let mut nothing = [0.0_f32; LANES];

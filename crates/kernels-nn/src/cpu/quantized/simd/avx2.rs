@@ -197,7 +197,7 @@ fn bytes_as_f32([low, high]: [u32; 2]) -> __m256 {
 /// The scales of `Q6_K`, each for 16 elements.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
-fn signed_scales(block: &[u8; 210]) -> [__m256; 2] {
+pub(super) fn signed_scales(block: &[u8; 210]) -> [__m256; 2] {
     let scale = _mm256_set1_ps(half(block[208], block[209]));
     [192, 200].map(|at| {
         let scales = block[at..].first_chunk().copied().unwrap_or_default();
@@ -253,27 +253,27 @@ fn fifths(word: [u8; 4], halves: &[u8; 16]) -> __m256i {
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn q8_0_levels(block: &[u8; 34]) -> __m256i {
+pub(super) fn q8_0_levels(block: &[u8; 34]) -> __m256i {
     bytes(block, 2)
 }
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn q4_0_levels(block: &[u8; 18]) -> __m256i {
+pub(super) fn q4_0_levels(block: &[u8; 18]) -> __m256i {
     let [_, _, halves @ ..] = block;
     _mm256_sub_epi8(nibbles(halves), _mm256_set1_epi8(8))
 }
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn q5_0_levels(block: &[u8; 22]) -> __m256i {
+pub(super) fn q5_0_levels(block: &[u8; 22]) -> __m256i {
     let &[_, _, a, b, c, d, ref halves @ ..] = block;
     _mm256_sub_epi8(fifths([a, b, c, d], halves), _mm256_set1_epi8(16))
 }
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn q5_1_levels(block: &[u8; 24]) -> __m256i {
+pub(super) fn q5_1_levels(block: &[u8; 24]) -> __m256i {
     let &[_, _, _, _, a, b, c, d, ref halves @ ..] = block;
     fifths([a, b, c, d], halves)
 }
@@ -281,14 +281,14 @@ fn q5_1_levels(block: &[u8; 24]) -> __m256i {
 /// Those of groups `2 pair` and `2 pair + 1`.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn q4_k_levels(block: &[u8; 144], pair: usize) -> [__m256i; 2] {
+pub(super) fn q4_k_levels(block: &[u8; 144], pair: usize) -> [__m256i; 2] {
     let halves = bytes(block, 16 + 32 * pair);
     [low_halves(halves), low_halves(_mm256_srli_epi16::<4>(halves))]
 }
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn q5_k_levels(block: &[u8; 176], pair: usize) -> [__m256i; 2] {
+pub(super) fn q5_k_levels(block: &[u8; 176], pair: usize) -> [__m256i; 2] {
     let (fifths, halves) = (bytes(block, 16), bytes(block, 48 + 32 * pair));
     let bit = |group: usize| _mm256_set1_epi8((1_u8 << group).cast_signed());
     [
@@ -299,7 +299,7 @@ fn q5_k_levels(block: &[u8; 176], pair: usize) -> [__m256i; 2] {
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn q6_k_levels(block: &[u8; 210], group: usize) -> __m256i {
+pub(super) fn q6_k_levels(block: &[u8; 210], group: usize) -> __m256i {
     let (stretch, part) = (group / 4, group % 4);
     let low = bytes(block, 64 * stretch + 32 * (part % 2));
     let low = low_halves(if part < 2 { low } else { _mm256_srli_epi16::<4>(low) });

@@ -2,9 +2,11 @@
 
 mod avx2;
 mod avx512;
+mod tiles;
 
 use device_mem::{Isa, Level};
 
+use super::tiles::{Panel, TOKENS, Unpacked};
 use super::token::Token;
 use crate::blocks::BlockType;
 
@@ -22,4 +24,39 @@ pub(super) fn products<const ROWS: usize>(
         Level::Avx2 => Some(rows.map(|row| unsafe { avx2::product(block, row, token) })),
         _ => None,
     }
+}
+
+/// Takes whole blocks of row `row` of a weight apart, if there is a body for the CPU.
+pub(super) fn unpack(isa: Isa, weight: &mut Unpacked, row: usize, bytes: &[u8]) -> bool {
+    let has_body = matches!(isa.level(), Level::Avx2 | Level::Avx512);
+    if has_body {
+        // SAFETY: the CPU has the features of the function, as these levels exist only where it has them.
+        unsafe { tiles::unpack(weight, row, bytes) };
+    }
+    has_body
+}
+
+/// Adds the products of `rows` rows and the tokens of each panel to its sums, if there is a body for the CPU.
+pub(super) fn add_products<const PANELS: usize>(
+    isa: Isa,
+    weight: &Unpacked,
+    rows: usize,
+    panels: [Panel<'_>; PANELS],
+    sums: &mut [&mut [[f32; TOKENS]]; PANELS],
+) -> bool {
+    match (isa.level(), PANELS) {
+        // SAFETY: the CPU has the features of the function, as a level exists only where it has them.
+        (Level::Avx512, 2) => unsafe { tiles::avx512::add_products::<2>(weight, rows, &panels, sums) },
+        // SAFETY: as above.
+        (Level::Avx512, 1) => unsafe { tiles::avx512::add_products::<1>(weight, rows, &panels, sums) },
+        (Level::Avx2, _) => {
+            for (panel, sums) in panels.iter().zip(sums.iter_mut()) {
+                let (panel, sums) = (std::slice::from_ref(panel), std::slice::from_mut(sums));
+                // SAFETY: as above.
+                unsafe { tiles::avx2::add_products::<2>(weight, rows, panel, sums) };
+            }
+        }
+        _ => return false,
+    }
+    true
 }
