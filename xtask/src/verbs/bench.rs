@@ -26,7 +26,10 @@ Examples:
   cargo xtask bench linear          the cases whose name contains `linear`
   cargo xtask bench --out /tmp      bench.md and bench.svg there, not in .planning/
   cargo xtask bench --peers 'gyre q8_0=glm bench --json --device cpu --model m.gguf' 'llama.cpp q8_0=python peer.py m.gguf'
-                                    peers.md and peers.svg: programs that print a JSON object with the keys of `glm bench`")]
+                                    peers.md and peers.svg: programs that print a JSON object with the keys of `glm bench`
+  cargo xtask bench --peers 'gyre operations=target/release/operations' 'ggml operations=python micro_ggml.py'
+                                    the same of programs that print a JSON object for each operation, with `case` and `median_us`;
+                                    ours is made by `cargo build --release -p hot-loops`")]
 pub(crate) struct Options {
     /// Measure the cases whose name contains this
     filter: Option<String>,

@@ -36,25 +36,59 @@ impl FromStr for Peer {
     }
 }
 
-/// What a program prints in its last line that is a JSON object.
-#[derive(Clone, Debug, Deserialize)]
-struct Printed {
-    prefill_tps: f64,
-    decode_tps: BTreeMap<String, Rate>,
-    load_to_first_token_s: f64,
-    peak_rss_kib: f64,
+/// A line that a program prints: the figures of a model, which stand in its last object, or one operation.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Line {
+    Model {
+        prefill_tps: f64,
+        decode_tps: BTreeMap<String, Rate>,
+        load_to_first_token_s: f64,
+        peak_rss_kib: f64,
+    },
+    /// `case` is the engine's name, that of the operation, and the number of threads.
+    Operation { case: String, median_us: f64 },
+    /// What could not be measured, say.
+    Other {},
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Deserialize)]
 struct Rate {
     median: Option<f64>,
     mean: f64,
 }
 
+/// Figures by name, as they are shown.
+type Figures = Vec<(String, f64)>;
+
+impl Line {
+    fn figures(self) -> Figures {
+        match self {
+            Line::Model { prefill_tps, decode_tps, load_to_first_token_s, peak_rss_kib } => {
+                let mut figures = vec![(String::from("prompt, tokens/s"), prefill_tps)];
+                for (depth, rate) in decode_tps {
+                    let name = format!("after {}, tokens/s", depth.trim_start_matches('d'));
+                    figures.push((name, rate.median.unwrap_or(rate.mean)));
+                }
+                figures.sort_by_key(|(name, _)| (!name.starts_with("prompt"), name.len(), name.clone()));
+                figures.push((String::from("load, s"), load_to_first_token_s));
+                figures.push((String::from("peak, MiB"), peak_rss_kib / 1024.0));
+                figures
+            }
+            Line::Operation { case, median_us } => {
+                let words = Vec::from_iter(case.split_whitespace());
+                let name = words.get(1..words.len().saturating_sub(1)).unwrap_or_default().join(" ");
+                vec![(format!("{name}, us"), median_us)]
+            }
+            Line::Other {} => Figures::new(),
+        }
+    }
+}
+
 /// One run of a program.
 #[derive(Clone, Debug)]
 struct Run {
-    printed: Printed,
+    figures: Figures,
     /// What other processes used of the machine meanwhile.
     others: f64,
 }
@@ -64,8 +98,8 @@ struct Run {
 pub(crate) struct Compared {
     pub(crate) engine: String,
     pub(crate) weights: String,
-    /// By the figure's name, with tokens a second first.
-    pub(crate) figures: Vec<(String, f64)>,
+    /// Tokens a second come first.
+    pub(crate) figures: Figures,
     /// The most that others used in a run that counts, and how many count.
     pub(crate) others: f64,
     pub(crate) runs: usize,
@@ -115,9 +149,11 @@ fn run(peer: &Peer) -> Result<Run> {
     let told = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "it failed ({}): {}", output.status, told.trim());
     let stdout = String::from_utf8_lossy(&output.stdout);
-    let line = stdout.lines().rfind(|line| line.starts_with('{')).context("it printed no JSON object")?;
-    let printed = serde_json::from_str(line).with_context(|| format!("reading {line}"))?;
-    Ok(Run { printed, others })
+    let objects = stdout.lines().filter(|line| line.starts_with('{'));
+    let lines = objects.map(|line| serde_json::from_str(line).with_context(|| format!("reading {line}")));
+    let figures = Vec::from_iter(lines.collect::<Result<Vec<Line>>>()?.into_iter().flat_map(Line::figures));
+    ensure!(!figures.is_empty(), "it printed no JSON object with a figure");
+    Ok(Run { figures, others })
 }
 
 fn compared(peer: &Peer, runs: &[Run]) -> Result<Compared> {
@@ -125,22 +161,14 @@ fn compared(peer: &Peer, runs: &[Run]) -> Result<Compared> {
     runs.sort_by(|one, other| one.others.total_cmp(&other.others));
     let calm = runs.iter().take_while(|run| run.others <= CALM).count().max(1);
     runs.truncate(calm);
-    let last = runs.last().context("no round was run")?.clone();
-    let median = |figure: &dyn Fn(&Printed) -> f64| {
-        let mut values = Vec::from_iter(runs.iter().map(|run| figure(&run.printed)));
+    let last = runs.last().context("no round was run")?;
+    let median = |name: &str| {
+        let same = runs.iter().flat_map(|run| &run.figures).filter(|figure| figure.0 == name);
+        let mut values = Vec::from_iter(same.map(|figure| figure.1));
         values.sort_by(f64::total_cmp);
         values[values.len() / 2]
     };
-    let mut figures = vec![(String::from("prompt, tokens/s"), median(&|printed| printed.prefill_tps))];
-    for depth in last.printed.decode_tps.keys() {
-        let rate = |printed: &Printed| {
-            printed.decode_tps.get(depth).map_or(f64::NAN, |rate| rate.median.unwrap_or(rate.mean))
-        };
-        figures.push((format!("after {}, tokens/s", depth.trim_start_matches('d')), median(&rate)));
-    }
-    figures.sort_by_key(|(name, _)| (!name.starts_with("prompt"), name.len(), name.clone()));
-    figures.push((String::from("load, s"), median(&|printed| printed.load_to_first_token_s)));
-    figures.push((String::from("peak, MiB"), median(&|printed| printed.peak_rss_kib / 1024.0)));
+    let figures = last.figures.iter().map(|(name, _)| (name.clone(), median(name))).collect();
     let Peer { engine, weights, .. } = peer.clone();
     Ok(Compared { engine, weights, figures, others: last.others, runs: calm })
 }
@@ -208,8 +236,8 @@ mod tests {
                 "load_to_first_token_s": 0.5, "peak_rss_kib": 2048}}"#
             )
         };
-        let run =
-            |(rate, others): (f64, f64)| Run { printed: serde_json::from_str(&line(rate)).unwrap(), others };
+        let figures = |rate| serde_json::from_str::<Line>(&line(rate)).unwrap().figures();
+        let run = |(rate, others): (f64, f64)| Run { figures: figures(rate), others };
         let runs = Vec::from_iter([(10.0, 0.02), (900.0, 0.5), (12.0, 0.0), (11.0, 0.1)].map(run));
         let peer = "gyre f32=glm".parse().unwrap();
         let Compared { figures, others, runs, .. } = compared(&peer, &runs).unwrap();
@@ -226,7 +254,10 @@ mod tests {
     fn a_program_is_run_and_its_last_object_read() {
         let object = r#"{"prefill_tps":2,"decode_tps":{},"load_to_first_token_s":1,"peak_rss_kib":3}"#;
         let peer: Peer = format!("gyre f32=echo '{{}}'; echo '{object}'; echo done").parse().unwrap();
-        assert_eq!(run(&peer).unwrap().printed.prefill_tps, 2.0);
+        assert_eq!(run(&peer).unwrap().figures[0], (String::from("prompt, tokens/s"), 2.0));
+        let lines = r#"{"case":"ggml gemv 2x3 f32 2t","bytes":1,"median_us":7}"#;
+        let peer: Peer = format!("ggml operations=echo '{lines}'; echo '{{\"error\":1}}'").parse().unwrap();
+        assert_eq!(run(&peer).unwrap().figures, [(String::from("gemv 2x3 f32, us"), 7.0)]);
         let fails: Peer = "gyre f32=echo because >&2; exit 3".parse().unwrap();
         assert!(run(&fails).unwrap_err().to_string().contains("because"));
         let silent: Peer = "gyre f32=true".parse().unwrap();

@@ -11,13 +11,13 @@ const HEAD: &str = "\
 # Programs side by side
 
 Written by `cargo xtask bench --peers` (its `--help` has the commands): each program on the same model and the same number of threads, one
-after another in rounds whose order turns. Medians of the runs in which other processes used at most a tenth of the machine. Figures
+after another in rounds whose order turns; of *operations*, each by itself on the shapes of GLM-4-9B. Medians of the runs in which other processes used at most a tenth of the machine. Figures
 are of one machine: compare what one run has measured. *ratio* is ours to the best of the others, above 1 where ours is better.
 
 ![ratio to the best peer](peers.svg)
 ";
 
-/// Markdown: a table for each kind of weights.
+/// Markdown: a table for each kind of weights, with a row for each figure.
 pub(crate) fn table(compared: &[Compared]) -> String {
     let mut page = HEAD.to_owned();
     for weights in kinds(compared) {
@@ -25,24 +25,32 @@ pub(crate) fn table(compared: &[Compared]) -> String {
             let same = compared.iter().filter(move |one| one.weights == weights);
             same.filter(move |one| (one.engine == OURS) == ours)
         };
-        let rows = Vec::from_iter(of(true).chain(of(false)));
-        let names = Vec::from_iter(rows.iter().flat_map(|one| &one.figures).map(|(name, _)| name.as_str()));
-        let names = names.iter().enumerate().filter(|(at, name)| !names[..*at].contains(name));
-        let names = Vec::from_iter(names.map(|(_, name)| *name));
-        let _ =
-            writeln!(page, "\n## {weights}\n\n| program | {} | runs, others at most |", names.join(" | "));
-        let _ = writeln!(page, "|---|{}---|", "---|".repeat(names.len()));
-        for one in &rows {
-            let figures = names.iter().map(|name| figure(one, name).map_or(String::from("-"), shown));
+        let programs = Vec::from_iter(of(true).chain(of(false)));
+        let names = Vec::from_iter(programs.iter().map(|one| one.engine.as_str())).join(" | ");
+        let _ = writeln!(page, "\n## {weights}\n\n| | {names} | *ratio* |");
+        let _ = writeln!(page, "|---|{}---|", "---|".repeat(programs.len()));
+        for name in figures_of(&programs) {
+            let figures = programs.iter().map(|one| figure(one, name).map_or(String::from("-"), shown));
             let figures = Vec::from_iter(figures).join(" | ");
-            let _ =
-                writeln!(page, "| {} | {figures} | {}, {:.0} % |", one.engine, one.runs, 100.0 * one.others);
+            let ratio = ratio(compared, weights, name);
+            let ratio = ratio.map_or(String::from("-"), |ratio| format!("**{ratio:.2}**"));
+            let _ = writeln!(page, "| {name} | {figures} | {ratio} |");
         }
-        let ratios = names.iter().map(|name| ratio(compared, weights, name));
-        let ratios = ratios.map(|ratio| ratio.map_or(String::from("-"), |ratio| format!("**{ratio:.2}**")));
-        let _ = writeln!(page, "| *ratio* | {} | |", Vec::from_iter(ratios).join(" | "));
+        let runs = programs.iter().map(|one| format!("{}, {:.0} %", one.runs, 100.0 * one.others));
+        let _ = writeln!(page, "| runs, others at most | {} | |", Vec::from_iter(runs).join(" | "));
     }
     page
+}
+
+/// The names of all figures, as they came.
+fn figures_of<'a>(programs: &[&'a Compared]) -> Vec<&'a str> {
+    let mut names = Vec::new();
+    for (name, _) in programs.iter().flat_map(|one| &one.figures) {
+        if !names.contains(&name.as_str()) {
+            names.push(name.as_str());
+        }
+    }
+    names
 }
 
 /// The kinds of weights, as they came.
@@ -140,8 +148,10 @@ mod tests {
         let compared =
             [compared("slow", 10.0, 4.0), compared("gyre", 30.0, 2.0), compared("quick", 20.0, 1.0)];
         let table = table(&compared);
-        assert!(table.contains("| gyre | 30.0 | 2.00 | 3, 2 % |"), "{table}");
-        assert!(table.contains("| *ratio* | **1.50** | **0.50** | |"), "{table}");
+        assert!(table.contains("| | gyre | slow | quick | *ratio* |"), "{table}");
+        assert!(table.contains("| prompt, tokens/s | 30.0 | 10.0 | 20.0 | **1.50** |"), "{table}");
+        assert!(table.contains("| load, s | 2.00 | 4.00 | 1.00 | **0.50** |"), "{table}");
+        assert!(table.contains("| runs, others at most | 3, 2 % | 3, 2 % | 3, 2 % | |"), "{table}");
         let plot = plot(&compared);
         assert_eq!((plot.matches("#4878a8").count(), plot.matches("#c07840").count()), (1, 1), "{plot}");
     }
@@ -149,6 +159,6 @@ mod tests {
     #[test]
     fn nothing_to_compare_with_is_said() {
         let table = table(&[compared("gyre", 30.0, 2.0)]);
-        assert!(table.contains("| *ratio* | - | - | |"), "{table}");
+        assert!(table.contains("| prompt, tokens/s | 30.0 | - |"), "{table}");
     }
 }
