@@ -1,7 +1,7 @@
 //! The vector instructions of this machine's CPU, found at run time, and bodies compiled for them.
 
 #[cfg(target_arch = "x86_64")]
-use std::arch::x86_64::{_MM_HINT_NTA, _mm_prefetch};
+use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
 
 use crate::Float;
 
@@ -77,14 +77,14 @@ impl Isa {
     }
 }
 
-/// Asks for the line of memory at an address that is going to be read once, soon. Any address will do: nothing is read that
-/// the program could see.
+/// Asks for the line of memory at an address that is going to be read soon, into the second level of caches, which waits for more
+/// lines at once than the first. Any address will do: nothing is read that the program could see.
 #[inline(always)]
 pub fn prefetch<T>(address: *const T) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: every x86-64 CPU has the instruction, and it faults on no address.
     unsafe {
-        _mm_prefetch::<_MM_HINT_NTA>(address.cast());
+        _mm_prefetch::<_MM_HINT_T1>(address.cast());
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = address;

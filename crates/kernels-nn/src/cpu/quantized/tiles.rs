@@ -19,7 +19,7 @@ use crate::cpu::tiled::{BLOCK_ROWS, DEPTH, Tiles};
 /// Tokens of a panel: one a lane.
 pub(super) const TOKENS: usize = 16;
 /// Groups of a row that are made ready at once.
-const GROUPS: usize = DEPTH / GROUP;
+pub(super) const GROUPS: usize = DEPTH / GROUP;
 
 /// Levels that are multiplied together.
 pub(super) type Word = [u8; 4];
@@ -248,9 +248,10 @@ impl Tiles for BlockTiles<'_> {
                 let panel = |side| self.panels.part(layout, 2 * pair + side, groups, part.clone());
                 let (sums, _) = sums.as_chunks_mut::<TOKENS>();
                 match sums.split_at_mut_checked(BLOCK_ROWS) {
-                    Some((first, [])) => add_products(isa, weight, rows.len(), [panel(0)], [first]),
+                    Some((sums, [])) => add_products_of_one(isa, weight, rows.len(), panel(0), sums),
                     Some((first, second)) => {
-                        add_products(isa, weight, rows.len(), [panel(0), panel(1)], [first, second]);
+                        let (panels, sums) = ([panel(0), panel(1)], [first, second]);
+                        add_products_of_two(isa, weight, rows.len(), panels, sums);
                     }
                     None => {}
                 }
@@ -259,23 +260,38 @@ impl Tiles for BlockTiles<'_> {
     }
 }
 
-/// Adds the products of `rows` rows and the tokens of each panel to its sums `[BLOCK_ROWS]`.
-fn add_products<const PANELS: usize>(
+/// Adds the products of `rows` rows and the tokens of both panels to their sums `[BLOCK_ROWS]`.
+fn add_products_of_two(
     isa: Isa,
     weight: &Unpacked,
     rows: usize,
-    panels: [Panel<'_>; PANELS],
-    mut sums: [&mut [[f32; TOKENS]]; PANELS],
+    panels: [Panel<'_>; 2],
+    mut sums: [&mut [[f32; TOKENS]]; 2],
 ) {
     #[cfg(target_arch = "x86_64")]
-    if simd::add_products(isa, weight, rows, panels, &mut sums) {
+    if simd::add_products_of_two(isa, weight, rows, panels, sums.each_mut().map(|sums| &mut **sums)) {
+        return;
+    }
+    for (panel, sums) in panels.into_iter().zip(sums) {
+        add_products_of_one(isa, weight, rows, panel, sums);
+    }
+}
+
+/// Adds the products of `rows` rows and the tokens of a panel to its sums `[BLOCK_ROWS]`.
+fn add_products_of_one(
+    isa: Isa,
+    weight: &Unpacked,
+    rows: usize,
+    panel: Panel<'_>,
+    sums: &mut [[f32; TOKENS]],
+) {
+    #[cfg(target_arch = "x86_64")]
+    if simd::add_products_of_one(isa, weight, rows, panel, sums) {
         return;
     }
     let _ = isa;
-    for (panel, sums) in panels.iter().zip(&mut sums) {
-        for (row, sums) in sums.iter_mut().take(rows).enumerate() {
-            baseline(weight, row, panel, sums);
-        }
+    for (row, sums) in sums.iter_mut().take(rows).enumerate() {
+        baseline(weight, row, &panel, sums);
     }
 }
 

@@ -36,27 +36,36 @@ pub(super) fn unpack(isa: Isa, weight: &mut Unpacked, row: usize, bytes: &[u8]) 
     has_body
 }
 
-/// Adds the products of `rows` rows and the tokens of each panel to its sums, if there is a body for the CPU.
-pub(super) fn add_products<const PANELS: usize>(
+/// Adds the products of `rows` rows and the tokens of a panel to its sums, if there is a body for the CPU.
+pub(super) fn add_products_of_one(
     isa: Isa,
     weight: &Unpacked,
     rows: usize,
-    panels: [Panel<'_>; PANELS],
-    sums: &mut [&mut [[f32; TOKENS]]; PANELS],
+    panel: Panel<'_>,
+    sums: &mut [[f32; TOKENS]],
 ) -> bool {
-    match (isa.level(), PANELS) {
+    match isa.level() {
         // SAFETY: the CPU has the features of the function, as a level exists only where it has them.
-        (Level::Avx512, 2) => unsafe { tiles::avx512::add_products::<2>(weight, rows, &panels, sums) },
+        Level::Avx512 => unsafe { tiles::avx512::add_products::<1, 1>(weight, rows, [panel], [sums]) },
         // SAFETY: as above.
-        (Level::Avx512, 1) => unsafe { tiles::avx512::add_products::<1>(weight, rows, &panels, sums) },
-        (Level::Avx2, _) => {
-            for (panel, sums) in panels.iter().zip(sums.iter_mut()) {
-                let (panel, sums) = (std::slice::from_ref(panel), std::slice::from_mut(sums));
-                // SAFETY: as above.
-                unsafe { tiles::avx2::add_products::<2>(weight, rows, panel, sums) };
-            }
-        }
+        Level::Avx2 => unsafe { tiles::avx2::add_products::<1, 2>(weight, rows, [panel], [sums]) },
         _ => return false,
     }
     true
+}
+
+/// The same for two panels, if there is a body for both together.
+pub(super) fn add_products_of_two(
+    isa: Isa,
+    weight: &Unpacked,
+    rows: usize,
+    panels: [Panel<'_>; 2],
+    sums: [&mut [[f32; TOKENS]]; 2],
+) -> bool {
+    let has_body = isa.level() == Level::Avx512;
+    if has_body {
+        // SAFETY: the CPU has the features of the function, as the level exists only where it has them.
+        unsafe { tiles::avx512::add_products::<2, 2>(weight, rows, panels, sums) };
+    }
+    has_body
 }

@@ -10,7 +10,7 @@ use super::avx2::{
     signed_scales,
 };
 use crate::blocks::BlockType;
-use crate::cpu::quantized::tiles::{Layout, Unpacked, Word};
+use crate::cpu::quantized::tiles::{GROUPS, Layout, Unpacked, Word};
 
 /// Takes whole blocks of row `row` apart.
 #[target_feature(enable = "avx2,f16c")]
@@ -127,62 +127,97 @@ fn stored(vector: __m256) -> [f32; 8] {
     values
 }
 
+/// Some rows of a weight.
+struct Rows<'a, const ROWS: usize> {
+    /// Of all groups of a row.
+    words: [&'a [Word]; ROWS],
+    scales: &'a [[[f32; 2]; GROUPS]; ROWS],
+    minima: &'a [[f32; GROUPS]; ROWS],
+    group_words: usize,
+    groups: usize,
+}
+
+impl<'a, const ROWS: usize> Rows<'a, ROWS> {
+    /// Those from `first` on, if so many are there.
+    fn of(weight: &'a Unpacked, first: usize) -> Option<Self> {
+        let (group_words, groups) = (weight.layout.words(), weight.groups);
+        let words = |row| &weight.words[(first + row) * weight.row_words()..][..groups * group_words];
+        Some(Rows {
+            words: std::array::from_fn(words),
+            scales: weight.scales[first..].first_chunk()?,
+            minima: weight.minima[first..].first_chunk()?,
+            group_words,
+            groups,
+        })
+    }
+}
+
 /// The products of all rows, so many of them at once.
 macro_rules! x86_products {
     ($features:literal, $rows:literal) => {
         /// Adds the products of `rows` rows to the sums of each panel; the tokens of all fill `VECTORS` vectors.
         #[target_feature(enable = $features)]
-        pub(in super::super) fn add_products<const VECTORS: usize>(
+        pub(in super::super) fn add_products<const PANELS: usize, const VECTORS: usize>(
             weight: &Unpacked,
             rows: usize,
-            panels: &[Panel<'_>],
-            sums: &mut [&mut [[f32; TOKENS]]],
+            panels: [Panel<'_>; PANELS],
+            sums: [&mut [[f32; TOKENS]]; PANELS],
         ) {
             match (has_halves(weight.block), has_minima(weight.block)) {
-                (true, _) => in_groups::<VECTORS, true, false>(weight, rows, panels, sums),
-                (_, true) => in_groups::<VECTORS, false, true>(weight, rows, panels, sums),
-                _ => in_groups::<VECTORS, false, false>(weight, rows, panels, sums),
+                (true, _) => in_groups::<PANELS, VECTORS, true, false>(weight, rows, panels, sums),
+                (_, true) => in_groups::<PANELS, VECTORS, false, true>(weight, rows, panels, sums),
+                _ => in_groups::<PANELS, VECTORS, false, false>(weight, rows, panels, sums),
             }
         }
 
         #[target_feature(enable = $features)]
-        fn in_groups<const VECTORS: usize, const HALVES: bool, const MINIMA: bool>(
+        fn in_groups<const PANELS: usize, const VECTORS: usize, const HALVES: bool, const MINIMA: bool>(
             weight: &Unpacked,
             rows: usize,
-            panels: &[Panel<'_>],
-            sums: &mut [&mut [[f32; TOKENS]]],
+            panels: [Panel<'_>; PANELS],
+            mut sums: [&mut [[f32; TOKENS]]; PANELS],
         ) {
             let together = rows - rows % $rows;
             for first in (0..together).step_by($rows) {
-                group::<$rows, VECTORS, HALVES, MINIMA>(weight, first, panels, sums);
+                let rows = Rows::<$rows>::of(weight, first);
+                let sums = sums.each_mut().map(|sums| sums[first..].first_chunk_mut());
+                group::<PANELS, VECTORS, HALVES, MINIMA, $rows>(rows, panels, sums);
             }
             for last in together..rows {
-                group::<1, VECTORS, HALVES, MINIMA>(weight, last, panels, sums);
+                let rows = Rows::<1>::of(weight, last);
+                let sums = sums.each_mut().map(|sums| sums[last..].first_chunk_mut());
+                group::<PANELS, VECTORS, HALVES, MINIMA, 1>(rows, panels, sums);
             }
         }
 
-        /// The products of the rows from `first` on.
+        /// The products of some rows, where there is a place for all.
         #[target_feature(enable = $features)]
-        fn group<const ROWS: usize, const VECTORS: usize, const HALVES: bool, const MINIMA: bool>(
-            weight: &Unpacked,
-            first: usize,
-            panels: &[Panel<'_>],
-            sums: &mut [&mut [[f32; TOKENS]]],
+        fn group<
+            const PANELS: usize,
+            const VECTORS: usize,
+            const HALVES: bool,
+            const MINIMA: bool,
+            const ROWS: usize,
+        >(
+            rows: Option<Rows<'_, ROWS>>,
+            panels: [Panel<'_>; PANELS],
+            mut sums: [Option<&mut [[f32; TOKENS]; ROWS]>; PANELS],
         ) {
-            const WORDS: usize = LAYOUT.words();
-            let steps = if HALVES { WORDS / 2 } else { WORDS };
-            // Slices of what is read below, and their starts: one offset for all is fewer registers than their indices.
-            let mut rows: [*const Word; ROWS] = [ptr::null(); ROWS];
-            for (row, start) in rows.iter_mut().enumerate() {
-                *start = weight.words[(first + row) * weight.row_words()..][..weight.groups * WORDS].as_ptr();
-            }
+            let Some(Rows { words, scales: row_scales, minima: row_minima, group_words, groups }) = rows
+            else {
+                return;
+            };
+            // Not known to the compiler, which would otherwise unroll all steps, and keep a group's words in memory.
+            let steps = if HALVES { group_words / 2 } else { group_words };
+            // Starts of what is read below, as one offset for all is fewer registers than their indices.
+            let words: [*const Word; ROWS] = words.map(<[Word]>::as_ptr);
             let mut lines: [*const u8; VECTORS] = [ptr::null(); VECTORS];
             for (vector, start) in lines.iter_mut().enumerate() {
                 let (panel, lane) = (vector * WIDTH / TOKENS, vector * WIDTH % TOKENS);
-                let line = panels[panel].lines[..weight.groups * WORDS].as_ptr().cast::<u8>();
+                let line = panels[panel].lines[..groups * group_words].as_ptr().cast::<u8>();
                 *start = line.wrapping_add(size_of::<Word>() * lane);
             }
-            for group in 0..weight.groups {
+            for group in 0..groups.min(GROUPS) {
                 let mut scales = [zero(); VECTORS];
                 let mut minima = [zero(); VECTORS];
                 let mut starts = [[no_levels(); VECTORS]; 2];
@@ -201,15 +236,15 @@ macro_rules! x86_products {
                 }
                 for half in 0..=usize::from(HALVES) {
                     let mut products = [starts[half]; ROWS];
-                    let from = group * WORDS + half * steps;
+                    let from = group * group_words + half * steps;
                     for step in from..from + steps {
                         let mut x = [no_levels(); VECTORS];
                         for (x, line) in x.iter_mut().zip(lines) {
                             // SAFETY: a step is below the lines of the slice above, and a vector within a line.
                             *x = unsafe { load(line.wrapping_add(step * size_of::<Line>())) };
                         }
-                        for (products, row) in products.iter_mut().zip(rows) {
-                            // SAFETY: a step is below the words of the slice above.
+                        for (products, row) in products.iter_mut().zip(words) {
+                            // SAFETY: a step is below the words of a row, of which there are as many as lines.
                             let word = unsafe { *row.wrapping_add(step) };
                             let word = splat_word(i32::from_le_bytes(word));
                             for (product, x) in products.iter_mut().zip(x) {
@@ -218,18 +253,18 @@ macro_rules! x86_products {
                         }
                     }
                     for (row, products) in products.iter().enumerate() {
-                        let scale = splat(weight.scales[first + row][group][half]);
-                        let minimum = splat(weight.minima[first + row][group]);
+                        let scale = splat(row_scales[row][group][half]);
+                        let minimum = splat(row_minima[row][group]);
                         for vector in 0..VECTORS {
                             let lane = vector * WIDTH % TOKENS;
-                            let sums = &mut sums[vector * WIDTH / TOKENS][first + row];
+                            let Some(sums) = &mut sums[vector * WIDTH / TOKENS] else { return };
                             let scale = multiply(scale, scales[vector]);
                             let product = multiply(scale, as_floats(products[vector]));
-                            let mut sum = add(floats(sums, lane), product);
+                            let mut sum = add(floats(&sums[row], lane), product);
                             if MINIMA {
                                 sum = subtract(sum, multiply(minimum, minima[vector]));
                             }
-                            let (_, lanes) = sums.split_at_mut(lane);
+                            let (_, lanes) = sums[row].split_at_mut(lane);
                             if let Some(lanes) = lanes.first_chunk_mut::<WIDTH>() {
                                 // SAFETY: there are WIDTH elements.
                                 unsafe { store(lanes.as_mut_ptr(), sum) };
@@ -273,9 +308,9 @@ pub(super) mod avx2 {
     };
     use std::ptr;
 
-    use crate::cpu::quantized::tiles::{Layout, Line, Panel, TOKENS, Unpacked, Word, has_halves, has_minima};
+    use super::Rows;
+    use crate::cpu::quantized::tiles::{GROUPS, Line, Panel, TOKENS, Unpacked, Word, has_halves, has_minima};
 
-    const LAYOUT: Layout = Layout::Pairs;
     const WIDTH: usize = 8;
 
     x86_products!("avx2,fma,f16c", 4);
@@ -315,9 +350,9 @@ pub(super) mod avx512 {
     };
     use std::ptr;
 
-    use crate::cpu::quantized::tiles::{Layout, Line, Panel, TOKENS, Unpacked, Word, has_halves, has_minima};
+    use super::Rows;
+    use crate::cpu::quantized::tiles::{GROUPS, Line, Panel, TOKENS, Unpacked, Word, has_halves, has_minima};
 
-    const LAYOUT: Layout = Layout::Fours;
     const WIDTH: usize = 16;
 
     x86_products!("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni", 6);
