@@ -12,9 +12,18 @@ use crate::common::{cpu, gamma, in_pool, zeros};
 const GROUP: usize = 32;
 const TILED_FROM: usize = 16;
 
-/// Tokens, rows, and groups or blocks of a row.
-const SHAPES: [(usize, usize, usize); 8] =
-    [(1, 1, 1), (1, 5, 2), (2, 4, 3), (3, 33, 1), (15, 6, 5), (16, 12, 2), (17, 49, 3), (1, 2049, 1)];
+/// Tokens, rows, and groups or blocks of a row. The last has tasks of more rows than are made ready at once.
+const SHAPES: [(usize, usize, usize); 9] = [
+    (1, 1, 1),
+    (1, 5, 2),
+    (2, 4, 3),
+    (3, 33, 1),
+    (15, 6, 5),
+    (16, 12, 2),
+    (17, 49, 3),
+    (1, 2049, 1),
+    (17, 3121, 1),
+];
 
 struct Case {
     layer: Linear,
