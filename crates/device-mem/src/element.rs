@@ -62,6 +62,8 @@ pub trait Float: Element {
     fn from_f32(value: f32) -> Self;
     /// Some values as f32, exact, in operations that a compiler turns into vector instructions. NaN stays NaN.
     fn widen<const LEN: usize>(values: &[Self; LEN]) -> [f32; LEN];
+    /// Some values rounded as [`Float::from_f32`] does, in such operations.
+    fn narrow<const LEN: usize>(values: &[f32; LEN]) -> [Self; LEN];
 }
 
 mod sealed {
@@ -102,6 +104,10 @@ impl Float for f32 {
     fn widen<const LEN: usize>(values: &[f32; LEN]) -> [f32; LEN] {
         *values
     }
+    #[inline(always)]
+    fn narrow<const LEN: usize>(values: &[f32; LEN]) -> [f32; LEN] {
+        *values
+    }
 }
 impl Float for f16 {
     #[inline]
@@ -125,6 +131,28 @@ impl Float for f16 {
             f32::from_bits(widened | (bits & 0x8000) << 16)
         })
     }
+    #[inline(always)]
+    fn narrow<const LEN: usize>(values: &[f32; LEN]) -> [f16; LEN] {
+        /// The least magnitude that has a full fraction, and the least that rounds to none but infinity.
+        const LEAST_NORMAL: u32 = (127 - 14) << 23;
+        const TOO_LARGE: u32 = (127 + 16) << 23;
+        const INFINITY: u32 = 0x7f80_0000;
+        values.map(|value| {
+            let bits = value.to_bits();
+            let magnitude = bits & 0x7fff_ffff;
+            // Half a unit less one, and one where the last bit that stays is odd.
+            let rounded = magnitude.wrapping_add(0xfff + (magnitude >> 13 & 1));
+            let normal = rounded.wrapping_sub((127 - 15) << 23) >> 13;
+            // The unit of 0.5 in f32 is that of f16's subnormals.
+            let subnormal = (f32::from_bits(magnitude) + 0.5).to_bits().wrapping_sub(0.5_f32.to_bits());
+            let not_a_number = 0x7e00 | (magnitude >> 13 & 0x3ff);
+            let finite = if magnitude < LEAST_NORMAL { subnormal } else { normal };
+            let ordered = if magnitude < TOO_LARGE { finite } else { 0x7c00 };
+            let narrow = if magnitude > INFINITY { not_a_number } else { ordered };
+            #[expect(clippy::cast_possible_truncation, reason = "the low 16 bits are all")]
+            f16::from_bits((narrow | (bits >> 16 & 0x8000)) as u16)
+        })
+    }
 }
 impl Float for bf16 {
     #[inline]
@@ -138,6 +166,10 @@ impl Float for bf16 {
     #[inline(always)]
     fn widen<const LEN: usize>(values: &[bf16; LEN]) -> [f32; LEN] {
         values.map(|value| f32::from_bits(u32::from(value.to_bits()) << 16))
+    }
+    #[inline(always)]
+    fn narrow<const LEN: usize>(values: &[f32; LEN]) -> [bf16; LEN] {
+        values.map(bf16::from_f32)
     }
 }
 
@@ -179,10 +211,49 @@ mod tests {
                 isa.widen(&values[..3], &mut start);
                 assert_eq!(start[3..], [7.0; 2]);
                 isa.widen(values, &mut start);
+
+                // Two rows by turns, which do not end with a chunk.
+                let (first, second) = values.split_at(values.len() / 2);
+                let (first, second) = (&first[..first.len() - 1], &second[..first.len() - 1]);
+                let mut pairs = vec![7.0; 2 * first.len() + 1];
+                isa.widen_pair([first, second], &mut pairs);
+                let expected = first.iter().zip(second).flat_map(|(a, b)| [a, b]);
+                for (wide, value) in pairs.iter().zip(expected) {
+                    let alone = value.to_f32();
+                    assert!(
+                        wide.to_bits() == alone.to_bits() || (wide.is_nan() && alone.is_nan()),
+                        "{alone}"
+                    );
+                }
+                assert_eq!(pairs.last(), Some(&7.0), "{isa:?}");
             }
         }
         check(&Vec::from_iter((0..=u16::MAX).map(f16::from_bits)));
         check(&Vec::from_iter((0..=u16::MAX).map(bf16::from_bits)));
         check(&[0.0_f32, -0.0, 1.5, f32::MIN_POSITIVE, 1e-45, f32::INFINITY, f32::NAN]);
+    }
+
+    #[test]
+    fn arrays_narrow_as_their_elements_do() {
+        fn check<T: Float>(bits_of: fn(T) -> u16, value: f32) {
+            let [narrow] = T::narrow(&[value]);
+            assert_eq!(bits_of(narrow), bits_of(T::from_f32(value)), "{value:e} {:#x}", value.to_bits());
+        }
+        // Every f16 and bf16 with its neighbours, and the middles between them with theirs.
+        for upper in 0..=u16::MAX {
+            for value in [f16::from_bits(upper).to_f32(), bf16::from_bits(upper).to_f32()] {
+                for offset in [0, 0x1000, 0x0fff, 0x1001, 0x1fff, 0x8000, 0x7fff, 0x8001, 1, u32::MAX] {
+                    let value = f32::from_bits(value.to_bits().wrapping_add(offset));
+                    check::<f16>(f16::to_bits, value);
+                    check::<bf16>(bf16::to_bits, value);
+                }
+            }
+        }
+        // Those between f16's subnormals are at other places.
+        for step in 0..1 << 16 {
+            let value = f32::from_bits(0x3300_0000 + step * 0x0600 + step % 3);
+            check::<f16>(f16::to_bits, value);
+            check::<f16>(f16::to_bits, -value);
+        }
     }
 }

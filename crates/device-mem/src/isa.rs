@@ -1,8 +1,13 @@
 //! The vector instructions of this machine's CPU, found at run time, and bodies compiled for them.
 
 #[cfg(target_arch = "x86_64")]
-use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+use std::arch::x86_64::{_MM_HINT_T1, _mm_loadu_si128, _mm_prefetch, _mm256_cvtph_ps, _mm256_storeu_ps};
 
+#[cfg(target_arch = "x86_64")]
+use half::f16;
+
+#[cfg(target_arch = "x86_64")]
+use crate::DType;
 use crate::Float;
 
 /// Instructions that this machine's CPU has. A value is the proof: there is none for a CPU that lacks them.
@@ -53,12 +58,22 @@ impl Isa {
 
     /// Writes `values` as f32, exact, to the start of `wide`: as many as there are in both.
     pub fn widen<T: Float>(self, values: &[T], wide: &mut [f32]) {
+        #[cfg(target_arch = "x86_64")]
+        if let (true, Some(values)) = (self.0 >= Level::Avx2, halves(values)) {
+            // SAFETY: the CPU has the features of the function, as these levels exist only where it has them.
+            return unsafe { widen_halves(values, wide) };
+        }
         self.run(Widen { values, wide });
     }
 
     /// Writes two rows of as many values as f32, exact, by turns: the first of both, then the second of both, and so on; as many
     /// as there are in all of them.
     pub fn widen_pair<T: Float>(self, values: [&[T]; 2], wide: &mut [f32]) {
+        #[cfg(target_arch = "x86_64")]
+        if let (true, [Some(first), Some(second)]) = (self.0 >= Level::Avx2, values.map(halves)) {
+            // SAFETY: the CPU has the features of the function, as these levels exist only where it has them.
+            return unsafe { widen_pair_of_halves([first, second], wide) };
+        }
         self.run(WidenPair { values, wide });
     }
 
@@ -136,6 +151,47 @@ impl<T: Float> Body for WidenPair<'_, T> {
         for ((wide, first), second) in wide_tail.iter_mut().zip(first.1).zip(second.1) {
             [wide[0]] = T::widen(&[*first]);
             [wide[1]] = T::widen(&[*second]);
+        }
+    }
+}
+
+/// The values, if they are f16: those have instructions of their own, which no compiler finds.
+#[cfg(target_arch = "x86_64")]
+fn halves<T: Float>(values: &[T]) -> Option<&[f16]> {
+    if T::DTYPE == DType::F16 { bytemuck::try_cast_slice(values).ok() } else { None }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn widen_halves(values: &[f16], wide: &mut [f32]) {
+    let len = values.len().min(wide.len());
+    let (values, values_tail) = values[..len].as_chunks::<8>();
+    let (wide, wide_tail) = wide[..len].as_chunks_mut::<8>();
+    for (wide, values) in wide.iter_mut().zip(values) {
+        // SAFETY: both have eight elements.
+        unsafe {
+            let values = _mm256_cvtph_ps(_mm_loadu_si128(values.as_ptr().cast()));
+            _mm256_storeu_ps(wide.as_mut_ptr(), values);
+        }
+    }
+    for (wide, value) in wide_tail.iter_mut().zip(values_tail) {
+        *wide = value.to_f32();
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn widen_pair_of_halves([first, second]: [&[f16]; 2], wide: &mut [f32]) {
+    const CHUNK: usize = 16;
+    for (wide, (first, second)) in
+        wide.chunks_mut(2 * CHUNK).zip(first.chunks(CHUNK).zip(second.chunks(CHUNK)))
+    {
+        let mut sides = [[0.0; CHUNK]; 2];
+        widen_halves(first, &mut sides[0]);
+        widen_halves(second, &mut sides[1]);
+        let (pairs, _) = wide.as_chunks_mut::<2>();
+        for (index, pair) in pairs.iter_mut().take(first.len().min(second.len())).enumerate() {
+            *pair = [sides[0][index], sides[1][index]];
         }
     }
 }

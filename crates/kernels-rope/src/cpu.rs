@@ -168,5 +168,5 @@ fn rotate_neighbours<T: Float>(row: &mut [T], cos: &[f32], sin: &[f32]) {
 #[inline(always)]
 fn rotate<T: Float>(pair: [T; 2], cos: f32, sin: f32) -> [T; 2] {
     let [x, y] = T::widen(&pair);
-    [T::from_f32(x * cos - y * sin), T::from_f32(y * cos + x * sin)]
+    T::narrow(&[x * cos - y * sin, y * cos + x * sin])
 }
