@@ -45,8 +45,9 @@ pub(super) fn linear_tiled(tiles: &impl Tiles, bias: Option<&[f32]>, out_feature
             for (token, column) in columns.iter_mut().enumerate() {
                 let column = &mut column[first - rows.start..][..block_rows.len()];
                 let (panel, lane) = (token / panel_tokens, token % panel_tokens);
-                for (row, y) in column.iter_mut().enumerate() {
-                    *y = sums[(panel * BLOCK_ROWS + row) * panel_tokens + lane];
+                let rows = sums[panel * BLOCK_ROWS * panel_tokens..].chunks_exact(panel_tokens);
+                for (y, row) in column.iter_mut().zip(rows) {
+                    *y = row[lane];
                 }
             }
         }
