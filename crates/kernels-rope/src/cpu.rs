@@ -168,5 +168,7 @@ fn rotate_neighbours<T: Float>(row: &mut [T], cos: &[f32], sin: &[f32]) {
 #[inline(always)]
 fn rotate<T: Float>(pair: [T; 2], cos: f32, sin: f32) -> [T; 2] {
     let [x, y] = T::widen(&pair);
-    T::narrow(&[x * cos - y * sin, y * cos + x * sin])
+    // One by one: of pairs the compiler makes no vectors of f32.
+    let ([first], [second]) = (T::narrow(&[x * cos - y * sin]), T::narrow(&[y * cos + x * sin]));
+    [first, second]
 }
