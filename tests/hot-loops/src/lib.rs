@@ -104,11 +104,12 @@ pub fn attention(tokens: u32, before: u32, dtype: KvDType, caches: usize) -> Res
     }))
 }
 
-/// The rotation of half of each head: of queries `[tokens, 32, 128]` and keys `[tokens, 2, 128]`, in place.
+/// The rotation of half of each head: of queries `[tokens, 32, 128]` and keys `[tokens, 2, 128]`, in place. Each run takes the next
+/// of some buffers.
 ///
 /// # Errors
 /// As [`apply_position_embeddings`] reports.
-pub fn rotation<T: Float>(tokens: u32) -> Result<Loop> {
+pub fn rotation<T: Float>(tokens: u32, buffers: usize) -> Result<Loop> {
     let spec = RopeSpec::new(RopeConfig {
         head_dim: 128,
         rotary_dim: 64,
@@ -121,8 +122,11 @@ pub fn rotation<T: Float>(tokens: u32) -> Result<Loop> {
     let table = RopeTable::new(&spec, tokens, &Device::Cpu)?;
     let positions = Positions::new(&table, &(0..tokens).collect::<Vec<_>>())?;
     let heads = |seed, heads: u32| on_cpu(uniform::<T>(seed, (tokens * heads * 128) as usize));
-    let (mut q, mut k) = (heads(1, 32)?, heads(2, 2)?);
+    let both = (0..buffers).map(|_| Ok((heads(1, 32)?, heads(2, 2)?)));
+    let mut both = both.collect::<Result<Vec<_>>>()?;
     Ok(Box::new(move || {
+        both.rotate_left(1);
+        let (q, k) = both.first_mut().context("there is no buffer")?;
         let q = HeadsMut::new(q.as_view_mut()?, tokens, 32, 128)?;
         let k = HeadsMut::new(k.as_view_mut()?, tokens, 2, 128)?;
         Ok(apply_position_embeddings(&table, q, k, &positions)?)

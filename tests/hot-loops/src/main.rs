@@ -27,8 +27,8 @@ const LOOPS: [Named; 16] = [
     ("64 tokens by Q8_0", || product(64, FEATURES, |values| blocks(BlockType::Q8_0, values))),
     ("attention of a token to 1024 of bf16", || attention(1, 1023, KvDType::BF16, 1)),
     ("attention of 64 tokens of bf16", || attention(64, 0, KvDType::BF16, 1)),
-    ("rotation of f32", || rotation::<f32>(16)),
-    ("rotation of bf16", || rotation::<bf16>(16)),
+    ("rotation of f32", || rotation::<f32>(16, 1)),
+    ("rotation of bf16", || rotation::<bf16>(16, 1)),
     ("residual and norm", norm),
 ];
 

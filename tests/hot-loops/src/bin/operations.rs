@@ -18,9 +18,9 @@ type Named = (&'static str, fn() -> Result<Loop>);
 
 /// The names are those that the drivers of other libraries print.
 const OPERATIONS: [Named; 10] = [
-    ("rope f32 in place", || rotation::<f32>(TOKENS)),
-    ("rope f16 in place", || rotation::<f16>(TOKENS)),
-    ("rope bf16 in place", || rotation::<bf16>(TOKENS)),
+    ("rope f32 in place", || rotation::<f32>(TOKENS, PROMPTS)),
+    ("rope f16 in place", || rotation::<f16>(TOKENS, PROMPTS)),
+    ("rope bf16 in place", || rotation::<bf16>(TOKENS, PROMPTS)),
     ("decode attention 4096 f16", || attention(1, CONTEXT - 1, KvDType::F16, CACHES)),
     ("decode attention 4096 bf16", || attention(1, CONTEXT - 1, KvDType::BF16, CACHES)),
     ("gemv 4096x13696 f32", || product(1, FEATURES, f32_weight)),
@@ -29,9 +29,10 @@ const OPERATIONS: [Named; 10] = [
     ("gemv 4096x13696 q4_0", || product(1, FEATURES, |values| blocks(BlockType::Q4_0, values))),
     ("gemv 4096x13696 q4_k", || product(1, FEATURES, |values| blocks(BlockType::Q4_K, values))),
 ];
-/// Of a prompt that is rotated.
+/// Of a prompt that is rotated, and prompts that are in turn: more than stays in the CPU's caches, as of the keys below.
 const TOKENS: u32 = 512;
-/// Keys that a token attends to, and caches of them that are read in turn: more than stays in the CPU's.
+const PROMPTS: usize = 4;
+/// Keys that a token attends to, and caches of them that are read in turn.
 const CONTEXT: u32 = 4096;
 const CACHES: usize = 20;
 /// Of a weight: GLM-4-9B's `[gate; up]` by half.

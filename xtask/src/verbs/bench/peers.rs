@@ -111,7 +111,7 @@ const CALM: f64 = 0.10;
 const QUIET: f64 = 0.15;
 const PATIENCE: Duration = Duration::from_secs(240);
 
-/// Runs each program once a round, in an order that the round turns, and tells `so_far` what is known after each round.
+/// Runs each program once a round, in an order that the round turns, and tells `so_far` what is known after each run.
 ///
 /// # Errors
 /// When a program fails, or does not print what it should.
@@ -134,9 +134,9 @@ pub(crate) fn measure(
                 100.0 * run.others
             );
             runs[index].push(run);
+            let known = peers.iter().zip(&runs).filter(|(_, runs)| !runs.is_empty());
+            so_far(&known.map(|(peer, runs)| compared(peer, runs)).collect::<Result<Vec<_>>>()?)?;
         }
-        let known = peers.iter().zip(&runs).map(|(peer, runs)| compared(peer, runs));
-        so_far(&known.collect::<Result<Vec<_>>>()?)?;
     }
     Ok(())
 }
