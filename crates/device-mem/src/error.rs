@@ -57,6 +57,18 @@ pub enum MemError {
         #[source]
         source: std::io::Error,
     },
+    /// A mapped file was cut, or its disk failed, and zeros were read in place of its bytes.
+    #[error("{} was cut or could not be read while it was used: what was computed from it is void; restore it and begin anew", path.display())]
+    Torn {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A mapped file was written to.
+    #[error("{} was changed while it was used: what was computed from it is void; begin anew", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
     /// A range of a mapped file does not hold whole elements.
     #[error("bytes {}..{} of {} do not hold whole {dtype} elements inside its {file_len} bytes; the file is damaged", range.start, range.end, path.display())]
     MappedRange {

@@ -37,6 +37,8 @@ mod isa;
 mod mapped;
 mod shared_memory;
 mod tile;
+#[cfg_attr(not(unix), path = "torn_elsewhere.rs")]
+mod torn;
 mod transfers;
 
 pub use buffer::{DeviceBuffer, View, ViewMut};

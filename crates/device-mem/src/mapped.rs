@@ -1,16 +1,20 @@
-use std::fs::File;
+use std::fs::{self, File};
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use memmap2::Mmap;
 
+use crate::torn::Guard;
 use crate::{Element, MemError};
 
 /// A file mapped read-only, shared by the buffers that borrow from it.
 ///
-/// The operating system pages the bytes in when they are read. The file must not be cut or rewritten while it is
-/// mapped: a read beyond its new end raises SIGBUS, which no Rust program can catch as an error.
+/// The operating system pages the bytes in when they are read. A file that is rewritten while it is mapped gives its old
+/// bytes or its new ones. Of one that is cut, or that can no longer be read, the missing bytes are read as zeros, and
+/// [`MappedFile::expect_whole`] fails from then on: ask it before a result of these bytes is used.
 #[derive(Clone, Debug)]
 pub struct MappedFile {
     inner: Arc<Inner>,
@@ -19,7 +23,25 @@ pub struct MappedFile {
 #[derive(Debug)]
 struct Inner {
     path: PathBuf,
+    file: File,
+    state: State,
+    /// Looks after the mapping, and so ends before it.
+    guard: Guard,
     map: Mmap,
+}
+
+/// What tells that a file was written to.
+#[derive(Debug, PartialEq, Eq)]
+struct State {
+    bytes: u64,
+    modified: Option<SystemTime>,
+}
+
+impl State {
+    fn of(file: &File) -> io::Result<State> {
+        let found = file.metadata()?;
+        Ok(State { bytes: found.len(), modified: found.modified().ok() })
+    }
 }
 
 impl MappedFile {
@@ -29,14 +51,42 @@ impl MappedFile {
     /// [`MemError::Map`] when the file cannot be opened, is not a regular file, or cannot be mapped.
     pub fn open(path: &Path) -> Result<MappedFile, MemError> {
         let fail = |source| MemError::Map { path: path.to_owned(), source };
-        let file = File::open(path).map_err(fail)?;
-        if !file.metadata().map_err(fail)?.is_file() {
-            return Err(fail(std::io::Error::other("not a regular file")));
+        // Opening a pipe would wait for its writer.
+        if !fs::metadata(path).map_err(fail)?.is_file() {
+            return Err(fail(io::Error::other("not a regular file")));
         }
+        let file = File::open(path).map_err(fail)?;
+        let state = State::of(&file).map_err(fail)?;
         // SAFETY: `Mmap::map` asks that the file is not modified while mapped. No process can promise that for
-        // another; the type's documentation passes the duty on, and every range is checked against the mapped length.
+        // another. What is lent are plain bytes, of which any are valid; those that a cut takes away are read as zeros,
+        // which the guard sees to; and every range is checked against the mapped length.
         let map = unsafe { Mmap::map(&file) }.map_err(fail)?;
-        Ok(MappedFile { inner: Arc::new(Inner { path: path.to_owned(), map }) })
+        let guard = Guard::new(&map);
+        Ok(MappedFile { inner: Arc::new(Inner { path: path.to_owned(), file, state, guard, map }) })
+    }
+
+    /// Fails when bytes of it could not be read, since it was opened. It costs next to nothing.
+    ///
+    /// # Errors
+    /// [`MemError::Torn`].
+    pub fn expect_whole(&self) -> Result<(), MemError> {
+        match self.inner.guard.is_torn() {
+            true => Err(MemError::Torn { path: self.inner.path.clone() }),
+            false => Ok(()),
+        }
+    }
+
+    /// Fails when it was cut, or its length or time of change is another than when it was opened. It asks the
+    /// operating system.
+    ///
+    /// # Errors
+    /// [`MemError::Torn`], [`MemError::Changed`].
+    pub fn expect_unchanged(&self) -> Result<(), MemError> {
+        self.expect_whole()?;
+        match State::of(&self.inner.file).is_ok_and(|state| state == self.inner.state) {
+            true => Ok(()),
+            false => Err(MemError::Changed { path: self.inner.path.clone() }),
+        }
     }
 
     /// The path it was opened with.
@@ -116,5 +166,56 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         assert!(matches!(MappedFile::open(folder.path()), Err(MemError::Map { .. })));
         assert!(matches!(MappedFile::open(&folder.path().join("absent")), Err(MemError::Map { .. })));
+    }
+
+    /// What a page of a file and the one behind it hold, in a mapping of more pages than any file system reads ahead.
+    #[test]
+    fn a_file_that_is_cut_reads_as_zeros_and_is_told() {
+        const PAGE: usize = 1 << 16;
+        let file = file(&vec![7; 64 * PAGE]);
+        let [mapped, other] = [0, 1].map(|_| MappedFile::open(file.path()).unwrap());
+        mapped.expect_unchanged().unwrap();
+        file.as_file().set_len(2 * PAGE as u64).unwrap();
+        mapped.expect_whole().unwrap();
+        let error = mapped.expect_unchanged().unwrap_err();
+        assert!(matches!(error, MemError::Changed { .. }), "{error}");
+
+        // From the back, so that a place is filled more than once; and from a thread of its own.
+        assert_eq!(mapped.bytes()[63 * PAGE], 0);
+        std::thread::scope(|scope| {
+            scope.spawn(|| assert_eq!(mapped.bytes()[5 * PAGE..][..PAGE], [0; PAGE]));
+        });
+        assert!(matches!(mapped.expect_whole(), Err(MemError::Torn { .. })));
+        assert!(matches!(mapped.expect_unchanged(), Err(MemError::Torn { .. })));
+        let sum = mapped.bytes().iter().map(|&byte| usize::from(byte)).sum::<usize>();
+        assert_eq!(sum, 7 * 2 * PAGE, "what is left is read as it was");
+
+        other.expect_whole().unwrap();
+        assert_eq!(other.bytes()[63 * PAGE], 0);
+        other.expect_whole().unwrap_err();
+        drop((mapped, other));
+        file.as_file().set_len(64 * PAGE as u64).unwrap();
+        let again = MappedFile::open(file.path()).unwrap();
+        assert_eq!(again.bytes()[63 * PAGE], 0);
+        again.expect_unchanged().unwrap();
+    }
+
+    #[test]
+    fn a_file_that_is_rewritten_is_told() {
+        let mut file = file(&[1; 64]);
+        let mapped = MappedFile::open(file.path()).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        file.write_all(&[2; 8]).unwrap();
+        let error = mapped.expect_unchanged().unwrap_err();
+        assert!(matches!(error, MemError::Changed { .. }), "{error}");
+        mapped.expect_whole().unwrap();
+    }
+
+    #[test]
+    fn a_pipe_is_refused_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        assert!(matches!(MappedFile::open(&pipe), Err(MemError::Map { .. })));
     }
 }
