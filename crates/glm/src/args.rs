@@ -59,6 +59,9 @@ pub(crate) struct DeviceArgs {
     /// Type to hold weights in; as stored if not given.
     #[arg(long, env = "GLM_DTYPE", value_name = "f32|bf16|f16", value_parser = weight_dtype)]
     pub(crate) dtype: Option<DType>,
+    /// Take weights that are NaN or infinite, which are refused with their tensor's name otherwise.
+    #[arg(long, env = "GLM_ALLOW_NON_FINITE")]
+    pub(crate) allow_non_finite: bool,
 }
 
 /// How an answer is made.

@@ -67,7 +67,7 @@ fn self_test(name: &'static str, device: Asked) -> Check {
 
 /// What it answered and where, and whether that was right.
 fn ask_the_toy(device: Asked) -> Result<(String, bool)> {
-    let device = DeviceArgs { device, dtype: None };
+    let device = DeviceArgs { device, dtype: None, allow_non_finite: false };
     let mut session = Session::open(None, device, &AnswerArgs::of_the_toy())?;
     let known = embedded::questions()?;
     let (question, expected) = known.first().map_or(("", ""), |(question, answer)| (question, answer));

@@ -240,6 +240,7 @@ fn load_on(
     let mut progress = |loaded: usize, total: usize, tensor: &str| loading.advance(loaded, total, tensor);
     let options = LoadOptions {
         dtype: args.dtype,
+        allow_non_finite: args.allow_non_finite,
         context: Some(context),
         caches,
         progress: Some(&mut progress),

@@ -18,18 +18,13 @@ fn inspect(folder: &Path) -> Outcome {
 }
 
 fn load(folder: &Path) -> Outcome {
-    let out = folder.join("out.safetensors");
-    run(&[
-        "dump",
-        "--model",
-        folder.to_str().unwrap(),
-        "--ids",
-        "1,2",
-        "--device",
-        "cpu",
-        "--out",
-        out.to_str().unwrap(),
-    ])
+    load_with(folder, &[])
+}
+
+fn load_with(folder: &Path, flags: &[&str]) -> Outcome {
+    let (out, folder) = (folder.join("out.safetensors"), folder.to_str().unwrap());
+    let args = ["dump", "--model", folder, "--ids", "1,2", "--device", "cpu", "--out", out.to_str().unwrap()];
+    run(&[&args[..], flags].concat())
 }
 
 #[test]
@@ -108,6 +103,19 @@ fn tensors_that_do_not_fit_the_config() {
         config["num_hidden_layers"] = json!(3);
     });
     load(folder.path()).refused(4, &["model.layers.2.self_attn.q_proj.weight is missing"]);
+}
+
+#[test]
+fn weights_that_are_no_numbers_are_refused_unless_they_are_allowed() {
+    let folder = copy_of(&golden("glm4"));
+    let path = folder.path().join(MODEL);
+    let mut file = fs::read(&path).unwrap();
+    // The last element of the last tensor.
+    let end = file.len();
+    file[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
+    fs::write(&path, file).unwrap();
+    load(folder.path()).refused(4, &["model.norm.weight holds NaN at element 63", "--allow-non-finite"]);
+    load_with(folder.path(), &["--allow-non-finite"]).ok();
 }
 
 #[test]

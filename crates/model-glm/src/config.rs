@@ -1,10 +1,10 @@
 use std::fmt;
-use std::fs;
 use std::path::Path;
 
 use kernels_rope::{Axes, InvFreq, Pairing, RopeConfig, RopeSpec, theta_from_ratio};
 
 use crate::GlmError;
+use crate::files::{self, MAX_CONFIG};
 use crate::gguf::{self, Gguf};
 use crate::json::Strict;
 use crate::keys::Keys;
@@ -93,10 +93,8 @@ impl GlmConfig {
         if gguf::is_gguf(path) {
             return gguf::open(path, GlmConfig::from_gguf);
         }
-        let config = path.join(CONFIG);
-        let text = fs::read_to_string(&config).map_err(|source| GlmError::Read { path: config, source })?;
-        let mut config = GlmConfig::from_json(&text)?;
-        if let Ok(text) = fs::read_to_string(path.join(GENERATION_CONFIG)) {
+        let mut config = GlmConfig::from_json(&files::read_text(&path.join(CONFIG), MAX_CONFIG)?)?;
+        if let Some(text) = files::read_optional_text(&path.join(GENERATION_CONFIG), MAX_CONFIG)? {
             config.add_stop_ids(&text)?;
         }
         Ok(config)
@@ -133,7 +131,7 @@ impl GlmConfig {
     /// [`GlmError::Json`], [`GlmError::BadKey`].
     pub fn add_stop_ids(&mut self, generation_config: &str) -> Result<(), GlmError> {
         let Strict(value) = parse(GENERATION_CONFIG, generation_config)?;
-        let ids = Keys::new(GENERATION_CONFIG, "", &value)?.ids("eos_token_id")?;
+        let ids = Keys::new(GENERATION_CONFIG, "", &value)?.ids("eos_token_id", self.vocab_size)?;
         self.stop_ids.extend(ids);
         self.stop_ids.sort_unstable();
         self.stop_ids.dedup();
@@ -199,6 +197,7 @@ fn from_hugging_face(architecture: Architecture, keys: &Keys<'_>) -> Result<GlmC
         axes: Axes::Single,
         inv_freq: InvFreq::Exact,
     })?;
+    let vocab_size = keys.count("vocab_size", MAX_COUNT)? as usize;
     let mut warnings = Vec::new();
     let long_chat = architecture == Architecture::Glm && max_positions >= 131_072;
     if long_chat && theta <= 10_000.0 {
@@ -215,13 +214,13 @@ fn from_hugging_face(architecture: Architecture, keys: &Keys<'_>) -> Result<GlmC
         kv_heads,
         head_dim,
         intermediate_size: keys.count("intermediate_size", MAX_COUNT)? as usize,
-        vocab_size: keys.count("vocab_size", MAX_COUNT)? as usize,
+        vocab_size,
         rms_norm_eps: keys.eps("rms_norm_eps")?,
         qkv_bias: keys.flag("attention_bias")?.unwrap_or(false),
         tied_embeddings: keys.flag("tie_word_embeddings")?.unwrap_or(false),
         max_positions,
         rope,
-        stop_ids: keys.ids("eos_token_id")?,
+        stop_ids: keys.ids("eos_token_id", vocab_size)?,
         warnings,
     })
 }
@@ -255,6 +254,7 @@ fn from_original(keys: &Keys<'_>) -> Result<GlmConfig, GlmError> {
         axes: Axes::Single,
         inv_freq: InvFreq::Exact,
     })?;
+    let vocab_size = keys.count("padded_vocab_size", MAX_COUNT)? as usize;
     let mut warnings = Vec::new();
     if rope_ratio == 16.0 {
         warnings.push(String::from(
@@ -269,13 +269,13 @@ fn from_original(keys: &Keys<'_>) -> Result<GlmConfig, GlmError> {
         kv_heads,
         head_dim,
         intermediate_size: keys.count("ffn_hidden_size", MAX_COUNT)? as usize,
-        vocab_size: keys.count("padded_vocab_size", MAX_COUNT)? as usize,
+        vocab_size,
         rms_norm_eps: keys.eps("layernorm_epsilon")?,
         qkv_bias: keys.flag("add_qkv_bias")?.unwrap_or(false),
         tied_embeddings: keys.flag("tie_word_embeddings")?.unwrap_or(false),
         max_positions,
         rope,
-        stop_ids: keys.ids("eos_token_id")?,
+        stop_ids: keys.ids("eos_token_id", vocab_size)?,
         warnings,
     })
 }

@@ -8,6 +8,8 @@ use thiserror::Error;
 
 use crate::gguf::GgufError;
 use crate::memory::MemoryBudget;
+use crate::safetensors_header::SafetensorsError;
+use crate::tokenizer::TokenizerError;
 
 /// What can go wrong with a model: its files, its prompt, or a step of the forward pass.
 #[derive(Debug, Error)]
@@ -21,6 +23,16 @@ pub enum GlmError {
         /// The operating system's reason.
         #[source]
         source: std::io::Error,
+    },
+    /// A text file is longer than such a file can be.
+    #[error("{} has {bytes} bytes, more than the {most} that are read of such a file; is it the checkpoint's own?", path.display())]
+    FileTooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Its length.
+        bytes: u64,
+        /// The most that is read.
+        most: u64,
     },
     /// A file is no JSON, or repeats a key.
     #[error("{file} is not valid JSON; download it again")]
@@ -74,7 +86,7 @@ pub enum GlmError {
         file: String,
         /// What is wrong with it.
         #[source]
-        source: safetensors::SafeTensorError,
+        source: SafetensorsError,
     },
     /// The shard index names a file that is not there.
     #[error("shard {shard:?} is named by model.safetensors.index.json but is not in the folder; download it")]
@@ -135,7 +147,9 @@ pub enum GlmError {
         found: DType,
     },
     /// A weight is NaN or infinite.
-    #[error("tensor {tensor} holds {value} at element {index}; the checkpoint is damaged")]
+    #[error(
+        "tensor {tensor} holds {value} at element {index}; the checkpoint is damaged, or such weights must be allowed (--allow-non-finite)"
+    )]
     NotFinite {
         /// The tensor.
         tensor: String,
@@ -176,17 +190,31 @@ pub enum GlmError {
         source: std::io::Error,
     },
     /// The tokenizer cannot be read or does not take the text.
-    #[error("the tokenizer failed: {reason}; tokenizer.json must be of the model's own release")]
-    Tokenizer {
-        /// The library's reason.
-        reason: String,
-    },
+    #[error("the tokenizer failed; tokenizer.json must be of the model's own release")]
+    Tokenizer(#[from] TokenizerError),
     /// The chat template cannot be rendered.
     #[error("the chat template failed")]
     Template {
         /// Where and why.
         #[source]
         source: minijinja::Error,
+    },
+    /// The chat template is longer than any that is written by a person.
+    #[error(
+        "the chat template has {bytes} bytes, more than the {most} that are read; is it the checkpoint's own?"
+    )]
+    TemplateTooLong {
+        /// Its length.
+        bytes: usize,
+        /// The most that is read.
+        most: usize,
+    },
+    /// There is no thread to render the chat template on.
+    #[error("no thread for the chat template can be started")]
+    TemplateStack {
+        /// The operating system's reason.
+        #[source]
+        source: std::io::Error,
     },
     /// The chat template writes more than it may.
     #[error("the chat template wrote more than {limit} bytes; shorten the messages")]

@@ -63,6 +63,7 @@ impl GlmModel {
         let mut part = self.part(sequence.cache, sequence.position_offset, tokens)?;
         self.pass(ids.as_view(), &mut rows, std::slice::from_mut(&mut part), &mut observed)?;
         linear(rows.normed.as_view(), &self.output, buffer.as_view_mut()?)?;
+        self.expect_whole()?;
         part.commit()?;
         Ok(Logits { buffer, vocab })
     }
@@ -115,6 +116,7 @@ impl GlmModel {
     ) -> Result<(), GlmError> {
         let before: Vec<u32> = batch.iter().map(|sequence| sequence.cache.len()).collect();
         let done = self.in_pool(|| self.run_passes(ids, activations, batch, last));
+        let done = done.and_then(|()| self.expect_whole());
         if done.is_err() {
             for (sequence, len) in batch.iter_mut().zip(before) {
                 sequence.cache.truncate(len)?;

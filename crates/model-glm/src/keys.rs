@@ -91,17 +91,18 @@ impl<'a> Keys<'a> {
         Err(self.bad(key, "above 0 and below 1"))
     }
 
-    /// One token id or a list of them; absent or null is none.
-    pub(crate) fn ids(&self, key: &'static str) -> Result<Vec<u32>, GlmError> {
+    /// One token id or a list of them, of a vocabulary of `tokens`; absent or null is none.
+    pub(crate) fn ids(&self, key: &'static str, tokens: usize) -> Result<Vec<u32>, GlmError> {
         let Some(value) = self.get(key) else { return Ok(Vec::new()) };
         let one = std::slice::from_ref(value);
         let items = value.as_array().map_or(one, Vec::as_slice);
         let id = |item: &Value| item.as_u64().and_then(|id| u32::try_from(id).ok());
-        items
-            .iter()
-            .map(id)
-            .collect::<Option<_>>()
-            .ok_or_else(|| self.bad(key, "a token id or a list of them"))
+        let ids = items.iter().map(id).collect::<Option<Vec<_>>>();
+        let ids = ids.ok_or_else(|| self.bad(key, "a token id or a list of them"))?;
+        match ids.iter().all(|&id| (id as usize) < tokens) {
+            true => Ok(ids),
+            false => Err(self.bad(key, "a token id of the vocabulary, or a list of them")),
+        }
     }
 
     pub(crate) fn object(&self, key: &'static str) -> Result<Option<Keys<'a>>, GlmError> {

@@ -124,9 +124,9 @@ impl<'a, 'p> Loader<'a, 'p> {
         rows: Range<usize>,
         columns: usize,
     ) -> Result<Weight, GlmError> {
-        let LoadOptions { dtype, check_finite, .. } = self.options;
+        let LoadOptions { dtype, allow_non_finite, .. } = self.options;
         let share = rows.len();
-        let wanted = Wanted { shape_rows, rows, columns, dtype, check_finite, device: self.device };
+        let wanted = Wanted { shape_rows, rows, columns, dtype, allow_non_finite, device: self.device };
         let weight = self.weights.matrix(name, &wanted)?;
         self.advance(name, share, shape_rows);
         Ok(weight)
@@ -134,7 +134,7 @@ impl<'a, 'p> Loader<'a, 'p> {
 
     fn vector(&mut self, name: &str, len: usize, part: Range<usize>) -> Result<DeviceBuffer<f32>, GlmError> {
         let share = part.len();
-        let vector = self.weights.vector(name, len, part, self.device)?;
+        let vector = self.weights.vector(name, len, part, self.device, self.options.allow_non_finite)?;
         self.advance(name, share, len);
         Ok(vector)
     }

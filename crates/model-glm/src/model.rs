@@ -3,7 +3,7 @@ use std::num::NonZeroU32;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use attention::{AttentionShape, KvCache, KvDType};
-use device_mem::{DType, Device, DeviceBuffer, RanOn};
+use device_mem::{DType, Device, DeviceBuffer, MappedFile, RanOn};
 use kernels_nn::{Embedding, Linear, RmsNorm};
 use kernels_rope::RopeTable;
 
@@ -32,8 +32,9 @@ pub struct LoadOptions<'a> {
     pub chunk: Option<NonZeroU32>,
     /// The caches that are going to be made, for which memory must be left.
     pub caches: &'a [CacheSize],
-    /// Refuse NaN and infinite weights by name. It reads every weight once.
-    pub check_finite: bool,
+    /// Take weights that are NaN or infinite, which are refused by name otherwise. The check reads every weight once; of
+    /// blocks, their scales.
+    pub allow_non_finite: bool,
     /// Called after each tensor.
     pub progress: Option<&'a mut Progress<'a>>,
 }
@@ -45,7 +46,7 @@ impl fmt::Debug for LoadOptions<'_> {
             .field("context", &self.context)
             .field("chunk", &self.chunk)
             .field("caches", &self.caches)
-            .field("check_finite", &self.check_finite)
+            .field("allow_non_finite", &self.allow_non_finite)
             .finish_non_exhaustive()
     }
 }
@@ -74,6 +75,8 @@ pub struct GlmModel {
     pub(crate) layers: Vec<Layer>,
     pub(crate) final_norm: RmsNorm,
     pub(crate) output: Linear,
+    /// What lends the weights on the CPU.
+    files: Vec<MappedFile>,
     arena: Mutex<Arena>,
 }
 
@@ -101,8 +104,8 @@ impl GlmModel {
     /// # Errors
     /// [`GlmError::MissingTensor`], [`GlmError::Shape`], [`GlmError::TensorDType`] when weights and config do not fit;
     /// [`GlmError::DeviceMemory`] when the device has too little left, before anything is moved to it;
-    /// [`GlmError::NotFinite`] when asked to check; [`GlmError::Attention`] when the device cannot run attention of these
-    /// heads; what memory or the device reports.
+    /// [`GlmError::NotFinite`] and [`GlmError::TooLarge`] unless such weights are allowed; [`GlmError::Attention`] when the device cannot run attention of these
+    /// heads; [`GlmError::Mem`] when a file is cut or changed meanwhile; what memory or the device reports.
     pub fn load(
         config: GlmConfig,
         weights: &GlmWeights,
@@ -121,8 +124,11 @@ impl GlmModel {
         let final_norm = loader.final_norm()?;
         let output = loader.output()?;
         let arena = Mutex::new(Arena::new(&config, device, chunk.get() as usize)?);
+        weights.expect_unchanged()?;
+        let lent = matches!(device, Device::Cpu);
+        let files = weights.mapped().filter(|_| lent).cloned().collect();
         let device = device.clone();
-        Ok(GlmModel { config, device, shape, rope, embedding, layers, final_norm, output, arena })
+        Ok(GlmModel { config, device, shape, rope, embedding, layers, final_norm, output, files, arena })
     }
 
     /// What the model was built from.
@@ -163,6 +169,11 @@ impl GlmModel {
             Device::Cpu => rayon::scope(|_| pass()),
             Device::Hip(_) => pass(),
         }
+    }
+
+    /// Fails when weights were cut away under a pass, which is void then.
+    pub(crate) fn expect_whole(&self) -> Result<(), GlmError> {
+        Ok(self.files.iter().try_for_each(MappedFile::expect_whole)?)
     }
 
     /// What passes compute in. It holds nothing between two passes, so one that ended in a panic leaves nothing behind.

@@ -99,6 +99,7 @@ impl GlmModel {
             _ => self.in_pool(|| self.step(arena, cache, draw))?,
         }
         let token = draw.token(&arena.logits)?;
+        self.expect_whole()?;
         cache.commit(1)?;
         Ok(token)
     }

@@ -1,14 +1,15 @@
-use std::fs;
 use std::path::Path;
 
+use aho_corasick::{AhoCorasick, MatchKind};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Serde, Value, ValueKind};
 use minijinja::{Environment, ErrorKind, context};
 use serde::Serialize;
 
-use crate::GlmError;
+use crate::files::{self, MAX_TOKENIZER_CONFIG};
 use crate::gguf::{self, Gguf};
 use crate::json::Strict;
+use crate::{GlmError, TokenizerError};
 
 /// One turn of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -42,10 +43,25 @@ pub struct ChatTemplate {
 }
 
 const NAME: &str = "chat_template";
-/// Steps that a template may take. GLM-4.6's takes a few hundred per message.
-const FUEL: u64 = 5_000_000;
+/// Several times the longest that are published.
+const MAX_TEMPLATE: usize = 1 << 17;
+/// Stack for a template's parts that stand in each other: for each byte, as it is read, and for each step, as it is rendered. The
+/// library goes down into them, and what it does not go down into is not touched.
+const STACK: usize = 1 << 20;
+const STACK_A_BYTE: usize = 512;
+const STACK_A_STEP: usize = 128;
+/// Steps that a template may take, each of which may also make 64 bytes of text, so that memory is limited with them.
+const FUEL: u64 = 400_000;
+/// Further ones for each message: GLM-4.6's takes a few hundred.
+const FUEL_A_MESSAGE: u64 = 2_000;
+/// Bytes of messages for a further one: a template may handle each a few times.
+const BYTES_A_STEP: u64 = 8;
 /// Bytes that a template may write.
 const MAX_OUTPUT: usize = 16 << 20;
+/// What `tojson` writes at most, in bytes, levels and spaces a level.
+const MAX_JSON: usize = 4 << 20;
+const MAX_JSON_DEPTH: usize = 64;
+const MAX_INDENT: usize = 16;
 /// GLM-4-0414's own prompt, for checkpoints that carry no template.
 const GLM4: &str = "[gMASK]<sop>{% for message in messages %}<|{{ message.role }}|>\n{{ message.content }}{% endfor %}\
                     {% if add_generation_prompt %}<|assistant|>{% endif %}";
@@ -68,13 +84,13 @@ impl ChatTemplate {
 
     /// The text of a checkpoint folder's own template.
     pub(crate) fn source_of(folder: &Path) -> Result<Option<String>, GlmError> {
-        if let Ok(source) = fs::read_to_string(folder.join("chat_template.jinja")) {
+        let file = folder.join("chat_template.jinja");
+        if let Some(source) = files::read_optional_text(&file, MAX_TEMPLATE as u64)? {
             return Ok(Some(source));
         }
-        match fs::read_to_string(folder.join("tokenizer_config.json")) {
-            Ok(text) => template_of(&text),
-            Err(_) => Ok(None),
-        }
+        let config = folder.join("tokenizer_config.json");
+        let config = files::read_optional_text(&config, MAX_TOKENIZER_CONFIG)?;
+        config.map_or(Ok(None), |text| template_of(&text))
     }
 
     /// The template of a GGUF file, or the prompt of GLM-4-0414 where it has none.
@@ -99,17 +115,23 @@ impl ChatTemplate {
     /// Compiles a template.
     ///
     /// # Errors
-    /// [`GlmError::Template`] when it does not parse.
+    /// [`GlmError::Template`] when it does not parse, [`GlmError::TemplateTooLong`].
     pub fn new(source: String) -> Result<ChatTemplate, GlmError> {
+        if source.len() > MAX_TEMPLATE {
+            return Err(GlmError::TemplateTooLong { bytes: source.len(), most: MAX_TEMPLATE });
+        }
         let mut environment = Environment::new();
+        // An error would carry the template's values away from the stack that they need.
+        environment.set_debug(false);
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
         environment.set_syntax(syntax.map_err(template_error)?);
-        environment.set_fuel(Some(FUEL));
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_filter("tojson", to_json);
         environment.add_function("raise_exception", raise_exception);
-        environment.add_template_owned(NAME, source).map_err(template_error)?;
-        Ok(ChatTemplate { environment })
+        on_a_stack(source.len() * STACK_A_BYTE, move || {
+            environment.add_template_owned(NAME, source).map_err(template_error)?;
+            Ok(ChatTemplate { environment })
+        })
     }
 
     /// Renders the conversation up to where the assistant is to answer. `control_tokens` are the texts that must not
@@ -122,19 +144,44 @@ impl ChatTemplate {
         messages: &[Message],
         control_tokens: &[String],
     ) -> Result<Vec<PromptPiece>, GlmError> {
-        let guard = Guard::new(messages, control_tokens);
+        let guard = Guard::new(messages, control_tokens)?;
         let guarded: Vec<Message> =
             messages.iter().map(|turn| Message::new(&turn.role, guard.hide(&turn.content))).collect();
-        let template = self.environment.get_template(NAME).map_err(template_error)?;
-        let context = context! { messages => Value::from(Serde(&guarded)), add_generation_prompt => true };
+        let (mut environment, fuel) = (self.environment.clone(), fuel(messages));
+        environment.set_fuel(Some(fuel));
         let mut output = Limited { bytes: Vec::new() };
-        let rendered = template.render_captured_to(context, &mut output).map(drop);
+        let stack = usize::try_from(fuel).unwrap_or(usize::MAX).saturating_mul(STACK_A_STEP);
+        let rendered = on_a_stack(stack, || {
+            let template = environment.get_template(NAME).map_err(template_error)?;
+            let context =
+                context! { messages => Value::from(Serde(&guarded)), add_generation_prompt => true };
+            Ok(template.render_captured_to(context, &mut output).map(drop))
+        })?;
         if output.bytes.len() > MAX_OUTPUT {
             return Err(GlmError::TemplateOutput { limit: MAX_OUTPUT });
         }
         rendered.map_err(template_error)?;
         Ok(guard.split(&String::from_utf8_lossy(&output.bytes)))
     }
+}
+
+/// Runs something on a thread with so many bytes of stack and some more.
+fn on_a_stack<R: Send>(
+    bytes: usize,
+    run: impl FnOnce() -> Result<R, GlmError> + Send,
+) -> Result<R, GlmError> {
+    std::thread::scope(|scope| {
+        let builder = std::thread::Builder::new().stack_size(STACK.saturating_add(bytes));
+        let thread = builder.spawn_scoped(scope, run).map_err(|source| GlmError::TemplateStack { source })?;
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// Steps that a template may take for these messages.
+fn fuel(messages: &[Message]) -> u64 {
+    let bytes: usize = messages.iter().map(|turn| turn.role.len() + turn.content.len()).sum();
+    let of_messages = (messages.len() as u64).saturating_mul(FUEL_A_MESSAGE);
+    FUEL.saturating_add(of_messages).saturating_add(bytes as u64 / BYTES_A_STEP)
 }
 
 fn template_error(source: minijinja::Error) -> GlmError {
@@ -175,29 +222,31 @@ impl std::io::Write for Limited {
 /// can be told from the template's own.
 struct Guard<'a> {
     mark: char,
-    /// Longest first, so that a token that contains another is found as itself.
     tokens: Vec<&'a str>,
+    /// Finds them all in one pass, of two at one place the longer.
+    finder: AhoCorasick,
 }
 
 impl<'a> Guard<'a> {
-    fn new(messages: &[Message], control_tokens: &'a [String]) -> Guard<'a> {
+    fn new(messages: &[Message], control_tokens: &'a [String]) -> Result<Guard<'a>, GlmError> {
         let used = |mark: &char| messages.iter().any(|turn| turn.content.contains(*mark));
         // Messages cannot hold every private character, short of being longer than any context.
         let mark = ('\u{f0000}'..='\u{ffffd}').find(|mark| !used(mark)).unwrap_or('\u{f0000}');
-        let mut tokens: Vec<&str> =
+        let tokens: Vec<&str> =
             control_tokens.iter().map(String::as_str).filter(|text| !text.is_empty()).collect();
-        tokens.sort_by_key(|text| std::cmp::Reverse(text.len()));
-        Guard { mark, tokens }
+        let finder = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&tokens);
+        let finder = finder.map_err(|error| TokenizerError::Library { reason: error.to_string() })?;
+        Ok(Guard { mark, tokens, finder })
     }
 
     /// `content` with each control token as mark, index, mark.
     fn hide(&self, content: &str) -> String {
-        let mut hidden = content.to_owned();
-        for (index, token) in self.tokens.iter().enumerate() {
-            if hidden.contains(token) {
-                hidden = hidden.replace(token, &format!("{0}{index}{0}", self.mark));
-            }
-        }
+        let mut hidden = String::with_capacity(content.len());
+        self.finder.replace_all_with(content, &mut hidden, |found, _, hidden| {
+            let index = found.pattern().as_usize();
+            hidden.push_str(&format!("{0}{index}{0}", self.mark));
+            true
+        });
         hidden
     }
 
@@ -225,6 +274,9 @@ fn to_json(value: Value, options: Kwargs) -> Result<Value, minijinja::Error> {
     let ascii: Option<bool> = options.get("ensure_ascii")?;
     let indent: Option<usize> = options.get("indent")?;
     options.assert_all_used()?;
+    if indent.is_some_and(|indent| indent > MAX_INDENT) {
+        return Err(no_json("an indent that wide"));
+    }
     let mut text = String::new();
     write_json(&value, indent, 0, &mut text)?;
     if ascii == Some(true) {
@@ -241,12 +293,19 @@ fn escaped_to_ascii(character: char) -> String {
     character.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")).collect()
 }
 
+/// Values are written where they stand, and one may stand in many places: depth and length end what the steps do not see.
 fn write_json(
     value: &Value,
     indent: Option<usize>,
     depth: usize,
     text: &mut String,
 ) -> Result<(), minijinja::Error> {
+    if depth > MAX_JSON_DEPTH {
+        return Err(no_json("values that deep"));
+    }
+    if text.len() > MAX_JSON {
+        return Err(no_json("a text that long"));
+    }
     let line = |text: &mut String, depth: usize| {
         if let Some(width) = indent {
             text.push('\n');
@@ -286,6 +345,10 @@ fn write_json(
         _ => text.push_str(&json_scalar(value)?),
     }
     Ok(())
+}
+
+fn no_json(what: &str) -> minijinja::Error {
+    minijinja::Error::new(ErrorKind::BadSerialization, format!("tojson does not write {what}"))
 }
 
 fn json_scalar(value: &Value) -> Result<String, minijinja::Error> {

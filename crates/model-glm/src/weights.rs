@@ -1,23 +1,24 @@
 use std::borrow::Cow;
-use std::collections::BTreeMap;
-use std::fs;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::ops::Range;
 use std::path::{Component, Path};
 
 use device_mem::{DType, Device, DeviceBuffer, Element, Float, MappedFile};
 use half::{bf16, f16};
 use kernels_nn::{BlockType, NnError, Weight, WeightType};
-use safetensors::SafeTensors;
-use serde_json::Value;
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 
 use crate::GlmError;
+use crate::files::{self, MAX_INDEX};
+use crate::finite::{NotFinite, first_not_finite};
 use crate::gguf::{self, Gguf};
-use crate::json::Strict;
+use crate::safetensors_header::Header;
 
 /// The tensors of a checkpoint, by name: one safetensors file, or shards with an index, or one GGUF file.
 ///
 /// Files are mapped, headers are checked whole before a tensor is used, and on the CPU weights of a fitting type stay
-/// in the mapping. A file must not be cut while the model is used; see [`MappedFile`].
+/// in the mapping. A file that is cut while the model is used ends the pass with an error; see [`MappedFile`].
 #[derive(Debug)]
 pub struct GlmWeights {
     files: Vec<File>,
@@ -71,9 +72,9 @@ impl GlmWeights {
             return Ok(weights);
         }
         let folder = path;
-        let names = match fs::read_to_string(folder.join(INDEX)) {
-            Ok(text) => shard_names(&text)?,
-            Err(_) => vec![String::from(SINGLE)],
+        let names = match files::read_optional_text(&folder.join(INDEX), MAX_INDEX)? {
+            Some(index) => shard_names(&index)?,
+            None => vec![String::from(SINGLE)],
         };
         for name in names {
             let path = folder.join(&name);
@@ -118,22 +119,34 @@ impl GlmWeights {
         self.tensors.values().map(Tensor::bytes).sum()
     }
 
+    /// The files that are mapped.
+    pub(crate) fn mapped(&self) -> impl Iterator<Item = &MappedFile> {
+        self.files.iter().filter_map(|file| match &file.source {
+            Source::Mapped(file) => Some(file),
+            Source::Memory(_) => None,
+        })
+    }
+
+    /// Fails when a file is not the one that was opened any more.
+    pub(crate) fn expect_unchanged(&self) -> Result<(), GlmError> {
+        Ok(self.mapped().try_for_each(MappedFile::expect_unchanged)?)
+    }
+
     fn add(&mut self, name: String, source: Source) -> Result<(), GlmError> {
-        let damaged = |source| GlmError::Safetensors { file: name.clone(), source };
-        let (header, metadata) = SafeTensors::read_metadata(source.bytes()).map_err(damaged)?;
-        // The header's length stands before it, in eight bytes.
-        let start = header + 8;
-        for (tensor, info) in metadata.tensors() {
-            let (from, to) = info.data_offsets;
+        let header = Header::read(source.bytes())
+            .map_err(|source| GlmError::Safetensors { file: name.clone(), source })?;
+        for (tensor, entry) in &header.tensors {
+            // A dimension beyond memory stands beside a zero, and no config asks for it.
+            let dims = entry.shape.iter().map(|&dim| usize::try_from(dim).unwrap_or(usize::MAX));
             let place = Tensor {
                 file: self.files.len(),
-                dtype: format!("{:?}", info.dtype),
-                shape: info.shape.clone(),
-                bytes: start + from..start + to,
+                dtype: format!("{:?}", entry.dtype),
+                shape: dims.collect(),
+                bytes: header.place(entry),
             };
             if let Some(other) = self.tensors.insert(tensor.clone(), place) {
                 let first = self.files.get(other.file).map(|file| file.name.clone()).unwrap_or_default();
-                return Err(GlmError::DuplicateTensor { tensor, first, second: name });
+                return Err(GlmError::DuplicateTensor { tensor: tensor.clone(), first, second: name });
             }
         }
         self.files.push(File { name, source });
@@ -165,8 +178,9 @@ impl GlmWeights {
         let row =
             stored.bytes(wanted.columns).ok_or_else(|| part_of_a_block(name, stored, wanted.columns))?;
         let bytes = tensor.bytes.start + wanted.rows.start * row..tensor.bytes.start + wanted.rows.end * row;
-        if wanted.check_finite {
-            self.expect_finite(name, tensor, stored)?;
+        if !wanted.allow_non_finite {
+            let first = wanted.rows.start * wanted.columns;
+            expect_finite(name, self.slice(tensor, bytes.clone()), stored, first)?;
         }
         let mapped = match self.source(tensor) {
             Source::Mapped(file) if wanted.dtype.is_none_or(|dtype| WeightType::Float(dtype) == stored) => {
@@ -185,7 +199,9 @@ impl GlmWeights {
             (WeightType::Float(dtype), Some(file)) => {
                 Ok(Weight::from_mapped(wanted.device, file, bytes, dtype)?)
             }
-            (WeightType::Float(dtype), None) => self.converted(tensor, bytes, stored, dtype, wanted.device),
+            (WeightType::Float(dtype), None) => {
+                converted(name, self.slice(tensor, bytes), stored, dtype, wanted)
+            }
             (found, _) => Err(GlmError::TensorDType { tensor: name.to_owned(), found: found.to_string() }),
         }
     }
@@ -204,8 +220,14 @@ impl GlmWeights {
         len: usize,
         part: Range<usize>,
         device: &Device,
+        allow_non_finite: bool,
     ) -> Result<DeviceBuffer<f32>, GlmError> {
-        Ok(DeviceBuffer::from_host_vec(device, self.widened(name, &[len], part)?)?)
+        let first = part.start;
+        let values = self.widened(name, &[len], part)?;
+        if !allow_non_finite {
+            expect_finite(name, bytemuck::cast_slice(&values), WeightType::Float(DType::F32), first)?;
+        }
+        Ok(DeviceBuffer::from_host_vec(device, values)?)
     }
 
     /// Fails unless the tensor `name` is there with this shape and in a type that is read.
@@ -257,37 +279,8 @@ impl GlmWeights {
     }
 
     fn slice(&self, tensor: &Tensor, bytes: Range<usize>) -> &[u8] {
-        // `read_metadata` or the GGUF reader proved every tensor to lie inside its file.
+        // The reader of either header proved every tensor to lie inside its file.
         self.source(tensor).bytes().get(bytes).unwrap_or_default()
-    }
-
-    fn converted(
-        &self,
-        tensor: &Tensor,
-        bytes: Range<usize>,
-        stored: WeightType,
-        dtype: DType,
-        device: &Device,
-    ) -> Result<Weight, GlmError> {
-        let bytes = self.slice(tensor, bytes);
-        match dtype {
-            DType::F32 => Ok(Weight::F32(DeviceBuffer::from_host_vec(device, widened(bytes, stored)?)?)),
-            DType::F16 => {
-                Ok(Weight::F16(DeviceBuffer::from_host_vec(device, rounded::<f16>(bytes, stored)?)?))
-            }
-            DType::BF16 => {
-                Ok(Weight::BF16(DeviceBuffer::from_host_vec(device, rounded::<bf16>(bytes, stored)?)?))
-            }
-            found => Err(GlmError::WeightDType { found }),
-        }
-    }
-
-    fn expect_finite(&self, name: &str, tensor: &Tensor, stored: WeightType) -> Result<(), GlmError> {
-        let values = widened(self.slice(tensor, tensor.bytes.clone()), stored)?;
-        match values.iter().enumerate().find(|(_, value)| !value.is_finite()) {
-            Some((index, &value)) => Err(GlmError::NotFinite { tensor: name.to_owned(), index, value }),
-            None => Ok(()),
-        }
     }
 }
 
@@ -299,7 +292,7 @@ pub(crate) struct Wanted<'a> {
     pub(crate) rows: Range<usize>,
     pub(crate) columns: usize,
     pub(crate) dtype: Option<DType>,
-    pub(crate) check_finite: bool,
+    pub(crate) allow_non_finite: bool,
     pub(crate) device: &'a Device,
 }
 
@@ -314,29 +307,58 @@ impl Source {
 
 /// The shards that an index names, each once, in order.
 fn shard_names(index: &str) -> Result<Vec<String>, GlmError> {
-    let json = |source| GlmError::Json { file: String::from(INDEX), source };
-    let Strict(index) = serde_json::from_str(index).map_err(json)?;
-    let map = index.get("weight_map").and_then(Value::as_object);
-    let bad = |found: String| GlmError::BadKey {
-        file: INDEX,
-        key: String::from("weight_map"),
-        expected: "tensor names and their files",
-        found,
-    };
-    let map = map.filter(|map| !map.is_empty()).ok_or_else(|| bad(String::from("none")))?;
+    let index: Index =
+        serde_json::from_str(index).map_err(|source| GlmError::Json { file: String::from(INDEX), source })?;
+    if index.weight_map.0.is_empty() {
+        let (key, found) = (String::from("weight_map"), String::from("none"));
+        return Err(GlmError::BadKey { file: INDEX, key, expected: "tensor names and their files", found });
+    }
     let mut names = Vec::new();
-    for shard in map.values() {
-        let shard = shard.as_str().ok_or_else(|| bad(shard.to_string()))?;
-        let mut parts = Path::new(shard).components();
+    for shard in index.weight_map.0 {
+        let mut parts = Path::new(&shard).components();
         let plain = matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None));
         if !plain {
-            return Err(GlmError::ShardEscapes { shard: shard.to_owned() });
+            return Err(GlmError::ShardEscapes { shard });
         }
-        names.push(shard.to_owned());
+        names.push(shard);
     }
-    names.sort_unstable();
-    names.dedup();
     Ok(names)
+}
+
+/// What counts of a shard index.
+#[derive(serde::Deserialize)]
+struct Index {
+    weight_map: Shards,
+}
+
+/// The files of `weight_map`, whose tensors may not stand twice.
+struct Shards(BTreeSet<String>);
+
+impl<'de> Deserialize<'de> for Shards {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ShardsVisitor).map(Shards)
+    }
+}
+
+struct ShardsVisitor;
+
+impl<'de> Visitor<'de> for ShardsVisitor {
+    type Value = BTreeSet<String>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("tensor names and their files")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<BTreeSet<String>, A::Error> {
+        let (mut tensors, mut shards) = (BTreeSet::new(), BTreeSet::new());
+        while let Some((tensor, shard)) = access.next_entry::<String, String>()? {
+            shards.insert(shard);
+            if let Some(tensor) = tensors.replace(tensor) {
+                return Err(A::Error::custom(format!("tensor {tensor:?} stands twice in weight_map")));
+            }
+        }
+        Ok(shards)
+    }
 }
 
 fn file_name(path: &Path) -> String {
@@ -391,9 +413,57 @@ fn widened(bytes: &[u8], stored: WeightType) -> Result<Vec<f32>, GlmError> {
     }
 }
 
-fn rounded<T: Float>(bytes: &[u8], stored: WeightType) -> Result<Vec<T>, GlmError> {
+/// A matrix in another type than it is stored in, or from memory.
+fn converted(
+    name: &str,
+    bytes: &[u8],
+    stored: WeightType,
+    dtype: DType,
+    wanted: &Wanted<'_>,
+) -> Result<Weight, GlmError> {
+    let device = wanted.device;
+    match dtype {
+        DType::F32 => Ok(Weight::F32(DeviceBuffer::from_host_vec(device, widened(bytes, stored)?)?)),
+        DType::F16 => {
+            let values = rounded::<f16>(name, bytes, stored, wanted.allow_non_finite)?;
+            Ok(Weight::F16(DeviceBuffer::from_host_vec(device, values)?))
+        }
+        DType::BF16 => {
+            let values = rounded::<bf16>(name, bytes, stored, wanted.allow_non_finite)?;
+            Ok(Weight::BF16(DeviceBuffer::from_host_vec(device, values)?))
+        }
+        found => Err(GlmError::WeightDType { found }),
+    }
+}
+
+/// Fails for elements that are NaN or infinite. The first of `bytes` is the tensor's element `first`.
+fn expect_finite(name: &str, bytes: &[u8], stored: WeightType, first: usize) -> Result<(), GlmError> {
+    match first_not_finite(bytes, stored) {
+        None => Ok(()),
+        Some(NotFinite { index, value }) => {
+            Err(GlmError::NotFinite { tensor: name.to_owned(), index: first + index, value })
+        }
+    }
+}
+
+/// The elements in a narrower type, which must be able to hold them unless infinities are allowed.
+fn rounded<T: Float>(
+    name: &str,
+    bytes: &[u8],
+    stored: WeightType,
+    allow_non_finite: bool,
+) -> Result<Vec<T>, GlmError> {
     if stored == WeightType::Float(T::DTYPE) {
         return Ok(elements::<T>(bytes).collect());
     }
-    Ok(widened(bytes, stored)?.into_iter().map(T::from_f32).collect())
+    let values = widened(bytes, stored)?;
+    let narrow: Vec<T> = values.iter().map(|&value| T::from_f32(value)).collect();
+    if !allow_non_finite
+        && let Some(NotFinite { index, .. }) =
+            first_not_finite(bytemuck::cast_slice(&narrow), WeightType::Float(T::DTYPE))
+    {
+        let value = values.get(index).copied().unwrap_or_default();
+        return Err(GlmError::TooLarge { tensor: name.to_owned(), value, stored: T::DTYPE.name() });
+    }
+    Ok(narrow)
 }

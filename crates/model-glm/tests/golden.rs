@@ -57,7 +57,7 @@ fn model(device: &Device, checkpoint: &str, config: &str, dtype: Option<DType>) 
 fn model_of(device: &Device, checkpoint: &str, config: &str, dtype: Option<DType>) -> GlmModel {
     let config = GlmConfig::from_json(config).unwrap();
     let weights = GlmWeights::open(&folder(checkpoint)).unwrap();
-    let options = LoadOptions { dtype, context: Some(131_200), check_finite: true, ..LoadOptions::default() };
+    let options = LoadOptions { dtype, context: Some(131_200), ..LoadOptions::default() };
     let model = GlmModel::load(config, &weights, device, options).unwrap();
     assert_eq!(model.ran_on(), ran_on(device));
     model

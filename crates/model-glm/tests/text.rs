@@ -50,7 +50,7 @@ fn templates_that_refuse_loop_or_flood_end_with_an_error() {
     let start = Instant::now();
     let endless = "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}";
     let flood = "{% set x = 'xxxxxxxxxxxxxxxx' * 1000000 %}{{ x }}{{ x }}";
-    let nested = "{% if true %}".repeat(100_000);
+    let nested = "{% if true %}".repeat(9_000);
     for template in [endless, flood, &nested, "{{ x | nonsense }}", "{% include '/etc/passwd' %}"] {
         let error = render(template, &user("x")).unwrap_err();
         assert!(matches!(error, GlmError::Template { .. } | GlmError::TemplateOutput { .. }), "{error}");
@@ -152,7 +152,10 @@ fn merges_of_tokens_that_are_not_there_are_refused() {
         (r#"[["x", "y"], ["z", "y"]]"#, "\"z\""),
         (r#"[["y", "z"]]"#, "\"z\""),
     ] {
-        let error = Tokenizer::from_json(&file(merges)).unwrap_err().to_string();
+        let GlmError::Tokenizer(error) = Tokenizer::from_json(&file(merges)).unwrap_err() else {
+            panic!("{merges}")
+        };
+        let error = error.to_string();
         assert!(error.contains(absent) && error.contains("merge"), "{error}");
     }
     for merges in [r#"[["x"]]"#, r#"["xy"]"#, "[3]", "{}"] {

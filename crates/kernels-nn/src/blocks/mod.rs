@@ -87,6 +87,15 @@ impl BlockType {
         }
     }
 
+    /// Where a block's scales of f16 stand, in bytes from its start. The elements of a block are finite if these are.
+    pub const fn scales(self) -> &'static [usize] {
+        match self {
+            BlockType::Q8_0 | BlockType::Q4_0 | BlockType::Q5_0 => &[0],
+            BlockType::Q5_1 | BlockType::Q4_K | BlockType::Q5_K => &[0, 2],
+            BlockType::Q6_K => &[q6_k::BYTES - 2],
+        }
+    }
+
     /// ggml's name: `Q4_K`. It is read in any case.
     pub const fn name(self) -> &'static str {
         match self {

@@ -49,7 +49,7 @@ use device_mem::MappedFile;
 use crate::GlmError;
 
 pub(crate) use config::read_config;
-pub(crate) use tokenizer::{read_template, read_tokenizer};
+pub(crate) use tokenizer::{SPLIT, read_template, read_tokenizer};
 
 pub use convert::{ConvertOptions, Converted, Field, FileType, GgufWriter, Stored, TensorSpec, convert};
 pub use error::GgufError;

@@ -11,7 +11,7 @@ use tokenizers::{AddedToken, Tokenizer};
 
 use super::vocabulary::{Kind, Vocabulary, bad};
 use super::{Gguf, GgufError, METADATA, ValueType};
-use crate::{GlmError, TokenId};
+use crate::{GlmError, TokenId, TokenizerError};
 
 /// How GLM-4 cuts text before merging, as its `tokenizer.json` has it and llama.cpp for both names.
 pub(crate) const SPLIT: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
@@ -149,7 +149,7 @@ fn missing(key: &str, expected: &'static str) -> GlmError {
 }
 
 fn failed(error: tokenizers::Error) -> GlmError {
-    GlmError::Tokenizer { reason: error.to_string() }
+    TokenizerError::Library { reason: error.to_string() }.into()
 }
 
 #[cfg(test)]

@@ -1,11 +1,14 @@
+mod error;
+mod json;
+
 use std::path::Path;
-use std::str::FromStr;
 
-use serde_json::Value;
-
+use crate::files::{self, MAX_TOKENIZER};
 use crate::gguf::{self, Gguf};
 use crate::template::PromptPiece;
 use crate::{GlmError, TokenId};
+
+pub use error::TokenizerError;
 
 /// Text to token ids and back, as `tokenizer.json` or a GGUF file says.
 #[derive(Clone, Debug)]
@@ -25,18 +28,16 @@ impl Tokenizer {
         if gguf::is_gguf(path) {
             return gguf::open(path, Tokenizer::from_gguf);
         }
-        let path = path.join("tokenizer.json");
-        let text = std::fs::read_to_string(&path).map_err(|source| GlmError::Read { path, source })?;
-        Tokenizer::from_json(&text)
+        Tokenizer::from_json(&files::read_text(&path.join("tokenizer.json"), MAX_TOKENIZER)?)
     }
 
-    /// Reads the text of a `tokenizer.json`.
+    /// Reads the text of a `tokenizer.json` of byte-level BPE, as the GLM family has it. What it says of padding, truncation
+    /// and tokens around a text does not count.
     ///
     /// # Errors
-    /// [`GlmError::Tokenizer`].
+    /// [`GlmError::Tokenizer`] with what is wrong.
     pub fn from_json(text: &str) -> Result<Tokenizer, GlmError> {
-        expect_known_merges(text)?;
-        Ok(Tokenizer::new(tokenizers::Tokenizer::from_str(text).map_err(failed)?))
+        Ok(Tokenizer::new(json::read(text)?))
     }
 
     /// Builds GLM-4's byte-level BPE from the tokens, their types and the merges of a GGUF file.
@@ -104,39 +105,8 @@ impl Tokenizer {
     }
 }
 
-/// Fails where a merge names a token that the vocabulary lacks: the library trusts the lengths of their texts.
-fn expect_known_merges(text: &str) -> Result<(), GlmError> {
-    let file: Value = serde_json::from_str(text).map_err(|error| failed(error.into()))?;
-    let model = file.get("model");
-    let part = |key: &str| model.and_then(|model| model.get(key));
-    let (Some(vocab), Some(merges)) =
-        (part("vocab").and_then(Value::as_object), part("merges").and_then(Value::as_array))
-    else {
-        return Ok(());
-    };
-    let prefix = part("continuing_subword_prefix").and_then(Value::as_str).unwrap_or_default();
-    for (index, merge) in merges.iter().enumerate() {
-        let pair = match merge {
-            Value::String(pair) => pair.split_once(' '),
-            Value::Array(pair) => match pair.as_slice() {
-                [first, second] => first.as_str().zip(second.as_str()),
-                _ => None,
-            },
-            _ => None,
-        };
-        // What is no pair of texts is for the library to refuse.
-        let Some((first, second)) = pair else { continue };
-        let joined = format!("{first}{}", second.strip_prefix(prefix).unwrap_or(second));
-        if let Some(absent) = [first, second, &joined].into_iter().find(|token| !vocab.contains_key(*token)) {
-            let what = format!("merge {index} names {absent:?}, which is not in the vocabulary");
-            return Err(failed(what.into()));
-        }
-    }
-    Ok(())
-}
-
 fn failed(error: tokenizers::Error) -> GlmError {
-    GlmError::Tokenizer { reason: error.to_string() }
+    TokenizerError::Library { reason: error.to_string() }.into()
 }
 
 /// Turns ids into text as they come. A character whose bytes are spread over tokens comes out when it is whole.

@@ -81,7 +81,7 @@ fn quantised_by(of: impl Fn(&str) -> (BlockType, u32)) -> (Builder, Checkpoint) 
 
 fn options(dtype: Option<DType>) -> LoadOptions<'static> {
     let chunk = NonZeroU32::new(64);
-    LoadOptions { dtype, context: Some(64), chunk, check_finite: true, ..LoadOptions::default() }
+    LoadOptions { dtype, context: Some(64), chunk, ..LoadOptions::default() }
 }
 
 fn load(file: &Builder, weights: &GlmWeights, dtype: Option<DType>) -> GlmModel {

@@ -78,6 +78,7 @@ pub fn convert(folder: &Path, out: &Path, options: ConvertOptions<'_>) -> Result
     for planned in &plan {
         pieces.each(planned, |bytes| writer.write(bytes).map_err(written))?;
     }
+    weights.expect_unchanged()?;
     let file = writer.finish().map_err(written)?;
     let file = file.into_inner().map_err(|error| written(error.into_error()))?;
     file.sync_all().map_err(written)?;

@@ -1,14 +1,14 @@
 //! The tokenizer in llama.cpp's keys, from `tokenizer.json` and `tokenizer_config.json`.
 
-use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
 
 use super::Field;
-use crate::gguf::tokenizer::SPLIT;
+use crate::files::{self, MAX_TOKENIZER, MAX_TOKENIZER_CONFIG};
+use crate::gguf::SPLIT;
 use crate::json::Strict;
-use crate::{Architecture, ChatTemplate, GlmConfig, GlmError};
+use crate::{Architecture, ChatTemplate, GlmConfig, GlmError, TokenizerError};
 
 /// The keys, and what a person should know about them.
 #[derive(Debug, Default)]
@@ -27,16 +27,17 @@ mod kind {
 
 /// The tokenizer of a checkpoint folder; without `tokenizer.json`, keys that say that there is none.
 pub(super) fn of_folder(folder: &Path, config: &GlmConfig) -> Result<Vocabulary, GlmError> {
-    let Ok(text) = fs::read_to_string(folder.join("tokenizer.json")) else {
+    let Some(text) = files::read_optional_text(&folder.join("tokenizer.json"), MAX_TOKENIZER)? else {
         let warning =
             "the folder has no tokenizer.json, so the file has no tokenizer: it takes token ids only";
         let fields = vec![key("model", Field::Text(String::from("no_vocab")))];
         return Ok(Vocabulary { fields, warnings: vec![String::from(warning)] });
     };
     let tokenizer = parse("tokenizer.json", &text)?;
-    let settings = match fs::read_to_string(folder.join("tokenizer_config.json")) {
-        Ok(text) => parse("tokenizer_config.json", &text)?,
-        Err(_) => Value::Null,
+    let settings = folder.join("tokenizer_config.json");
+    let settings = match files::read_optional_text(&settings, MAX_TOKENIZER_CONFIG)? {
+        Some(text) => parse("tokenizer_config.json", &text)?,
+        None => Value::Null,
     };
     let mut vocabulary = of_tokenizer(&tokenizer, &settings, config)?;
     if let Some(template) = ChatTemplate::source_of(folder)? {
@@ -156,7 +157,7 @@ fn key(name: &str, field: Field) -> (String, Field) {
 }
 
 fn failed(reason: String) -> GlmError {
-    GlmError::Tokenizer { reason }
+    TokenizerError::Library { reason }.into()
 }
 
 fn parse(file: &str, text: &str) -> Result<Value, GlmError> {
