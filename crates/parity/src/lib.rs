@@ -29,6 +29,7 @@ mod golden;
 #[expect(unsafe_code, reason = "a C interface, filled by functions of this process")]
 mod host_hip;
 mod images;
+mod mutate;
 mod number;
 mod page;
 mod suite;
@@ -41,6 +42,7 @@ pub use devices::{
 pub use golden::{Golden, GoldenError, golden_dir};
 pub use host_hip::{HOST_HIP_ARCH, host_hip, host_hip_has};
 pub use images::check_images;
+pub use mutate::mutate;
 pub use number::{Number, half_ulp, ulp};
 pub use page::check_told_counts;
 pub use suite::{PARITY_CASE, PARITY_FULL, PARITY_SEED, Suite, SuiteError, Tally};

@@ -1,0 +1,186 @@
+//! 10 chat templates, and further ones.
+
+use minijinja::ErrorKind;
+use model_glm::{ChatTemplate, GlmError, Message};
+
+use crate::case::{Case, Input, Outcome, says};
+
+fn render(input: &Input) -> Outcome {
+    let messages =
+        [Message::new("user", "hello"), Message::new("assistant", "hello"), Message::new("user", "again")];
+    ChatTemplate::new(input.text().to_owned())?.render(&messages, &[]).map(drop)
+}
+
+macro_rules! bad {
+    ($name:literal, $template:expr, $kind:pat) => {
+        refused!($name, $template, render, GlmError::Template { source } if matches!(source.kind(), $kind))
+    };
+}
+
+/// `{% set x = ... %}` as often as said, after `x` was a text of 16 letters.
+fn repeated(count: usize, value: &str) -> String {
+    format!(
+        "{{% set x = 'xxxxxxxxxxxxxxxx' %}}{}{{{{ x }}}}",
+        format!("{{% set x = {value} %}}").repeat(count)
+    )
+}
+
+/// Wraps `ns.x` in `value` 100,000 times, and then does something with it.
+fn nested(value: &str, then: &str) -> String {
+    let ten = "{% for i in range(10) %}";
+    format!(
+        "{{% set ns = namespace(x=[]) %}}{}{{% set ns.x = {value} %}}{}{then}",
+        ten.repeat(5),
+        "{% endfor %}".repeat(5)
+    )
+}
+
+pub(crate) fn cases() -> Vec<Case> {
+    vec![
+        bad!(
+            "loops in loops",
+            "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}",
+            ErrorKind::OutOfFuel
+        ),
+        bad!("a text doubled 60 times", repeated(60, "x ~ x"), ErrorKind::OutOfFuel),
+        bad!("a huge range", "{% for i in range(1000000000) %}x{% endfor %}", ErrorKind::InvalidOperation),
+        bad!(
+            "a macro that calls itself",
+            "{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}",
+            ErrorKind::InvalidOperation | ErrorKind::EvalBlock | ErrorKind::BadInclude
+        ),
+        bad!(
+            "a text times a number",
+            "{{ 'x' * 1000000000000 }}",
+            ErrorKind::InvalidOperation | ErrorKind::OutOfFuel
+        ),
+        bad!(
+            "a walk to Python's classes",
+            "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+            ErrorKind::UndefinedError
+        ),
+        refused!(
+            "100,000 nested ifs",
+            "{% if true %}".repeat(100_000),
+            render,
+            GlmError::TemplateTooLong { bytes: 1_300_000, .. }
+        ),
+        refused!(
+            "an expression of 1 MB",
+            format!("{{{{ 1{} }}}}", "+1".repeat(500_000)),
+            render,
+            GlmError::TemplateTooLong { bytes: 1_000_000.., .. }
+        ),
+        refused!(
+            "more output than may be",
+            "{% set x = 'xxxxxxxxxxxxxxxx' * 65536 %}{% for i in range(64) %}{{ x }}{% endfor %}",
+            render,
+            GlmError::TemplateOutput { .. }
+        ),
+        bad!("an unknown filter", "{{ messages | nonsense }}", ErrorKind::UnknownFilter),
+    ]
+}
+
+pub(crate) fn further() -> Vec<Case> {
+    vec![
+        taken!(
+            "template: an expression of 60,000 sums",
+            format!("{{{{ 1{} }}}}", "+1".repeat(60_000)),
+            render
+        ),
+        bad!("template: 9,000 nested ifs", "{% if true %}".repeat(9_000), ErrorKind::SyntaxError),
+        bad!(
+            "template: an expression of 100,000 brackets",
+            format!("{{{{ {}1 }}}}", "(".repeat(100_000)),
+            ErrorKind::SyntaxError
+        ),
+        bad!(
+            "template: a text that doubles in a loop",
+            "{% set ns = namespace(x='xxxxxxxx') %}{% for i in range(60) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}",
+            ErrorKind::OutOfFuel
+        ),
+        bad!("template: a text that adds to itself", repeated(60, "x + x"), ErrorKind::OutOfFuel),
+        bad!(
+            "template: a text that is replaced by longer ones",
+            repeated(20, "x | replace('x', 'xxxxxxxxxxxxxxxx')"),
+            ErrorKind::OutOfFuel
+        ),
+        bad!(
+            "template: a text that joins itself",
+            repeated(20, "[x, x, x, x, x, x, x, x] | join(x)"),
+            ErrorKind::OutOfFuel
+        ),
+        bad!("template: a text as wide as memory", "{{ 'x' | center(1000000000000) }}", _),
+        bad!(
+            "template: an indent as wide as memory",
+            "{{ messages | tojson(indent=1000000000000) }}",
+            ErrorKind::BadSerialization
+        ),
+        bad!(
+            "template: a list that holds itself 60 times over, as JSON",
+            repeated(60, "[x, x]").replace("{{ x }}", "{{ x | tojson }}"),
+            ErrorKind::BadSerialization | ErrorKind::OutOfFuel
+        ),
+        refused!(
+            "template: a list that holds itself 60 times over, as text",
+            repeated(60, "[x, x]"),
+            render,
+            GlmError::TemplateOutput { .. }
+        ),
+        bad!("template: another file", "{% include '/etc/passwd' %}", ErrorKind::TemplateNotFound),
+        refused!("template: a refusal of its own", "{{ raise_exception('no tools here') }}", render, error if says(error, "no tools here")),
+        crate::case::Case::new(
+            "template: 100,000 lists in each other",
+            || nested("[ns.x]", "").into(),
+            render,
+            |_| true,
+        ),
+        crate::case::Case::new(
+            "template: 100,000 lists in each other, as text",
+            || nested("[ns.x]", "{{ ns.x }}").into(),
+            render,
+            |_| true,
+        ),
+        crate::case::Case::new(
+            "template: 100,000 lists in each other, as JSON",
+            || nested("[ns.x]", "{{ ns.x | tojson }}").into(),
+            render,
+            |_| true,
+        ),
+        crate::case::Case::new(
+            "template: 100,000 lists in each other, compared",
+            || nested("[ns.x]", "{{ ns.x == [ns.x] }}").into(),
+            render,
+            |_| true,
+        ),
+        crate::case::Case::new(
+            "template: 100,000 lists in each other, sorted",
+            || nested("[ns.x]", "{{ [ns.x, [ns.x]] | sort }}").into(),
+            render,
+            |_| true,
+        ),
+        crate::case::Case::new(
+            "template: 100,000 dicts in each other",
+            || nested("{'x': ns.x}", "{{ ns.x }}").into(),
+            render,
+            |_| true,
+        ),
+        taken!(
+            "template: a long message",
+            "{% for m in messages %}{{ m.content | trim | upper }}{% endfor %}",
+            |input| {
+                let messages = [Message::new("user", "x".repeat(4 << 20))];
+                ChatTemplate::new(input.text().to_owned())?.render(&messages, &[]).map(drop)
+            }
+        ),
+        taken!(
+            "template: control tokens of digits in a message of digits",
+            "{{ messages[0].content }}",
+            |input| {
+                let tokens: Vec<String> = (0..1000).map(|at| at.to_string()).collect();
+                let messages = [Message::new("user", "0123456789".repeat(1000))];
+                ChatTemplate::new(input.text().to_owned())?.render(&messages, &tokens).map(drop)
+            }
+        ),
+    ]
+}
