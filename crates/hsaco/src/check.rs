@@ -1,15 +1,19 @@
 use crate::decl::{ArgDecl, ArgKind, KernelDecl};
 use crate::metadata::{ArgInfo, KernelInfo, ValueKind};
-use crate::target::wavefront_size;
+use crate::target::{most_vgprs, wavefront_size};
 use crate::{CodeObject, HsacoError, TargetId};
 
 /// Bytes of group memory that every supported processor gives a block.
 const MAX_LDS: u32 = 65_536;
+/// Scalar registers of a wave, on every processor.
+const MAX_SGPRS: u32 = 128;
+/// An argument block is as long as its arguments, or rounded up to this.
+const KERNARG_ALIGN: u32 = 16;
 
 impl CodeObject<'_> {
     /// Compares this image with what `decl` says, for the target `arch` (`gfx1100`, `gfx11-generic`): target, symbols
-    /// and descriptors, arguments by name, offset, size and kind, block limit, wave size, no spills, no scratch, group
-    /// memory.
+    /// and descriptors, arguments by name, offset, size and kind, argument block, block limit, wave size, no spills, no
+    /// scratch, group memory, registers.
     ///
     /// # Errors
     /// The first difference, as its own variant of [`HsacoError`].
@@ -37,6 +41,7 @@ impl CodeObject<'_> {
         }
         check_args(decl, symbol, kernel)?;
         check_resources(decl, symbol, kernel)?;
+        check_registers(symbol, kernel, most_vgprs(&self.target().processor))?;
         let expected = wavefront_size(&self.target().processor);
         if expected != Some(kernel.wavefront_size) {
             let (target, found) = (self.target().to_string(), kernel.wavefront_size);
@@ -58,7 +63,29 @@ fn check_args(decl: &KernelDecl, symbol: &'static str, kernel: &KernelInfo) -> R
             return Err(HsacoError::ArgMismatch { symbol, index, name, offset, size, kind, found });
         }
     }
-    Ok(())
+    check_kernarg_size(decl, symbol, kernel)
+}
+
+/// A launch hands over what is declared: a kernel that reads more would read what is not there.
+fn check_kernarg_size(
+    decl: &KernelDecl,
+    symbol: &'static str,
+    kernel: &KernelInfo,
+) -> Result<(), HsacoError> {
+    let expected = decl.args.iter().map(|arg| arg.offset + arg.size).max().unwrap_or(0);
+    let found = kernel.kernarg_size;
+    // Hidden arguments stand behind the declared ones, and the runtime fills them.
+    let hidden = kernel.args.len() > kernel.explicit_args().count();
+    let fits = found >= expected && (hidden || found <= expected.next_multiple_of(KERNARG_ALIGN));
+    if fits { Ok(()) } else { Err(HsacoError::KernargSize { symbol, expected, found }) }
+}
+
+fn check_registers(symbol: &'static str, kernel: &KernelInfo, most_vgprs: u32) -> Result<(), HsacoError> {
+    let counts = [("scalar", kernel.sgprs, MAX_SGPRS), ("vector", kernel.vgprs, most_vgprs)];
+    match counts.into_iter().find(|(_, found, limit)| found > limit) {
+        Some((kind, found, limit)) => Err(HsacoError::Registers { symbol, kind, limit, found }),
+        None => Ok(()),
+    }
 }
 
 fn same_arg(declared: &ArgDecl, found: &ArgInfo) -> bool {
@@ -197,6 +224,25 @@ mod tests {
         ));
         assert!(matches!(changed(|kernel| kernel.lds = 65_537), Err(HsacoError::Lds { found: 65_537, .. })));
         changed(|kernel| kernel.lds = 65_536).unwrap();
+        for size in [0, 31, 33] {
+            let result = changed(|kernel| kernel.kernarg_size = size);
+            assert!(matches!(result, Err(HsacoError::KernargSize { expected: 32, .. })), "{size}");
+        }
+        let hidden = |kernel: &mut KernelInfo| {
+            let kind = ValueKind::Hidden("hidden_block_count_x".into());
+            kernel.args.push(ArgInfo { name: None, offset: 32, size: 4, kind });
+            kernel.kernarg_size = 288;
+        };
+        changed(hidden).unwrap();
+        changed(|kernel| (kernel.vgprs, kernel.sgprs) = (256, 128)).unwrap();
+        assert!(matches!(
+            changed(|kernel| kernel.vgprs = 257),
+            Err(HsacoError::Registers { kind: "vector", limit: 256, found: 257, .. })
+        ));
+        assert!(matches!(
+            changed(|kernel| kernel.sgprs = 129),
+            Err(HsacoError::Registers { kind: "scalar", limit: 128, .. })
+        ));
         assert!(matches!(
             changed(|kernel| kernel.wavefront_size = 64),
             Err(HsacoError::WavefrontSize { expected: Some(32), found: 64, .. })

@@ -203,6 +203,30 @@ pub enum HsacoError {
         /// In the image.
         found: usize,
     },
+    /// An argument block of another length than the declared arguments have.
+    #[error(
+        "kernel `{symbol}` reads an argument block of {found} bytes, its declaration has {expected}; rebuild with `cargo xtask build-kernels`"
+    )]
+    KernargSize {
+        /// The kernel.
+        symbol: &'static str,
+        /// Declared.
+        expected: u32,
+        /// In the image.
+        found: u32,
+    },
+    /// More registers than a wave can have.
+    #[error("kernel `{symbol}` needs {found} {kind} registers, a wave has at most {limit}")]
+    Registers {
+        /// The kernel.
+        symbol: &'static str,
+        /// `scalar` or `vector`.
+        kind: &'static str,
+        /// Of a wave.
+        limit: u32,
+        /// In the image.
+        found: u32,
+    },
     /// An argument that differs from its declaration.
     #[error(
         "argument {index} of kernel `{symbol}` is {found}, declared as `{name}` ({kind:?}) at {offset}, {size} bytes; \
@@ -300,6 +324,18 @@ pub enum HsacoError {
         /// Why.
         #[source]
         source: io::Error,
+    },
+    /// The override's file can be replaced by other users.
+    #[error(
+        "{variable}={}: {} could be replaced by other users; it is code that the GPU will run: move it, or take their permission to write", path.display(), exposed.display()
+    )]
+    OverrideExposed {
+        /// The variable.
+        variable: &'static str,
+        /// Its value.
+        path: PathBuf,
+        /// The file or folder that others may write to.
+        exposed: PathBuf,
     },
     /// The override's file is not the right image.
     #[error("{variable}={}: not usable; unset {variable} to use the embedded image", path.display())]

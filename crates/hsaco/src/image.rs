@@ -1,7 +1,7 @@
 use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::{env, fs};
+use std::{env, fs, io};
 
 use crate::{CodeObject, HsacoError, KernelDecl, TargetId};
 
@@ -93,27 +93,80 @@ impl ImageSet {
     }
 }
 
-/// The image that the kernel's variable (`ROPE_HSACO`) names, checked against the declaration and for `card`; `None`
-/// when the variable is not set or empty.
+/// The image that the kernel's variable (`ROPE_HSACO`) names, as [`image_from_file`] takes it; `None` when the variable is
+/// not set or empty.
 ///
 /// # Errors
-/// [`HsacoError::OverrideUnreadable`] when the file cannot be read, [`HsacoError::OverrideRefused`] with the cause
-/// when it is truncated, for another card, or of another kernel. Both name the variable and the path.
+/// As [`image_from_file`].
 pub fn image_override(decl: &KernelDecl, card: &str) -> Result<Option<Selected>, HsacoError> {
     let path = env::var_os(decl.variable).filter(|path| path != OsStr::new(""));
-    path.map(|path| read_override(decl, Path::new(&path), card)).transpose()
+    path.map(|path| image_from_file(decl, Path::new(&path), card)).transpose()
 }
 
-fn read_override(decl: &KernelDecl, path: &Path, card: &str) -> Result<Selected, HsacoError> {
+/// The image in a file that no other user can replace, checked against the declaration and for `card`. The file is read once:
+/// what is given is what was checked.
+///
+/// # Errors
+/// [`HsacoError::OverrideUnreadable`] when the file cannot be read, [`HsacoError::OverrideExposed`] when others could put
+/// another in its place, [`HsacoError::OverrideRefused`] with the cause when it is truncated, for another card, or of
+/// another kernel. All name the variable and the path.
+pub fn image_from_file(decl: &KernelDecl, path: &Path, card: &str) -> Result<Selected, HsacoError> {
     let variable = decl.variable;
-    let bytes = fs::read(path).map_err(|source| {
+    let unreadable = |source| {
         let path = path.to_owned();
         HsacoError::OverrideUnreadable { variable, path, source }
-    })?;
+    };
+    if let Some(exposed) = exposed(path).map_err(unreadable)? {
+        return Err(HsacoError::OverrideExposed { variable, path: path.to_owned(), exposed });
+    }
+    let bytes = fs::read(path).map_err(unreadable)?;
     checked_file(decl, &bytes, path, card).map_err(|source| {
         let (path, source) = (path.to_owned(), Box::new(source));
         HsacoError::OverrideRefused { variable, path, source }
     })
+}
+
+/// What other users could put another file in the place of `path` by: the file, or a folder on the way to it, that anyone may
+/// write to, or that is another user's in a folder that anyone may write to.
+#[cfg(unix)]
+fn exposed(path: &Path) -> io::Result<Option<PathBuf>> {
+    use std::os::unix::fs::MetadataExt;
+
+    const OTHERS_WRITE: u32 = 0o002;
+    const ONLY_OWNERS_REMOVE: u32 = 0o1000;
+    const MOST_LINKS: usize = 40;
+    // The process's own entry belongs to its user; without one, to nobody that could be told from others.
+    let me = fs::metadata("/proc/self").map(|me| me.uid()).ok();
+    let foreign = |uid: u32| uid != 0 && me.is_some_and(|me| me != uid);
+    let mut path = std::path::absolute(path)?;
+    for _ in 0..MOST_LINKS {
+        let found = fs::symlink_metadata(&path)?;
+        let Some(folder) = path.parent() else { return Ok(None) };
+        let (mut uid, mut inner) = (found.uid(), path.clone());
+        for folder in folder.canonicalize()?.ancestors() {
+            let found = fs::metadata(folder)?;
+            if found.mode() & OTHERS_WRITE != 0 {
+                if found.mode() & ONLY_OWNERS_REMOVE == 0 {
+                    return Ok(Some(folder.to_owned()));
+                }
+                if foreign(uid) {
+                    return Ok(Some(inner));
+                }
+            }
+            (uid, inner) = (found.uid(), folder.to_owned());
+        }
+        if !found.is_symlink() {
+            return Ok((found.mode() & OTHERS_WRITE != 0).then_some(path));
+        }
+        path = folder.join(fs::read_link(&path)?);
+    }
+    Err(io::Error::other("too many links"))
+}
+
+/// Other systems have permissions of other kinds, which are not looked at.
+#[cfg(not(unix))]
+fn exposed(_path: &Path) -> io::Result<Option<PathBuf>> {
+    Ok(None)
 }
 
 fn checked_file(decl: &KernelDecl, bytes: &[u8], path: &Path, card: &str) -> Result<Selected, HsacoError> {
@@ -230,7 +283,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("mine.hsaco");
         fs::write(&path, bytes).unwrap();
-        read_override(&SET.decl, &path, card)
+        image_from_file(&SET.decl, &path, card)
     }
 
     #[test]
@@ -242,7 +295,7 @@ mod tests {
 
     #[test]
     fn a_file_that_does_not_fit_is_refused_by_name() {
-        let missing = read_override(&SET.decl, Path::new("nowhere/mine.hsaco"), "gfx1100").unwrap_err();
+        let missing = image_from_file(&SET.decl, Path::new("nowhere/mine.hsaco"), "gfx1100").unwrap_err();
         assert!(matches!(missing, HsacoError::OverrideUnreadable { .. }));
         assert!(missing.to_string().starts_with("SCALE_HSACO=nowhere/mine.hsaco"), "{missing}");
 

@@ -56,7 +56,7 @@ mod target;
 
 pub use decl::{ArgDecl, ArgKind, KernelArg, KernelArgs, KernelDecl, KernelPointer};
 pub use error::HsacoError;
-pub use image::{Aligned, Image, ImageSet, Origin, Selected, image_override, images_of};
+pub use image::{Aligned, Image, ImageSet, Origin, Selected, image_from_file, image_override, images_of};
 pub use metadata::{ArgInfo, KernelInfo, ValueKind};
 pub use object::CodeObject;
 pub use target::{TargetId, generic_family, wavefront_size};

@@ -94,6 +94,12 @@ pub fn wavefront_size(processor: &str) -> Option<u32> {
     }
 }
 
+/// The most vector registers of a wave: gfx90a and gfx940 count those for matrices with them.
+pub(crate) fn most_vgprs(processor: &str) -> u32 {
+    let unified = processor == "gfx90a" || processor.starts_with("gfx94") || processor.starts_with("gfx95");
+    if unified || processor == "gfx9-4-generic" { 512 } else { 256 }
+}
+
 const GFX9: Option<&str> = Some("gfx9-generic");
 const GFX9_4: Option<&str> = Some("gfx9-4-generic");
 const GFX10_1: Option<&str> = Some("gfx10-1-generic");
