@@ -2,9 +2,11 @@
 
 mod checks;
 mod compiler;
+mod dependencies;
 mod images;
 mod kernels;
 mod process;
+mod unsafe_count;
 mod verbs;
 
 use std::process::ExitCode;
@@ -51,6 +53,8 @@ enum Verb {
     Lint,
     /// Check the house rules that no other tool checks
     Tidy,
+    /// List what the command is made of, as CycloneDX
+    Sbom(verbs::sbom::Options),
     /// Run everything that CI runs, in order, and stop at the first failure
     Ci,
 }
@@ -78,6 +82,7 @@ fn execute(verb: Verb) -> Result<()> {
         Verb::Seeded(options) => verbs::seeded::execute(&options),
         Verb::Lint => verbs::lint::execute(),
         Verb::Tidy => verbs::tidy::execute(&workspace_root()),
+        Verb::Sbom(options) => verbs::sbom::execute(&options),
         Verb::Ci => verbs::ci::execute(),
     }
 }

@@ -7,6 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::checks::{self, Finding};
+use crate::{dependencies, unsafe_count};
 
 /// Runs every check over the tracked files and prints what breaks a rule.
 ///
@@ -16,6 +17,9 @@ pub(crate) fn execute(root: &Path) -> Result<()> {
     let files = tracked_files(root)?;
     let mut findings = checks::adr_numbers(&files);
     findings.extend(checks::images(root, &files)?);
+    let (unsafe_blocks, changed) = unsafe_count::check(root, &files)?;
+    findings.extend(changed);
+    findings.extend(dependencies::check(root)?);
     for path in &files {
         // A file that git tracks but that is gone from the work tree has nothing to say.
         let Ok(bytes) = fs::read(root.join(path)) else { continue };
@@ -29,6 +33,8 @@ pub(crate) fn execute(root: &Path) -> Result<()> {
     if !findings.is_empty() {
         bail!("tidy: {} findings in {} files", findings.len(), files.len());
     }
+    let counts: Vec<String> = unsafe_blocks.iter().map(|(place, count)| format!("{place} {count}")).collect();
+    println!("unsafe blocks: {}: {}", unsafe_blocks.values().sum::<usize>(), counts.join(", "));
     println!("tidy: {} files, no findings", files.len());
     Ok(())
 }
