@@ -53,6 +53,8 @@ enum Verb {
     Lint,
     /// Check the house rules that no other tool checks
     Tidy,
+    /// Run the tests of the pure parts under Miri (needs its component of the nightly toolchain)
+    Miri,
     /// List what the command is made of, as CycloneDX
     Sbom(verbs::sbom::Options),
     /// Run everything that CI runs, in order, and stop at the first failure
@@ -82,6 +84,7 @@ fn execute(verb: Verb) -> Result<()> {
         Verb::Seeded(options) => verbs::seeded::execute(&options),
         Verb::Lint => verbs::lint::execute(),
         Verb::Tidy => verbs::tidy::execute(&workspace_root()),
+        Verb::Miri => verbs::miri::execute(),
         Verb::Sbom(options) => verbs::sbom::execute(&options),
         Verb::Ci => verbs::ci::execute(),
     }

@@ -9,6 +9,7 @@ pub(crate) mod doctor;
 pub(crate) mod instructions;
 pub(crate) mod kernel_report;
 pub(crate) mod lint;
+pub(crate) mod miri;
 pub(crate) mod sbom;
 pub(crate) mod seeded;
 pub(crate) mod setup;
