@@ -102,10 +102,11 @@ fn install() {
 }
 
 extern "C" fn on_sigbus(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
-    // SAFETY: the system gives a handler with SA_SIGINFO a valid `siginfo_t`.
-    let code = unsafe { (*info).si_code };
-    // SAFETY: as above; the address is set where the system raised the signal itself, and else not looked at.
-    let address = unsafe { (*info).si_addr() }.addr();
+    // SAFETY: the system gives a handler with SA_SIGINFO a valid `siginfo_t`, which nothing else has.
+    let told = unsafe { &*info };
+    // SAFETY: the address is set where the system raised the signal itself, and else not looked at.
+    let address = unsafe { told.si_addr() }.addr();
+    let code = told.si_code;
     let place = places().find(|place| code > 0 && place.holds(address));
     if !place.is_some_and(|place| place.fill_from(address)) {
         pass_on(signal, code, info, context);

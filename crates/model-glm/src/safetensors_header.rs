@@ -44,7 +44,7 @@ pub enum SafetensorsError {
     #[error("the header cannot be read")]
     Json(#[source] serde_json::Error),
     /// A tensor's name could be taken for something else.
-    #[error("tensor {name:?} has a name that is empty, holds a NUL or leads to another folder")]
+    #[error("tensor {name:?} has a name that is empty, holds a control character or leads to another folder")]
     Name {
         /// The name.
         name: String,
@@ -195,7 +195,10 @@ impl Header {
 impl Entry {
     fn validate(&self, name: &str, data: u64) -> Result<(), SafetensorsError> {
         let tensor = || name.to_owned();
-        if name.is_empty() || name.contains('\0') || name.split(['/', '\\']).any(|part| part == "..") {
+        if name.is_empty()
+            || name.contains(char::is_control)
+            || name.split(['/', '\\']).any(|part| part == "..")
+        {
             return Err(SafetensorsError::Name { name: tensor() });
         }
         if self.shape.len() > MAX_RANK {

@@ -26,6 +26,7 @@ const RUNS: &[Run] = &[
         without: &[
             ("mapped", "files are mapped by calls that Miri does not have"),
             ("isa", "asks for vector instructions that Miri does not have"),
+            ("slices_widen", "widens all numbers of two types"),
             ("impossible_length", "asks for more memory than Miri lets a program ask for"),
         ],
     },
@@ -44,7 +45,8 @@ pub(crate) fn execute() -> Result<()> {
         command.env("MIRIFLAGS", "-Zmiri-disable-isolation -Zmiri-ignore-leaks");
         // Its builds are of another kind.
         command.env("CARGO_TARGET_DIR", workspace_root().join("target/miri"));
-        let advice = "is there a Miri? `rustup toolchain install nightly --component miri --component rust-src`";
+        let advice =
+            "is there a Miri? `rustup toolchain install nightly --component miri --component rust-src`";
         run(&mut command).context(advice)?;
         for (test, reason) in *without {
             eprintln!("not run under Miri: {test}: {reason}");

@@ -200,6 +200,7 @@ pub(crate) fn cases() -> Vec<Case> {
 
 pub(crate) fn further() -> Vec<Case> {
     vec![
+        bad!("safetensors: a name that moves the cursor", named(r#""a\u001b[2J""#), Bad::Name { .. }),
         bad!("safetensors: no name", named(r#""""#), Bad::Name { name } if name.is_empty()),
         bad!("safetensors: metadata twice", file(r#"{"__metadata__":{},"__metadata__":{}}"#, 0), Bad::Json(error) if error.to_string().contains("stands twice")),
         bad!("safetensors: dimensions of 2^64", shaped("[18446744073709551616]"), Bad::Json(_)),
