@@ -8,9 +8,9 @@ pub enum TokenizerError {
     #[error("tokenizer.json has {bytes} bytes, more than the {most} that are read")]
     TooLong {
         /// Its length.
-        bytes: usize,
+        bytes: u64,
         /// The most that is read.
-        most: usize,
+        most: u64,
     },
     /// The text is no JSON of the form that it should have.
     #[error("tokenizer.json cannot be read")]

@@ -75,8 +75,9 @@ struct Added<'a> {
 
 /// The tokenizer that a file's text describes.
 pub(super) fn read(text: &str) -> Result<Tokenizer, TokenizerError> {
-    if text.len() as u64 > MAX_TOKENIZER {
-        return Err(TokenizerError::TooLong { bytes: text.len(), most: MAX_TOKENIZER as usize });
+    let bytes = text.len() as u64;
+    if bytes > MAX_TOKENIZER {
+        return Err(TokenizerError::TooLong { bytes, most: MAX_TOKENIZER });
     }
     let File { added_tokens, normalizer, pre_tokenizer, decoder, model } =
         serde_json::from_str(text).map_err(TokenizerError::Json)?;

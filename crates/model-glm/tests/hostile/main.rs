@@ -37,7 +37,7 @@ const COMMAND: &str = "cargo test -p model-glm --test hostile";
 
 #[test]
 fn every_hostile_file_has_its_result() {
-    let _alone = crate::case::alone();
+    let _alone = case::alone();
     let families = [
         ("safetensors/", safetensors::cases(), 40),
         (

@@ -129,37 +129,32 @@ pub(crate) fn further() -> Vec<Case> {
         ),
         bad!("template: another file", "{% include '/etc/passwd' %}", ErrorKind::TemplateNotFound),
         refused!("template: a refusal of its own", "{{ raise_exception('no tools here') }}", render, error if says(error, "no tools here")),
-        crate::case::Case::new(
-            "template: 100,000 lists in each other",
-            || nested("[ns.x]", "").into(),
-            render,
-            |_| true,
-        ),
-        crate::case::Case::new(
+        Case::new("template: 100,000 lists in each other", || nested("[ns.x]", "").into(), render, |_| true),
+        Case::new(
             "template: 100,000 lists in each other, as text",
             || nested("[ns.x]", "{{ ns.x }}").into(),
             render,
             |_| true,
         ),
-        crate::case::Case::new(
+        Case::new(
             "template: 100,000 lists in each other, as JSON",
             || nested("[ns.x]", "{{ ns.x | tojson }}").into(),
             render,
             |_| true,
         ),
-        crate::case::Case::new(
+        Case::new(
             "template: 100,000 lists in each other, compared",
             || nested("[ns.x]", "{{ ns.x == [ns.x] }}").into(),
             render,
             |_| true,
         ),
-        crate::case::Case::new(
+        Case::new(
             "template: 100,000 lists in each other, sorted",
             || nested("[ns.x]", "{{ [ns.x, [ns.x]] | sort }}").into(),
             render,
             |_| true,
         ),
-        crate::case::Case::new(
+        Case::new(
             "template: 100,000 dicts in each other",
             || nested("{'x': ns.x}", "{{ ns.x }}").into(),
             render,
