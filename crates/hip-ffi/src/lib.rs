@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`sys`] | C types, constants and declarations, generated from HIP's header |
 //! | [`HipApi`] | one pointer per HIP function that is called, filled by [`HipApi::load`] or by in-process functions |
+//! | `cuda` | with the feature of that name: the same table filled from CUDA's driver, for NVIDIA's cards |
 //! | [`faults`] | a table around another, whose calls fail on demand, for tests of what is built on this crate |
 //! | [`result`] | the same calls returning `Result<_, HipError>`, grouped; still `unsafe` where C asks for care |
 //!
@@ -28,6 +29,8 @@
 //! ```
 
 mod api;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 mod error;
 pub mod faults;
 mod load;

@@ -60,6 +60,23 @@ pub enum LoadError {
         /// The first function that is missing.
         symbol: &'static str,
     },
+    /// There is no CUDA driver to load.
+    #[error(
+        "no CUDA driver was found; install NVIDIA's driver, which brings libcuda.so.1, or set HIP_FFI_CUDA_LIB to it{}",
+        Misses(tried)
+    )]
+    NoDriver {
+        /// Every place and its reason, in the order tried.
+        tried: Vec<Miss>,
+    },
+    /// The CUDA driver loads but lacks a function.
+    #[error("{} lacks {symbol}, so it is no CUDA driver that this version can use; those of CUDA 11.4 and later can be used", library.display())]
+    OldDriver {
+        /// The library.
+        library: PathBuf,
+        /// The first function that is missing.
+        symbol: &'static str,
+    },
 }
 
 struct Misses<'a>(&'a [Miss]);
@@ -135,31 +152,34 @@ impl HipApi {
     /// # Errors
     /// [`LoadError::NotFound`] with every place and its reason, or [`LoadError::MissingSymbol`].
     pub fn load(search: &Search) -> Result<(HipApi, Found), LoadError> {
-        let mut missed = Vec::new();
-        for place in search.candidates() {
-            // A path that is not there is said plainly; a bare name is the loader's business.
-            let is_path = place.components().count() > 1;
-            if is_path && !place.is_file() {
-                missed.push(Miss { place, reason: String::from("no such file") });
-                continue;
-            }
-            // SAFETY: loading runs the library's initialisers. The place is what the user's environment or ROCm's
-            // installation names as HIP's runtime, whose initialisers may run in any process.
-            match unsafe { Library::new(&place) } {
-                Err(error) => {
-                    let reason = reason(&error, &place);
-                    missed.push(Miss { place, reason });
-                }
-                Ok(library) => {
-                    let table = HipApi::resolve(library);
-                    let api = table
-                        .map_err(|symbol| LoadError::MissingSymbol { library: place.clone(), symbol })?;
-                    return Ok((api, Found { library: place, missed }));
-                }
-            }
-        }
-        Err(LoadError::NotFound { tried: missed })
+        let (library, found) = first_library(search).map_err(|tried| LoadError::NotFound { tried })?;
+        let table = HipApi::resolve(library);
+        let api = table.map_err(|symbol| LoadError::MissingSymbol { library: found.library.clone(), symbol })?;
+        Ok((api, found))
     }
+}
+
+/// Loads the first library that `search` names and that is one; else every place and its reason.
+pub(crate) fn first_library(search: &Search) -> Result<(Library, Found), Vec<Miss>> {
+    let mut missed = Vec::new();
+    for place in search.candidates() {
+        // A path that is not there is said plainly; a bare name is the loader's business.
+        let is_path = place.components().count() > 1;
+        if is_path && !place.is_file() {
+            missed.push(Miss { place, reason: String::from("no such file") });
+            continue;
+        }
+        // SAFETY: loading runs the library's initialisers. The place is what the user's environment or an installation
+        // names as a GPU's runtime, whose initialisers may run in any process.
+        match unsafe { Library::new(&place) } {
+            Err(error) => {
+                let reason = reason(&error, &place);
+                missed.push(Miss { place, reason });
+            }
+            Ok(library) => return Ok((library, Found { library: place, missed })),
+        }
+    }
+    Err(missed)
 }
 
 /// The loader's own words, without libloading's frame around them and the place before them.
