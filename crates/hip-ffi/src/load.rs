@@ -154,7 +154,8 @@ impl HipApi {
     pub fn load(search: &Search) -> Result<(HipApi, Found), LoadError> {
         let (library, found) = first_library(search).map_err(|tried| LoadError::NotFound { tried })?;
         let table = HipApi::resolve(library);
-        let api = table.map_err(|symbol| LoadError::MissingSymbol { library: found.library.clone(), symbol })?;
+        let api =
+            table.map_err(|symbol| LoadError::MissingSymbol { library: found.library.clone(), symbol })?;
         Ok((api, found))
     }
 }

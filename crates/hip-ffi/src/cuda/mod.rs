@@ -39,8 +39,11 @@ pub fn search_from_env() -> Search {
 }
 
 fn search(file: Option<OsString>) -> Search {
-    let (names, last_roots): (&[&str], &[&str]) =
-        if cfg!(windows) { (&["nvcuda.dll"], &[]) } else { (&["libcuda.so.1", "libcuda.so"], &["/usr/lib/wsl"]) };
+    let (names, last_roots): (&[&str], &[&str]) = if cfg!(windows) {
+        (&["nvcuda.dll"], &[])
+    } else {
+        (&["libcuda.so.1", "libcuda.so"], &["/usr/lib/wsl"])
+    };
     Search {
         file: file.filter(|value| !value.is_empty()).map(PathBuf::from),
         roots: Vec::new(),

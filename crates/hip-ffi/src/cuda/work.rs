@@ -133,7 +133,7 @@ pub(super) unsafe extern "C" fn launch_kernel(
     extra: *mut *mut c_void,
 ) -> hipError_t {
     let (function, stream): (Handle, Handle) = (function.cast(), stream.cast());
-    let mut buffer = [core::ptr::null_mut(); 5];
+    let mut buffer;
     let extra = if extra.is_null() {
         extra
     } else {
@@ -150,7 +150,8 @@ pub(super) unsafe extern "C" fn launch_kernel(
         // SAFETY: the caller vouches for function, stream and arguments.
         unsafe {
             (driver.launch)(
-                function, grid_x, grid_y, grid_z, block_x, block_y, block_z, shared, stream, parameters, extra,
+                function, grid_x, grid_y, grid_z, block_x, block_y, block_z, shared, stream, parameters,
+                extra,
             )
         }
     })

@@ -42,8 +42,10 @@ fn api() -> &'static HipApi {
 
 #[test]
 fn each_missing_function_is_named_before_a_driver_is_taken() {
-    let functions: BTreeSet<&str> =
-        include_str!("fake.c").lines().filter_map(|line| line.strip_prefix("int cu")?.split('(').next()).collect();
+    let functions: BTreeSet<&str> = include_str!("fake.c")
+        .lines()
+        .filter_map(|line| line.strip_prefix("int cu")?.split('(').next())
+        .collect();
     assert_eq!(functions.len(), 31, "the functions of the driver that are called");
     // A process has one driver, so that each is tried in a process of its own.
     let tried = functions.into_iter().map(|function| {
@@ -113,13 +115,19 @@ fn devices_say_what_they_are() {
     assert_eq!(unknown.unwrap_err().code, hipError_t::hipErrorInvalidValue);
     let absent = result::device_names(api, 2).unwrap_err();
     assert_eq!((absent.code, absent.class()), (hipError_t::hipErrorInvalidDevice, ErrorClass::Unavailable));
-    assert_eq!(absent.to_string(), "hipGetDevicePropertiesR0600 returned hipErrorInvalidDevice (101): invalid device ordinal");
+    assert_eq!(
+        absent.to_string(),
+        "hipGetDevicePropertiesR0600 returned hipErrorInvalidDevice (101): invalid device ordinal"
+    );
 }
 
 #[test]
 fn a_device_is_bound_to_a_thread_by_its_one_context() {
     let unbound = thread::spawn(|| result::malloc(api(), NonZeroUsize::MIN).unwrap_err()).join().unwrap();
-    assert_eq!((unbound.code, unbound.name.as_str()), (hipError_t::hipErrorInvalidContext, "hipErrorInvalidContext"));
+    assert_eq!(
+        (unbound.code, unbound.name.as_str()),
+        (hipError_t::hipErrorInvalidContext, "hipErrorInvalidContext")
+    );
     let bind = || {
         result::set_device(api(), 1).unwrap();
         result::set_device(api(), 1).unwrap();
@@ -167,7 +175,8 @@ fn copies_and_fills_go_in_their_directions() {
     // SAFETY: freeing nothing is nothing.
     unsafe { result::free(api, ptr::null_mut()) }.unwrap();
     // SAFETY: the stream is live.
-    let queries = [unsafe { result::stream_query(api, stream) }, unsafe { result::stream_query(api, stream) }];
+    let queries =
+        [unsafe { result::stream_query(api, stream) }, unsafe { result::stream_query(api, stream) }];
     assert_eq!(queries, [Ok(false), Ok(true)]);
     // SAFETY: it is not used afterwards.
     unsafe { result::stream_destroy(api, stream) }.unwrap();
@@ -191,7 +200,8 @@ fn a_kernel_is_loaded_found_and_launched() {
 
     let mut doubled = 0_f32;
     let (mut target, mut value) = (ptr::from_mut(&mut doubled), 21_f32);
-    let mut parameters: [*mut c_void; 2] = [ptr::from_mut(&mut target).cast(), ptr::from_mut(&mut value).cast()];
+    let mut parameters: [*mut c_void; 2] =
+        [ptr::from_mut(&mut target).cast(), ptr::from_mut(&mut value).cast()];
     let launch = |parameters: *mut *mut c_void, extra: *mut *mut c_void| {
         // SAFETY: the arguments are those of the kernel, and `target` is a float.
         unsafe { (api.hip_module_launch_kernel)(function, 1, 2, 3, 4, 5, 6, 7, stream, parameters, extra) }
