@@ -46,6 +46,10 @@ __device__ static inline void add_pieces(const blocks::Row (&rows)[ROWS], const 
         uint32_t offset = blocks::first_of_part<B>(piece, part) * (uint32_t)sizeof(float);
         float w[ROWS][CHUNK];
         for (uint32_t row = 0; row < ROWS; ++row) pieces[row].widen(part, w[row]);
+#if defined(__CUDA__)
+        // Sums whose index is not known would be in memory.
+        GPU_UNROLL(8)
+#endif
         for (uint32_t token = 0; token < TOKENS && token < tokens; ++token) {
             float x_chunk[CHUNK];
             load_chunk<true, 4>(behind(x, offset), CHUNK, x_chunk);

@@ -9,6 +9,14 @@ use anyhow::{Context, Result, bail};
 
 use crate::process::workspace_root;
 
+/// Version of PTX that is written: that of CUDA 11.0, which every later driver reads.
+const PTX_VERSION: &str = "ptx70";
+/// PTX has no registers that an index could choose among, and a function that is called has its arguments in memory: calls are
+/// inlined and loops unrolled as the AMD back end does unasked.
+const PTX_ONLY: [&str; 4] = ["-mllvm", "-inline-threshold=1000000", "-mllvm", "-unroll-threshold=4000"];
+/// Flags that mean nothing where PTX is written.
+const HIP_ONLY: [&str; 1] = ["-fhip-kernel-arg-name"];
+
 /// The line that installs a compiler on Debian 12.
 pub(crate) const INSTALL: &str = "apt-get install -y --no-install-recommends clang-22 lld-22";
 
@@ -77,6 +85,26 @@ pub(crate) fn find() -> Result<Compiler> {
     })
 }
 
+/// The compiler to use for `arch`: for PTX the first clang, since hipcc writes none.
+///
+/// # Errors
+/// As [`find`].
+pub(crate) fn find_for(arch: &str) -> Result<Compiler> {
+    if !is_ptx(arch) {
+        return find();
+    }
+    let clang =
+        search().into_iter().filter_map(|place| place.found.ok()).find(|found| found.driver == Driver::Clang);
+    clang.with_context(|| {
+        format!("no clang, which writes PTX for {arch}; run `cargo xtask setup` or\n  {INSTALL}")
+    })
+}
+
+/// Whether images for `arch` are PTX.
+pub(crate) fn is_ptx(arch: &str) -> bool {
+    arch.starts_with("sm_")
+}
+
 fn place(name: &str, program: Option<OsString>) -> Place {
     let found = match program {
         None => Err("not set".to_owned()),
@@ -98,6 +126,14 @@ impl Compiler {
 
     /// Every flag but input and output, to compile for `arch` with the `common` flags.
     pub(crate) fn flags(&self, arch: &str, common: &[String]) -> Vec<String> {
+        if is_ptx(arch) {
+            let mut flags = ["-x", "cuda", "--cuda-device-only", "-S"].map(str::to_owned).to_vec();
+            flags.push(format!("--cuda-gpu-arch={arch}"));
+            flags.push(format!("--cuda-feature=+{PTX_VERSION}"));
+            flags.extend(common.iter().filter(|flag| !HIP_ONLY.contains(&flag.as_str())).cloned());
+            flags.extend(PTX_ONLY.map(str::to_owned));
+            return flags;
+        }
         let mode: &[&str] = match self.driver {
             Driver::Clang => &["-x", "hip", "--offload-device-only"],
             Driver::Hipcc => &["--genco"],
@@ -133,8 +169,9 @@ impl Compiler {
     /// compiler that the target is unfinished is a refusal too, where `common` has -Werror.
     pub(crate) fn builds(&self, arch: &str, common: &[String]) -> Result<(), String> {
         let flags = self.flags(arch, common);
+        let language = if is_ptx(arch) { "cuda" } else { "hip" };
         let mut command = Command::new(&self.path);
-        command.args(&flags).args(["-o", "/dev/null", "-x", "hip", "/dev/null"]);
+        command.args(&flags).args(["-o", "/dev/null", "-x", language, "/dev/null"]);
         let output = command.output().map_err(|error| error.to_string())?;
         if output.status.success() {
             return Ok(());
@@ -175,6 +212,26 @@ mod tests {
         let generic = compiler(Driver::Hipcc).flags("gfx11-generic", &[]);
         assert_eq!(generic[0], "--genco");
         assert!(generic.contains(&"-mcode-object-version=6".to_owned()));
+    }
+
+    #[test]
+    fn ptx_is_written_by_clang_without_flags_of_hips() {
+        let common = ["-fhip-kernel-arg-name", "-ffp-contract=off"].map(str::to_owned);
+        let flags = compiler(Driver::Clang).flags("sm_80", &common);
+        let first = [
+            "-x",
+            "cuda",
+            "--cuda-device-only",
+            "-S",
+            "--cuda-gpu-arch=sm_80",
+            "--cuda-feature=+ptx70",
+            "-ffp-contract=off",
+        ];
+        assert_eq!(
+            (&flags[..7], &flags[7..]),
+            (&first.map(str::to_owned)[..], &PTX_ONLY.map(str::to_owned)[..])
+        );
+        assert!(find_for("sm_80").is_ok_and(|found| found.driver == Driver::Clang), "{INSTALL}");
     }
 
     #[test]

@@ -5,10 +5,10 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use hsaco::CodeObject;
 use hsaco::build::{ImageRow, KernelRow, MANIFEST, Manifest, read_manifest, sha256_hex};
+use hsaco::{CodeObject, KernelInfo, Ptx};
 
-use crate::compiler::Compiler;
+use crate::compiler::{Compiler, is_ptx};
 use crate::kernels::{Family, Kernels};
 
 /// An object that was compiled and checked.
@@ -25,29 +25,66 @@ pub(crate) fn compile(compiler: &Compiler, kernels: &Kernels, family: &Family, a
     let flags = compiler.flags(arch, &kernels.flags);
     let what = || format!("{} for {arch}", family.source);
     let folder = tempfile::tempdir()?;
-    let out = folder.path().join(family.decl.image);
+    let image = family.decl.image_for(arch);
+    let out = folder.path().join(&image);
     compiler.compile(&flags, &family.source, &out).with_context(what)?;
     let bytes = fs::read(&out).with_context(|| format!("reading {}", out.display()))?;
-    let object = CodeObject::parse(&bytes).with_context(what)?;
-    object.check(&family.decl, arch).with_context(what)?;
-    if family.separate_rounding {
-        let assembly = compiler.assembly(&flags, &family.source).with_context(what)?;
-        if let Some(instruction) = fused_operation(&assembly) {
-            bail!("{} rounds once for two operations: {instruction}; is -ffp-contract=off missing?", what());
-        }
-    }
+    let kernels = if is_ptx(arch) {
+        checked_ptx(&bytes, family, arch)
+    } else {
+        checked_object(&bytes, compiler, &flags, family, arch)
+    };
+    let kernels = kernels.with_context(what)?;
     eprintln!("{arch:16} {:24} {:6} bytes", family.decl.family, bytes.len());
     let row = ImageRow {
         family: family.decl.family.to_owned(),
         arch: arch.to_owned(),
-        image: family.decl.image.to_owned(),
+        image,
         sha256: sha256_hex(&bytes),
         source_sha256: family.source_sha256.clone(),
         compiler: compiler.version.clone(),
         flags,
-        kernels: KernelRow::of(&object),
+        kernels: KernelRow::of(&kernels),
     };
     Ok(Built { bytes, row })
+}
+
+/// The kernels of a code object that is what its declaration says.
+fn checked_object(
+    bytes: &[u8],
+    compiler: &Compiler,
+    flags: &[String],
+    family: &Family,
+    arch: &str,
+) -> Result<Vec<KernelInfo>> {
+    let object = CodeObject::parse(bytes)?;
+    object.check(&family.decl, arch)?;
+    if family.separate_rounding {
+        expect_separate(fused_operation(&compiler.assembly(flags, &family.source)?))?;
+    }
+    Ok(object.kernels().to_vec())
+}
+
+/// The kernels of a text that is what its declaration says, and leaves no rounding to the driver's compiler.
+fn checked_ptx(bytes: &[u8], family: &Family, arch: &str) -> Result<Vec<KernelInfo>> {
+    let ptx = Ptx::parse(bytes)?;
+    ptx.check(&family.decl, arch)?;
+    if let Some(operation) = ptx.loose_operation() {
+        bail!("the driver's compiler may round {operation} otherwise; is -ffp-contract=off missing?");
+    }
+    if family.separate_rounding {
+        expect_separate(ptx.fused_operation())?;
+    }
+    Ok(ptx.kernels().to_vec())
+}
+
+fn expect_separate(fused: Option<&str>) -> Result<()> {
+    match fused {
+        Some(operation) => {
+            bail!("rounds once for two operations: {operation}; is -ffp-contract=off missing?")
+        }
+        None => Ok(()),
+    }
 }
 
 /// The first instruction that multiplies and adds floats with one rounding.

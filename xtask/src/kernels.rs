@@ -41,6 +41,7 @@ const DECLARED: &[(&str, KernelDecl)] = &[
 #[serde(deny_unknown_fields)]
 struct Config {
     archs: Vec<String>,
+    ptx: Vec<String>,
     flags: Vec<String>,
     /// Cards by architecture; `tidy` and the tests of `glm` read them.
     #[serde(default, rename = "executed")]
@@ -117,7 +118,8 @@ fn read_declared(folder: &Path, declared: &[(&str, KernelDecl)]) -> Result<Kerne
             source_sha256: source_digest(&sources),
         });
     }
-    Ok(Kernels { archs: config.archs, flags: config.flags, families })
+    let archs = config.archs.into_iter().chain(config.ptx).collect();
+    Ok(Kernels { archs, flags: config.flags, families })
 }
 
 fn check_counterparts(folder: &Path, config: &Config, declared: &[(&str, KernelDecl)]) -> Result<()> {
@@ -207,7 +209,7 @@ mod tests {
     use super::*;
     use crate::process::workspace_root;
 
-    const CONFIG: &str = "archs = []\nflags = []\n[families.rope]\ncrate = \"kernels-rope\"\n";
+    const CONFIG: &str = "archs = []\nptx = []\nflags = []\n[families.rope]\ncrate = \"kernels-rope\"\n";
 
     /// The error of a `kernels/` folder that holds `config` and `sources`.
     fn error(config: &str, sources: &[&str], declared: &[(&str, KernelDecl)]) -> String {
@@ -224,7 +226,7 @@ mod tests {
     fn the_workspace_agrees_with_its_declarations() {
         let kernels = read(&workspace_root()).unwrap();
         assert_eq!(kernels.families.len(), DECLARED.len());
-        assert!(kernels.archs.contains(&"gfx1100".to_owned()));
+        assert!(["gfx1100", "sm_80"].iter().all(|arch| kernels.archs.iter().any(|known| known == arch)));
     }
 
     #[test]
@@ -235,7 +237,7 @@ mod tests {
         assert!(error(CONFIG, &["rope.hip", "norm.hip"], &[rope]).contains("norm.hip"));
         assert!(error(CONFIG, &["rope.hip"], &[("attention", ROPE.decl)]).contains("attention"));
         assert!(
-            error("archs = []\nflags = []\n[families]\n", &["rope.hip"], &[rope])
+            error("archs = []\nptx = []\nflags = []\n[families]\n", &["rope.hip"], &[rope])
                 .contains("not in kernels.toml")
         );
         assert!(error(CONFIG, &["rope.hip"], &[rope, rope]).contains("rope_f32"));

@@ -1,6 +1,6 @@
 //! What stands beside the images, for build scripts and for the tool that compiles kernels.
 //!
-//! A crate keeps its images in `hsaco/<arch>/<family>_kernel.hsaco` and a [`Manifest`] in `hsaco/manifest.json`. Its
+//! A crate keeps its images in `hsaco/<arch>/<family>_kernel.hsaco`, or `.ptx`, and a [`Manifest`] in `hsaco/manifest.json`. Its
 //! build script is one call of [`embed_crate`]; no compiler runs.
 
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use std::{fs, io};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{ArgInfo, CodeObject, KernelInfo, ValueKind};
+use crate::{ArgInfo, KernelInfo, ValueKind};
 
 /// File name of the manifest in a crate's `hsaco` folder.
 pub const MANIFEST: &str = "manifest.json";
@@ -28,7 +28,7 @@ pub struct Manifest {
 pub struct ImageRow {
     /// The kernel's family: `rope`.
     pub family: String,
-    /// Its target: `gfx1100`.
+    /// Its target: `gfx1100`, `sm_80`.
     pub arch: String,
     /// File name in `<arch>/`: `rope_kernel.hsaco`.
     pub image: String,
@@ -69,8 +69,8 @@ pub struct KernelRow {
 
 impl KernelRow {
     /// The kernels of an image, sorted by name.
-    pub fn of(object: &CodeObject<'_>) -> Vec<KernelRow> {
-        let mut rows: Vec<_> = object.kernels().iter().map(KernelRow::new).collect();
+    pub fn of(kernels: &[KernelInfo]) -> Vec<KernelRow> {
+        let mut rows: Vec<_> = kernels.iter().map(KernelRow::new).collect();
         rows.sort_by(|a, b| a.name.cmp(&b.name));
         rows
     }
@@ -189,25 +189,26 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// The whole build script of a crate with images: [`embed`] with the crate's `hsaco` folder and Cargo's output folder.
-/// What is wrong becomes Cargo's error message.
+/// The whole build script of a crate with images: [`embed`] with the crate's `hsaco` folder and Cargo's output folder, with
+/// PTX where the crate's feature `cuda` is on. What is wrong becomes Cargo's error message.
 pub fn embed_crate() {
     println!("cargo::rerun-if-changed=hsaco");
     let folder = |variable: &str| std::env::var_os(variable).map(PathBuf::from).unwrap_or_default();
-    if let Err(error) = embed(&folder("CARGO_MANIFEST_DIR").join("hsaco"), &folder("OUT_DIR")) {
+    let with_ptx = std::env::var_os("CARGO_FEATURE_CUDA").is_some();
+    if let Err(error) = embed(&folder("CARGO_MANIFEST_DIR").join("hsaco"), &folder("OUT_DIR"), with_ptx) {
         println!("cargo::error={error}");
     }
 }
 
 /// Compares every image of `folder` with its manifest and writes `images.rs` to `out`: a `const IMAGES` for
-/// [`images_of`](crate::images_of).
+/// [`images_of`](crate::images_of), of all images or of all but PTX.
 ///
 /// # Errors
 /// [`BuildError`]; a digest that differs is an error, so an edited image never ships.
-pub fn embed(folder: &Path, out: &Path) -> Result<(), BuildError> {
+pub fn embed(folder: &Path, out: &Path, with_ptx: bool) -> Result<(), BuildError> {
     let manifest = read_manifest(folder)?;
     let mut families: BTreeMap<&str, String> = BTreeMap::new();
-    for row in &manifest.images {
+    for row in manifest.images.iter().filter(|row| with_ptx || !row.image.ends_with(".ptx")) {
         let path = image_path(folder, row)?;
         let found = sha256_hex(&read(&path)?);
         if found != row.sha256 {
@@ -250,6 +251,7 @@ fn read(path: &Path) -> Result<Vec<u8>, BuildError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::CodeObject;
 
     const IMAGE: &[u8] = include_bytes!("../tests/images/scale.gfx1100.elf");
 
@@ -262,7 +264,7 @@ mod tests {
             source_sha256: String::new(),
             compiler: "clang version 22".to_owned(),
             flags: vec!["-O3".to_owned()],
-            kernels: KernelRow::of(&CodeObject::parse(IMAGE).unwrap()),
+            kernels: KernelRow::of(CodeObject::parse(IMAGE).unwrap().kernels()),
         }
     }
 
@@ -274,7 +276,7 @@ mod tests {
         let manifest = serde_json::to_string(&Manifest { images: vec![row.clone()] }).unwrap();
         fs::write(folder.path().join(MANIFEST), manifest).unwrap();
         assert_eq!(read_manifest(folder.path()).unwrap().images, std::slice::from_ref(row));
-        embed(folder.path(), folder.path())?;
+        embed(folder.path(), folder.path(), true)?;
         Ok(fs::read_to_string(folder.path().join("images.rs")).unwrap())
     }
 
@@ -283,6 +285,20 @@ mod tests {
         let code = embed_one(&row("gfx1100", "scale_kernel.hsaco")).unwrap();
         for part in ["\"scale\"", "\"gfx1100\"", "clang version 22", &sha256_hex(IMAGE)] {
             assert!(code.contains(part), "{part} is not in {code}");
+        }
+    }
+
+    #[test]
+    fn ptx_is_embedded_where_it_is_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("sm_80")).unwrap();
+        fs::write(folder.path().join("sm_80/scale_kernel.ptx"), IMAGE).unwrap();
+        let manifest = Manifest { images: vec![row("sm_80", "scale_kernel.ptx")] };
+        fs::write(folder.path().join(MANIFEST), serde_json::to_string(&manifest).unwrap()).unwrap();
+        for with_ptx in [false, true] {
+            embed(folder.path(), folder.path(), with_ptx).unwrap();
+            let code = fs::read_to_string(folder.path().join("images.rs")).unwrap();
+            assert_eq!(code.contains("sm_80"), with_ptx, "{code}");
         }
     }
 
@@ -305,10 +321,10 @@ mod tests {
     #[test]
     fn a_missing_or_broken_manifest_is_named() {
         let folder = tempfile::tempdir().unwrap();
-        let missing = embed(folder.path(), folder.path()).unwrap_err().to_string();
+        let missing = embed(folder.path(), folder.path(), true).unwrap_err().to_string();
         assert!(missing.contains(MANIFEST) && missing.contains("build-kernels"), "{missing}");
         fs::write(folder.path().join(MANIFEST), "{").unwrap();
-        assert!(matches!(embed(folder.path(), folder.path()), Err(BuildError::Manifest { .. })));
+        assert!(matches!(embed(folder.path(), folder.path(), true), Err(BuildError::Manifest { .. })));
     }
 
     #[test]

@@ -29,26 +29,45 @@ impl CodeObject<'_> {
     }
 
     fn check_kernel(&self, decl: &KernelDecl, symbol: &'static str) -> Result<(), HsacoError> {
-        let kernel = self.kernels().iter().find(|kernel| kernel.name == symbol);
-        let kernel = kernel.ok_or_else(|| HsacoError::MissingKernel {
-            symbol,
-            found: self.kernels().iter().map(|kernel| kernel.name.clone()).collect(),
-        })?;
+        let kernel = check_kernel(decl, symbol, self.target(), self.kernels(), MAX_LDS)?;
         for missing in [kernel.name.clone(), format!("{symbol}.kd")] {
             if !self.defines(&missing) {
                 return Err(HsacoError::MissingSymbol { symbol, missing });
             }
         }
-        check_args(decl, symbol, kernel)?;
-        check_resources(decl, symbol, kernel)?;
         check_registers(symbol, kernel, most_vgprs(&self.target().processor))?;
-        let expected = wavefront_size(&self.target().processor);
-        if expected != Some(kernel.wavefront_size) {
-            let (target, found) = (self.target().to_string(), kernel.wavefront_size);
-            return Err(HsacoError::WavefrontSize { symbol, target, expected, found });
+        // Names are kept in code objects alone.
+        let unnamed = kernel.explicit_args().zip(decl.args).enumerate();
+        for (index, (found, declared)) in unnamed {
+            if found.name.as_deref() != Some(declared.name) {
+                return Err(arg_mismatch(symbol, index, declared, found));
+            }
         }
         Ok(())
     }
+}
+
+/// The kernel that is called `symbol`, compared with its declaration in all but its arguments' names.
+pub(crate) fn check_kernel<'k>(
+    decl: &KernelDecl,
+    symbol: &'static str,
+    target: &TargetId,
+    kernels: &'k [KernelInfo],
+    max_lds: u32,
+) -> Result<&'k KernelInfo, HsacoError> {
+    let kernel = kernels.iter().find(|kernel| kernel.name == symbol);
+    let kernel = kernel.ok_or_else(|| HsacoError::MissingKernel {
+        symbol,
+        found: kernels.iter().map(|kernel| kernel.name.clone()).collect(),
+    })?;
+    check_args(decl, symbol, kernel)?;
+    check_resources(decl, symbol, kernel, max_lds)?;
+    let expected = wavefront_size(&target.processor);
+    if expected != Some(kernel.wavefront_size) {
+        let (target, found) = (target.to_string(), kernel.wavefront_size);
+        return Err(HsacoError::WavefrontSize { symbol, target, expected, found });
+    }
+    Ok(kernel)
 }
 
 fn check_args(decl: &KernelDecl, symbol: &'static str, kernel: &KernelInfo) -> Result<(), HsacoError> {
@@ -58,9 +77,7 @@ fn check_args(decl: &KernelDecl, symbol: &'static str, kernel: &KernelInfo) -> R
     }
     for (index, (declared, found)) in decl.args.iter().zip(kernel.explicit_args()).enumerate() {
         if !same_arg(declared, found) {
-            let ArgDecl { name, offset, size, kind } = *declared;
-            let found = found.clone();
-            return Err(HsacoError::ArgMismatch { symbol, index, name, offset, size, kind, found });
+            return Err(arg_mismatch(symbol, index, declared, found));
         }
     }
     check_kernarg_size(decl, symbol, kernel)
@@ -88,17 +105,25 @@ fn check_registers(symbol: &'static str, kernel: &KernelInfo, most_vgprs: u32) -
     }
 }
 
+fn arg_mismatch(symbol: &'static str, index: usize, declared: &ArgDecl, found: &ArgInfo) -> HsacoError {
+    let ArgDecl { name, offset, size, kind } = *declared;
+    HsacoError::ArgMismatch { symbol, index, name, offset, size, kind, found: found.clone() }
+}
+
 fn same_arg(declared: &ArgDecl, found: &ArgInfo) -> bool {
     let kind = match declared.kind {
         ArgKind::Pointer => ValueKind::GlobalBuffer,
         ArgKind::Value => ValueKind::ByValue,
     };
-    found.name.as_deref() == Some(declared.name)
-        && (found.offset, found.size) == (declared.offset, declared.size)
-        && found.kind == kind
+    (found.offset, found.size) == (declared.offset, declared.size) && found.kind == kind
 }
 
-fn check_resources(decl: &KernelDecl, symbol: &'static str, kernel: &KernelInfo) -> Result<(), HsacoError> {
+fn check_resources(
+    decl: &KernelDecl,
+    symbol: &'static str,
+    kernel: &KernelInfo,
+    limit: u32,
+) -> Result<(), HsacoError> {
     if kernel.max_block < decl.max_block {
         return Err(HsacoError::BlockLimit { symbol, expected: decl.max_block, found: kernel.max_block });
     }
@@ -106,8 +131,8 @@ fn check_resources(decl: &KernelDecl, symbol: &'static str, kernel: &KernelInfo)
     if (sgpr_spills, vgpr_spills, scratch) != (0, 0, 0) {
         return Err(HsacoError::Spills { symbol, sgpr_spills, vgpr_spills, scratch });
     }
-    if lds > MAX_LDS {
-        return Err(HsacoError::Lds { symbol, limit: MAX_LDS, found: lds });
+    if lds > limit {
+        return Err(HsacoError::Lds { symbol, limit, found: lds });
     }
     Ok(())
 }
@@ -163,7 +188,7 @@ mod tests {
         assert!(
             matches!(object.check(&DECL, "gfx1101"), Err(HsacoError::WrongTarget { found, .. }) if found == "gfx1100")
         );
-        assert!(matches!(object.check(&DECL, "sm_90"), Err(HsacoError::BadTarget { .. })));
+        assert!(matches!(object.check(&DECL, "sm90"), Err(HsacoError::BadTarget { .. })));
     }
 
     #[test]

@@ -19,6 +19,13 @@ pub struct KernelDecl {
     pub max_block: u32,
 }
 
+impl KernelDecl {
+    /// File name of the image for `arch`: [`KernelDecl::image`], or `rope_kernel.ptx` for `sm_80`.
+    pub fn image_for(&self, arch: &str) -> String {
+        if arch.starts_with("sm_") { self.image.replace(".hsaco", ".ptx") } else { self.image.to_owned() }
+    }
+}
+
 /// One argument of a kernel, where it stands in the argument block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ArgDecl {

@@ -106,6 +106,12 @@ pub enum HsacoError {
         /// The targets that are there.
         found: Vec<String>,
     },
+    /// Text that is not PTX as LLVM writes it for the kernels.
+    #[error("the PTX cannot be used: {found:?}; compile with -x cuda --cuda-device-only -S")]
+    BadPtx {
+        /// What is wrong, or the start of the line that is.
+        found: String,
+    },
     /// A broken ELF.
     #[error("the code object is damaged: {source}")]
     BadElf {
@@ -136,7 +142,9 @@ pub enum HsacoError {
         mach: u32,
     },
     /// Text that is not a target.
-    #[error("`{found}` is not a target; expected one like gfx1100, gfx11-generic or gfx90a:sramecc+:xnack-")]
+    #[error(
+        "`{found}` is not a target; expected one like gfx1100, gfx11-generic, gfx90a:sramecc+:xnack- or sm_90"
+    )]
     BadTarget {
         /// The text.
         found: String,

@@ -3,7 +3,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
-use crate::{CodeObject, HsacoError, KernelDecl, TargetId};
+use crate::{CodeObject, HsacoError, KernelDecl, Ptx, TargetId};
 
 /// Bytes at a page boundary, where loaders want an image to start.
 #[derive(Debug)]
@@ -13,9 +13,9 @@ pub struct Aligned<B: ?Sized>(pub B);
 /// One embedded image.
 #[derive(Clone, Copy, Debug)]
 pub struct Image {
-    /// Its target: `gfx1100`, `gfx11-generic`, `gfx90a:xnack-`.
+    /// Its target: `gfx1100`, `gfx11-generic`, `gfx90a:xnack-`, `sm_80`.
     pub arch: &'static str,
-    /// The bare ELF, at a page boundary.
+    /// The bare ELF, or the PTX, at a page boundary.
     pub bytes: &'static [u8],
     /// SHA-256 of the bytes, in hexadecimal.
     pub sha256: &'static str,
@@ -35,9 +35,9 @@ pub struct ImageSet {
 /// An image that was chosen and checked.
 #[derive(Clone, Debug)]
 pub struct Selected {
-    /// The bare ELF.
+    /// The bare ELF, or PTX and the NUL that a driver ends it by.
     pub bytes: Cow<'static, [u8]>,
-    /// The target it is for, which is the card's processor or its family.
+    /// The target it is for, which is the card's processor or its family, or an earlier compute capability.
     pub target: TargetId,
     /// Where it is from.
     pub origin: Origin,
@@ -66,11 +66,11 @@ impl ImageSet {
     }
 
     /// The embedded image for `card`: one for its processor, with the settings (xnack, sramecc) it has, else one for
-    /// the generic family that contains it. It is checked against the declaration.
+    /// the generic family that contains it, or the latest earlier compute capability. It is checked against the declaration.
     ///
     /// # Errors
     /// [`HsacoError::NoImage`] naming the card, what is embedded and the command that adds it;
-    /// [`HsacoError::BadTarget`] when `card` is no target; what [`CodeObject::check`] finds.
+    /// [`HsacoError::BadTarget`] when `card` is no target; what [`CodeObject::check`] or [`Ptx::check`] finds.
     pub fn select(&self, card: &str) -> Result<Selected, HsacoError> {
         let card_target: TargetId = card.parse()?;
         let mut best: Option<(TargetId, &Image)> = None;
@@ -88,8 +88,15 @@ impl ImageSet {
             embedded: self.images.iter().map(|image| image.arch).collect(),
             variable: self.decl.variable,
         })?;
-        CodeObject::parse(image.bytes)?.check(&self.decl, image.arch)?;
-        Ok(Selected { bytes: Cow::Borrowed(image.bytes), target, origin: Origin::Embedded })
+        let bytes = if target.is_nvidia() {
+            let ptx = Ptx::parse(image.bytes)?;
+            ptx.check(&self.decl, image.arch)?;
+            Cow::Owned(with_nul(&ptx))
+        } else {
+            CodeObject::parse(image.bytes)?.check(&self.decl, image.arch)?;
+            Cow::Borrowed(image.bytes)
+        };
+        Ok(Selected { bytes, target, origin: Origin::Embedded })
     }
 }
 
@@ -171,13 +178,31 @@ fn exposed(_path: &Path) -> io::Result<Option<PathBuf>> {
 
 fn checked_file(decl: &KernelDecl, bytes: &[u8], path: &Path, card: &str) -> Result<Selected, HsacoError> {
     let card: TargetId = card.parse()?;
-    let object = CodeObject::parse_for(bytes, &card)?;
-    let target = object.target().clone();
-    if !target.runs_on(&card) {
-        return Err(HsacoError::WrongTarget { expected: card.to_string(), found: target.to_string() });
+    let (target, bytes) = if card.is_nvidia() {
+        let ptx = Ptx::parse(bytes)?;
+        let target = expect_runs_on(ptx.target(), &card)?;
+        ptx.check(decl, &target.to_string())?;
+        (target, with_nul(&ptx))
+    } else {
+        let object = CodeObject::parse_for(bytes, &card)?;
+        let target = expect_runs_on(object.target(), &card)?;
+        object.check(decl, &target.to_string())?;
+        (target, object.elf().to_vec())
+    };
+    Ok(Selected { bytes: Cow::Owned(bytes), target, origin: Origin::File(path.to_owned()) })
+}
+
+fn expect_runs_on(target: &TargetId, card: &TargetId) -> Result<TargetId, HsacoError> {
+    if target.runs_on(card) {
+        return Ok(target.clone());
     }
-    object.check(decl, &target.to_string())?;
-    Ok(Selected { bytes: Cow::Owned(object.elf().to_vec()), target, origin: Origin::File(path.to_owned()) })
+    Err(HsacoError::WrongTarget { expected: card.to_string(), found: target.to_string() })
+}
+
+fn with_nul(ptx: &Ptx<'_>) -> Vec<u8> {
+    let mut bytes = ptx.text().as_bytes().to_vec();
+    bytes.push(0);
+    bytes
 }
 
 /// The images of `family` among those that a build script embedded; none when it embedded none, which
@@ -216,6 +241,7 @@ mod tests {
     const GFX1100: &[u8] = include_bytes!("../tests/images/scale.gfx1100.elf");
     const GFX11_GENERIC: &[u8] = include_bytes!("../tests/images/scale.gfx11-generic.elf");
     const GFX90A: &[u8] = include_bytes!("../tests/images/scale.gfx90a.elf");
+    const SM_80: &[u8] = include_bytes!("../tests/images/scale.sm_80.ptx");
 
     const fn image(arch: &'static str, bytes: &'static [u8]) -> Image {
         Image { arch, bytes, sha256: "", compiler: "" }
@@ -250,6 +276,24 @@ mod tests {
         let reversed: Vec<_> = SET.images.iter().rev().copied().collect();
         let reversed = ImageSet { images: reversed.leak(), ..SET };
         assert_eq!(reversed.select("gfx1100").unwrap().target.to_string(), "gfx1100");
+    }
+
+    #[test]
+    fn a_card_of_nvidias_gets_ptx_and_a_nul() {
+        const WITH_PTX: &[Image] = &[image("gfx1100", GFX1100), image("sm_80", SM_80)];
+        let set = ImageSet { images: WITH_PTX, ..SET };
+        for card in ["sm_80", "sm_90", "sm_120"] {
+            let selected = set.select(card).unwrap();
+            assert_eq!(selected.target.to_string(), "sm_80");
+            assert_eq!(*selected.bytes, *[SM_80, &[0]].concat());
+        }
+        assert_eq!(set.select("gfx1100").unwrap().target.to_string(), "gfx1100");
+        let error = set.select("sm_75").unwrap_err().to_string();
+        assert!(error.contains("[gfx1100, sm_80]") && error.contains("--arch sm_75"), "{error}");
+        let selected = override_with(SM_80, "sm_90").unwrap();
+        assert_eq!(*selected.bytes, *[SM_80, &[0]].concat());
+        assert!(matches!(override_with(SM_80, "gfx1100"), Err(HsacoError::OverrideRefused { .. })));
+        assert!(matches!(override_with(GFX1100, "sm_90"), Err(HsacoError::OverrideRefused { .. })));
     }
 
     #[test]

@@ -1,11 +1,12 @@
-//! AMDGPU code objects (HSACO): read, checked against a declaration, chosen for a card, and embedded.
+//! AMDGPU code objects (HSACO), and PTX beside them: read, checked against a declaration, chosen for a card, and embedded.
 //!
 //! - [`kernel!`] declares a kernel once. It yields the typed argument struct that a launch takes and the
 //!   [`KernelDecl`] that every image is checked against.
 //! - [`CodeObject`] reads a bare ELF or a `__CLANG_OFFLOAD_BUNDLE__`: target, kernels, arguments, registers.
 //! - [`CodeObject::check`] compares an image with a declaration. The build and the load use this one function.
+//! - [`Ptx`] reads the same from the text that NVIDIA's driver compiles.
 //! - [`ImageSet`] holds the embedded images of one kernel, picks the one for a card (its own architecture, then the
-//!   generic family that contains it), and honours the variable that replaces it (`ROPE_HSACO`).
+//!   generic family that contains it, or an earlier compute capability), and honours the variable that replaces it (`ROPE_HSACO`).
 //! - The feature `compressed` lets it read compressed bundles (`CCOB`, zlib or zstd) too.
 //! - The feature `build` adds the module `build`: the manifest beside the images, and `embed` for build scripts.
 //!
@@ -52,6 +53,7 @@ mod error;
 mod image;
 mod metadata;
 mod object;
+mod ptx;
 mod target;
 
 pub use decl::{ArgDecl, ArgKind, KernelArg, KernelArgs, KernelDecl, KernelPointer};
@@ -59,4 +61,5 @@ pub use error::HsacoError;
 pub use image::{Aligned, Image, ImageSet, Origin, Selected, image_from_file, image_override, images_of};
 pub use metadata::{ArgInfo, KernelInfo, ValueKind};
 pub use object::CodeObject;
+pub use ptx::Ptx;
 pub use target::{TargetId, generic_family, wavefront_size};

@@ -5,10 +5,11 @@ use crate::HsacoError;
 
 /// What a code object runs on, or what a card is: a processor and, where it has them, two settings.
 ///
-/// Written `gfx90a:sramecc+:xnack-`, as HIP's `gcnArchName` and clang's target IDs are.
+/// Written `gfx90a:sramecc+:xnack-`, as HIP's `gcnArchName` and clang's target IDs are; on NVIDIA's cards it is the compute
+/// capability, `sm_90`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TargetId {
-    /// `gfx1100`, or a family: `gfx11-generic`.
+    /// `gfx1100`, or a family: `gfx11-generic`; `sm_90`.
     pub processor: String,
     /// Memory error correction: on, off, or any.
     pub sramecc: Option<bool>,
@@ -17,17 +18,34 @@ pub struct TargetId {
 }
 
 impl TargetId {
-    /// Whether a code object for `self` runs on `card`: same processor or its family, and no setting that the card
-    /// does not have.
+    /// Whether it is a card of NVIDIA's.
+    pub fn is_nvidia(&self) -> bool {
+        self.compute_capability().is_some()
+    }
+
+    /// 90 for `sm_90`.
+    fn compute_capability(&self) -> Option<u32> {
+        self.processor.strip_prefix("sm_")?.parse().ok()
+    }
+
+    /// Whether an image for `self` runs on `card`: same processor or its family, and no setting that the card
+    /// does not have. PTX runs on its own compute capability and all later ones.
     pub fn runs_on(&self, card: &TargetId) -> bool {
+        if let (Some(image), Some(card)) = (self.compute_capability(), card.compute_capability()) {
+            return image <= card;
+        }
         let processor = self.processor == card.processor
             || generic_family(&card.processor).is_some_and(|family| self.processor == family);
         let fits = |image: Option<bool>, card: Option<bool>| image.is_none() || image == card;
         processor && fits(self.sramecc, card.sramecc) && fits(self.xnack, card.xnack)
     }
 
-    /// Of two that run on a card, the greater fits closer: one processor before a family, then more settings.
+    /// Of two that run on a card, the greater fits closer: one processor before a family, then more settings; the later
+    /// compute capability.
     pub(crate) fn precedence(&self) -> (bool, usize) {
+        if let Some(capability) = self.compute_capability() {
+            return (true, capability as usize);
+        }
         let settings = [self.sramecc, self.xnack];
         (!self.processor.ends_with("-generic"), settings.iter().flatten().count())
     }
@@ -43,10 +61,10 @@ impl FromStr for TargetId {
         let named = processor.strip_prefix("gfx").is_some_and(|rest| {
             !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
         });
-        if !named {
+        let mut target = TargetId { processor: processor.to_owned(), sramecc: None, xnack: None };
+        if !named && !(target.is_nvidia() && text == processor) {
             return Err(bad());
         }
-        let mut target = TargetId { processor: processor.to_owned(), sramecc: None, xnack: None };
         for part in parts {
             match part {
                 "sramecc+" => target.sramecc = Some(true),
@@ -84,8 +102,11 @@ pub fn generic_family(processor: &str) -> Option<&'static str> {
     PROCESSORS.iter().find(|(_, name, _)| *name == processor).and_then(|(.., family)| *family)
 }
 
-/// Lanes of a wave as the kernels are compiled: 64 on gfx9, 32 from gfx10 on; `None` for what is neither.
+/// Lanes of a wave as the kernels are compiled: 64 on gfx9, 32 from gfx10 on and on NVIDIA's cards; `None` for others.
 pub fn wavefront_size(processor: &str) -> Option<u32> {
+    if processor.starts_with("sm_") {
+        return Some(32);
+    }
     let version = processor.strip_prefix("gfx")?;
     match version.split_once('-').map_or(version.len(), |(major, _)| major.len() + 2) {
         3 if version.starts_with('9') => Some(64),
@@ -162,10 +183,22 @@ mod tests {
 
     #[test]
     fn targets_are_read_and_written() {
-        for text in ["gfx1100", "gfx11-generic", "gfx90a:sramecc+:xnack-", "gfx906:xnack+"] {
+        for text in ["gfx1100", "gfx11-generic", "gfx90a:sramecc+:xnack-", "gfx906:xnack+", "sm_90"] {
             assert_eq!(target(text).to_string(), text);
         }
-        for bad in ["", "gfx", "sm_90", "gfx90a:", "gfx90a:xnack", "gfx90a:fast+", "gfx 90a", "gfx90a\n"] {
+        for bad in [
+            "",
+            "gfx",
+            "sm90",
+            "sm_",
+            "sm_90a",
+            "sm_90:xnack+",
+            "gfx90a:",
+            "gfx90a:xnack",
+            "gfx90a:fast+",
+            "gfx 90a",
+            "gfx90a\n",
+        ] {
             assert!(matches!(bad.parse::<TargetId>(), Err(HsacoError::BadTarget { .. })), "{bad:?}");
         }
     }
@@ -178,6 +211,18 @@ mod tests {
         assert!(!target("gfx11-generic").runs_on(&target("gfx1201")));
         assert!(!target("gfx9-generic").runs_on(&target("gfx90a")), "gfx90a is in no family");
         assert!(target("gfx9-4-generic").runs_on(&target("gfx942:sramecc+:xnack-")));
+    }
+
+    #[test]
+    fn ptx_runs_on_later_cards() {
+        for (card, runs) in
+            [("sm_75", false), ("sm_80", true), ("sm_90", true), ("sm_120", true), ("gfx1100", false)]
+        {
+            assert_eq!(target("sm_80").runs_on(&target(card)), runs, "{card}");
+        }
+        assert!(!target("gfx1100").runs_on(&target("sm_120")));
+        assert!(target("sm_100").precedence() > target("sm_90").precedence());
+        assert!(target("sm_90").is_nvidia() && !target("gfx90a").is_nvidia());
     }
 
     #[test]
@@ -201,6 +246,7 @@ mod tests {
             [size("gfx1030"), size("gfx1201"), size("gfx10-3-generic"), size("gfx12-generic")],
             [Some(32); 4]
         );
-        assert_eq!([size("gfx803"), size("gfx7"), size("gfx1300"), size("sm_90")], [None; 4]);
+        assert_eq!([size("sm_80"), size("sm_120")], [Some(32); 2]);
+        assert_eq!([size("gfx803"), size("gfx7"), size("gfx1300")], [None; 3]);
     }
 }

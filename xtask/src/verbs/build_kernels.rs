@@ -89,20 +89,28 @@ pub(crate) fn execute(options: &Options) -> Result<()> {
 }
 
 fn build(root: &Path, kernels: &Kernels, archs: &[String], prune: bool, json: bool) -> Result<()> {
-    let compiler = compiler::find()?;
-    eprintln!("compiler: {} ({})", compiler.path.display(), compiler.version);
-    expect_archs(&compiler, kernels, archs)?;
+    let mut compilers: BTreeMap<&str, Compiler> = BTreeMap::new();
+    for arch in archs {
+        compilers.insert(arch, compiler::find_for(arch)?);
+    }
+    let used: BTreeMap<_, _> =
+        compilers.values().map(|compiler| (&compiler.path, &compiler.version)).collect();
+    for (path, version) in used {
+        eprintln!("compiler: {} ({version})", path.display());
+    }
+    expect_archs(&compilers, kernels, archs)?;
     // Nothing is written before everything compiled: an image without its manifest row would stop every build.
     let wanted = Vec::from_iter(
         kernels.families.iter().flat_map(|family| archs.iter().map(move |arch| (family, arch))),
     );
-    let compiled =
-        wanted.par_iter().map(|&(family, arch)| Ok((family, compile(&compiler, kernels, family, arch)?)));
+    let compiled = wanted
+        .par_iter()
+        .map(|&(family, arch)| Ok((family, compile(&compilers[arch.as_str()], kernels, family, arch)?)));
     let built = compiled.collect::<Result<Vec<_>>>()?;
     let mut report = Vec::new();
     let mut folders: BTreeMap<PathBuf, Vec<Built>> = BTreeMap::new();
     for (family, object) in built {
-        let path = family.images(root).join(&object.row.arch).join(family.decl.image);
+        let path = family.images(root).join(&object.row.arch).join(&object.row.image);
         write_image(&path, &object.bytes)?;
         let variable = family.decl.variable;
         if !json {
@@ -131,9 +139,9 @@ fn write_image(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 /// Fails before anything is written when the compiler is too old for an architecture.
-fn expect_archs(compiler: &Compiler, kernels: &Kernels, archs: &[String]) -> Result<()> {
-    let refused: Vec<_> =
-        archs.iter().filter_map(|arch| Some((arch, compiler.builds(arch, &kernels.flags).err()?))).collect();
+fn expect_archs(compilers: &BTreeMap<&str, Compiler>, kernels: &Kernels, archs: &[String]) -> Result<()> {
+    let builds = |arch: &str| compilers[arch].builds(arch, &kernels.flags);
+    let refused: Vec<_> = archs.iter().filter_map(|arch| Some((arch, builds(arch).err()?))).collect();
     if refused.is_empty() {
         return Ok(());
     }
@@ -144,8 +152,7 @@ fn expect_archs(compiler: &Compiler, kernels: &Kernels, archs: &[String]) -> Res
         .collect();
     let reasons: Vec<_> = refused.iter().map(|(arch, reason)| format!("  {arch}: {reason}")).collect();
     bail!(
-        "{} does not build:\n{}\nInstall clang-22 and lld-22, or build the rest: --arch {}",
-        compiler.version,
+        "there is no compiler for:\n{}\nInstall clang-22 and lld-22, or build the rest: --arch {}",
         reasons.join("\n"),
         builds.join(",")
     )

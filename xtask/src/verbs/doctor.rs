@@ -128,7 +128,8 @@ fn compilers(kernels: &Kernels) -> Vec<Finding> {
     };
     let (mut builds, mut refuses) = (Vec::new(), Vec::new());
     for arch in &kernels.archs {
-        match compiler.builds(arch, &kernels.flags) {
+        let built = compiler::find_for(arch).map_err(|error| error.to_string());
+        match built.and_then(|compiler| compiler.builds(arch, &kernels.flags)) {
             Ok(()) => builds.push(arch.as_str()),
             Err(reason) => refuses.push((arch.as_str(), reason)),
         }

@@ -14,7 +14,7 @@ use crate::kernels::{self, Family, Kernels};
 use crate::process::workspace_root;
 
 /// What is rebuilt where not everything is: an architecture of each kind of code.
-const SOME: [&str; 4] = ["gfx1030", "gfx1100", "gfx12-generic", "gfx942"];
+const SOME: [&str; 5] = ["gfx1030", "gfx1100", "gfx12-generic", "gfx942", "sm_80"];
 
 /// Rebuilds every image that `kernels.toml` lists and compares bytes and manifests with the committed ones.
 ///
