@@ -21,11 +21,12 @@ impl Device {
     /// with the reason, and returns the reason.
     ///
     /// # Errors
-    /// For [`DeviceChoice::Hip`], why that device cannot be had. `Auto` and `Cpu` always succeed.
+    /// For [`DeviceChoice::Hip`] and [`DeviceChoice::Cuda`], why that device cannot be had. `Auto` and `Cpu` always succeed.
     pub fn open(choice: DeviceChoice) -> Result<Opened, MemError> {
         let (device, fallback) = match choice {
             DeviceChoice::Cpu => (Device::Cpu, None),
             DeviceChoice::Hip { ordinal } => (Device::open_hip(ordinal)?, None),
+            DeviceChoice::Cuda { ordinal } => (Device::open_cuda(ordinal)?, None),
             DeviceChoice::Auto => match Device::open_hip(0) {
                 Ok(device) => (device, None),
                 Err(reason) => {
@@ -40,6 +41,18 @@ impl Device {
     fn open_hip(ordinal: u32) -> Result<Device, MemError> {
         let (api, _) = HipApi::load(&Search::from_env()).map_err(|source| MemError::Load { source })?;
         Device::from_api(api, ordinal)
+    }
+
+    #[cfg(feature = "cuda")]
+    fn open_cuda(ordinal: u32) -> Result<Device, MemError> {
+        let search = hip_ffi::cuda::search_from_env();
+        let (api, _) = hip_ffi::cuda::load(&search).map_err(|source| MemError::Load { source })?;
+        Device::from_api(api, ordinal)
+    }
+
+    #[cfg(not(feature = "cuda"))]
+    fn open_cuda(_ordinal: u32) -> Result<Device, MemError> {
+        Err(MemError::WithoutCuda)
     }
 
     /// Device `ordinal` of whatever fills the function table.
@@ -141,6 +154,12 @@ pub enum DeviceChoice {
         /// Index among the visible devices.
         ordinal: u32,
     },
+    /// NVIDIA's device with this ordinal, through HIP's interface; an error when it cannot be had, and where the feature `cuda`
+    /// is off.
+    Cuda {
+        /// Index among the visible devices.
+        ordinal: u32,
+    },
 }
 
 impl FromStr for DeviceChoice {
@@ -152,8 +171,12 @@ impl FromStr for DeviceChoice {
             None if text == "auto" => Ok(DeviceChoice::Auto),
             None if text == "cpu" => Ok(DeviceChoice::Cpu),
             None if text == "hip" => Ok(DeviceChoice::Hip { ordinal: 0 }),
+            None if text == "cuda" => Ok(DeviceChoice::Cuda { ordinal: 0 }),
             Some(("hip", ordinal)) => {
                 ordinal.parse().map(|ordinal| DeviceChoice::Hip { ordinal }).map_err(|_| unknown())
+            }
+            Some(("cuda", ordinal)) => {
+                ordinal.parse().map(|ordinal| DeviceChoice::Cuda { ordinal }).map_err(|_| unknown())
             }
             _ => Err(unknown()),
         }
@@ -166,13 +189,14 @@ impl fmt::Display for DeviceChoice {
             DeviceChoice::Auto => f.write_str("auto"),
             DeviceChoice::Cpu => f.write_str("cpu"),
             DeviceChoice::Hip { ordinal } => write!(f, "hip:{ordinal}"),
+            DeviceChoice::Cuda { ordinal } => write!(f, "cuda:{ordinal}"),
         }
     }
 }
 
 /// The text is no device choice.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("expected auto, cpu, hip or hip:N, found {found:?}")]
+#[error("expected auto, cpu, hip, hip:N, cuda or cuda:N, found {found:?}")]
 pub struct ParseDeviceChoiceError {
     /// The text that was found.
     pub found: String,
@@ -202,12 +226,24 @@ mod tests {
 
     #[test]
     fn choices_read_and_print() {
-        for text in ["auto", "cpu", "hip:0", "hip:3"] {
+        for text in ["auto", "cpu", "hip:0", "hip:3", "cuda:0", "cuda:1"] {
             assert_eq!(text.parse::<DeviceChoice>().unwrap().to_string(), text);
         }
         assert_eq!("hip".parse(), Ok(DeviceChoice::Hip { ordinal: 0 }));
-        for text in ["", "gpu", "hip:", "hip:-1", "hip:x", "cpu:0", "auto:1"] {
+        assert_eq!("cuda".parse(), Ok(DeviceChoice::Cuda { ordinal: 0 }));
+        for text in ["", "gpu", "hip:", "hip:-1", "hip:x", "cuda:", "cuda:x", "cpu:0", "auto:1"] {
             assert_eq!(text.parse::<DeviceChoice>(), Err(ParseDeviceChoiceError { found: text.to_owned() }));
         }
+    }
+
+    #[cfg(not(feature = "cuda"))]
+    #[test]
+    fn without_its_feature_cuda_is_an_error_that_says_so() {
+        let error = Device::open(DeviceChoice::Cuda { ordinal: 0 }).unwrap_err();
+        assert!(
+            matches!(error, MemError::WithoutCuda) && error.to_string().contains("--features cuda"),
+            "{error}"
+        );
+        assert_eq!(error.class(), Some(hip_ffi::ErrorClass::Unavailable));
     }
 }

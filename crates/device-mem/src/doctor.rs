@@ -68,7 +68,28 @@ pub fn examine(env: &DoctorEnv) -> Vec<Check> {
     let mut checks = vec![kfd(env)];
     checks.extend(variables(env));
     checks.extend(library_and_devices(env));
+    #[cfg(feature = "cuda")]
+    checks.extend(cuda_driver_and_devices());
     checks
+}
+
+/// NVIDIA's driver is no gap of a machine that has none of its cards.
+#[cfg(feature = "cuda")]
+fn cuda_driver_and_devices() -> Vec<Check> {
+    let (status, found, advice, devices) = match hip_ffi::cuda::load(&hip_ffi::cuda::search_from_env()) {
+        Ok((api, found)) => {
+            let version = result::driver_version(&api);
+            let version = version.map_or_else(|error| error.to_string(), |version| version.to_string());
+            let found = format!("{}, interface version {version}", found.library.display());
+            (Status::Ok, found, None, devices(&api))
+        }
+        Err(error) => {
+            let advice = "without a card of NVIDIA's nothing is wrong; with one, install its driver";
+            (Status::Warn, error.to_string(), Some(advice.to_owned()), Vec::new())
+        }
+    };
+    let driver = Check { name: "CUDA driver", status, found, advice };
+    std::iter::once(driver).chain(devices).collect()
 }
 
 fn kfd(env: &DoctorEnv) -> Check {

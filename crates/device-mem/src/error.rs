@@ -81,13 +81,16 @@ pub enum MemError {
         /// The element type asked for.
         dtype: DType,
     },
-    /// No HIP library could be loaded.
-    #[error("HIP is not to be had")]
+    /// No HIP library could be loaded, or no CUDA driver.
+    #[error("the runtime of the device is not to be had")]
     Load {
         /// Where it was looked for, and what was found instead.
         #[source]
         source: LoadError,
     },
+    /// The program was built without the feature `cuda`.
+    #[error("this program was built without CUDA; build it with `--features cuda`")]
+    WithoutCuda,
     /// HIP sees fewer devices.
     #[error(
         "HIP device {ordinal} was asked for, but {visible} devices are visible; list them with `glm doctor`"
@@ -173,7 +176,9 @@ impl MemError {
     /// What the error means for the device: `None` when it is about arguments or host memory only.
     pub fn class(&self) -> Option<ErrorClass> {
         match self {
-            MemError::Load { .. } | MemError::Ordinal { .. } => Some(ErrorClass::Unavailable),
+            MemError::Load { .. } | MemError::Ordinal { .. } | MemError::WithoutCuda => {
+                Some(ErrorClass::Unavailable)
+            }
             MemError::Hip { source, .. } => Some(source.class()),
             MemError::Lost { .. } => Some(ErrorClass::Lost),
             MemError::Image { .. }

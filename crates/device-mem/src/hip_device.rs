@@ -42,7 +42,7 @@ unsafe impl Sync for HipDevice {}
 pub struct HipProperties {
     /// Marketing name.
     pub name: String,
-    /// Full target, `gfx90a:sramecc+:xnack-`.
+    /// Full target, `gfx90a:sramecc+:xnack-`; `sm_90` on NVIDIA's platform.
     pub arch: String,
     /// Lanes of a wavefront.
     pub wavefront_size: u32,
@@ -270,6 +270,11 @@ fn read_properties(api: &HipApi, ordinal: i32) -> Result<HipProperties, HipError
     })
 }
 
+/// What a device is asked for by: HIP's two platforms, of which NVIDIA's names targets by compute capability.
+fn platform(arch: &str) -> &'static str {
+    if arch.starts_with("sm_") { "cuda" } else { "hip" }
+}
+
 impl Drop for HipDevice {
     fn drop(&mut self) {
         let modules = std::mem::take(self.modules.get_mut().unwrap_or_else(PoisonError::into_inner));
@@ -284,7 +289,8 @@ impl Drop for HipDevice {
 
 impl fmt::Display for HipDevice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "hip:{} ({}, {})", self.ordinal, self.properties.name, self.properties.arch)
+        let HipProperties { name, arch, .. } = &self.properties;
+        write!(f, "{}:{} ({name}, {arch})", platform(arch), self.ordinal)
     }
 }
 

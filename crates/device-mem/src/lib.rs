@@ -6,6 +6,7 @@
 //! - [`exp_nonpositive`] is the exponential that kernels and CPU bodies of the op crates share bit for bit.
 //! - [`Isa`] is what this machine's CPU can do, and runs a [`Body`] compiled for it.
 //! - [`Graph`] records work of a HIP device once and does it again by one call.
+//! - The feature `cuda` adds [`DeviceChoice::Cuda`]: NVIDIA's cards, as devices behind the same interface.
 //! - [`Transfers`] counts what crosses the bus, so that a test can prove that nothing else does.
 //!   Launches, copies, allocations and waits are spans of `tracing` at level TRACE.
 //!

@@ -52,9 +52,14 @@ pub(crate) enum Verb {
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct DeviceArgs {
     /// auto: HIP if it can run the model, else the CPU, saying why. cpu: never loads HIP. hip, hip:N: that device,
-    /// or an error. emu, emu:TARGET: an emulated card, gfx1100 if none is named, which runs the GPU's kernels on the CPU,
+    /// or an error. cuda, cuda:N: a card of NVIDIA's, or an error; needs a build with `--features cuda`. emu, emu:TARGET: an emulated card, gfx1100 if none is named, which runs the GPU's kernels on the CPU,
     /// slowly.
-    #[arg(long, env = "GLM_DEVICE", default_value = "auto", value_name = "auto|cpu|hip[:N]|emu[:TARGET]")]
+    #[arg(
+        long,
+        env = "GLM_DEVICE",
+        default_value = "auto",
+        value_name = "auto|cpu|hip[:N]|cuda[:N]|emu[:TARGET]"
+    )]
     pub(crate) device: Asked,
     /// Type to hold weights in; as stored if not given.
     #[arg(long, env = "GLM_DTYPE", value_name = "f32|bf16|f16", value_parser = weight_dtype)]
@@ -286,7 +291,12 @@ pub(crate) struct DoctorArgs {
 #[derive(Args, Debug)]
 pub(crate) struct SelfcheckArgs {
     /// The card to check; emu and emu:TARGET are emulated ones.
-    #[arg(long, env = "GLM_DEVICE", default_value = "auto", value_name = "auto|hip[:N]|emu[:TARGET]")]
+    #[arg(
+        long,
+        env = "GLM_DEVICE",
+        default_value = "auto",
+        value_name = "auto|hip[:N]|cuda[:N]|emu[:TARGET]"
+    )]
     pub(crate) device: Asked,
     /// Print JSON.
     #[arg(long)]

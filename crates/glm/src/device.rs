@@ -58,10 +58,9 @@ impl FromStr for Asked {
                     format!("expected emu:TARGET with one of {}, found {target:?}", cards.join(", "))
                 })
             }
-            _ => text
-                .parse()
-                .map(Asked::Of)
-                .map_err(|_| format!("expected auto, cpu, emu, emu:TARGET, hip or hip:N, found {text:?}")),
+            _ => text.parse().map(Asked::Of).map_err(|_| {
+                format!("expected auto, cpu, emu, emu:TARGET, hip, hip:N, cuda or cuda:N, found {text:?}")
+            }),
         }
     }
 }
@@ -112,12 +111,15 @@ mod tests {
 
     #[test]
     fn choices_read_and_print() {
-        for text in ["auto", "cpu", "emu", "emu:gfx942", "hip:0", "hip:3"] {
+        for text in ["auto", "cpu", "emu", "emu:gfx942", "hip:0", "hip:3", "cuda:0"] {
             assert_eq!(text.parse::<Asked>().map(|asked| asked.to_string()), Ok(text.to_owned()));
         }
         for text in ["", "gpu", "hip:"] {
             let error = text.parse::<Asked>().unwrap_err();
-            assert!(error.contains("expected auto, cpu, emu, emu:TARGET, hip or hip:N"), "{text}: {error}");
+            assert!(
+                error.contains("expected auto, cpu, emu, emu:TARGET, hip, hip:N, cuda or cuda:N"),
+                "{text}: {error}"
+            );
         }
         let error = "emu:gfx11-generic".parse::<Asked>().unwrap_err();
         assert!(

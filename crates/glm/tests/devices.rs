@@ -60,6 +60,19 @@ fn without_a_library_auto_says_why_once_and_hip_fails() {
 }
 
 #[test]
+fn cuda_is_had_or_refused_by_name() {
+    let mut command = glm();
+    command.args(QUESTION).args(["--device", "cuda"]).env("HIP_FFI_CUDA_LIB", "/no/such/libcuda.so.1");
+    let reason = match cfg!(feature = "cuda") {
+        true => "no CUDA driver was found",
+        false => "built without CUDA; build it with `--features cuda`",
+    };
+    let told = outcome(command.output().unwrap());
+    told.refused(3, &["--device cuda:0 is not to be had", reason]);
+    assert!(told.stdout.is_empty());
+}
+
+#[test]
 fn a_library_without_a_device_is_another_reason() {
     let folder = tempfile::tempdir().unwrap();
     let library = fake_library(&folder, 100, 0, "");

@@ -2,5 +2,5 @@
 
 #[test]
 fn images_are_what_their_declarations_say() {
-    parity::check_images(&kernels_nn::kernels::ALL);
+    parity::check_images(&kernels_nn::kernels::ALL, cfg!(feature = "cuda"));
 }

@@ -4,7 +4,7 @@ use kernels_rope::kernels::{ALL, POSITION_EMBEDDINGS, ROPE};
 
 #[test]
 fn rope_04_images_are_what_their_declarations_say() {
-    parity::check_images(&ALL);
+    parity::check_images(&ALL, cfg!(feature = "cuda"));
 }
 
 #[test]

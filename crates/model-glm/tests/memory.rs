@@ -9,6 +9,10 @@ use device_mem::{DType, Device, SharedMemory};
 use model_glm::{CacheSize, GlmConfig, GlmError, GlmModel, GlmWeights, LoadOptions, MemoryBudget};
 use parity::golden_dir;
 
+/// What a card gives out memory in, and the most of these that a small model may take beside what it counts.
+const PAGE: u64 = 2 << 20;
+const PAGES: u64 = 16;
+
 const CACHE: CacheSize = CacheSize { capacity: 600, dtype: KvDType::F16 };
 
 fn files(checkpoint: &str) -> (GlmConfig, GlmWeights) {
@@ -23,7 +27,15 @@ fn options(dtype: Option<DType>, caches: &[CacheSize]) -> LoadOptions<'_> {
 // One test, since all tests of a process share the emulated card's memory.
 #[test]
 fn a_device_loses_what_was_counted_and_what_does_not_fit_is_refused_before_anything_is_moved() {
-    for device in parity::devices().unwrap() {
+    for (name, device) in parity::named_devices().unwrap() {
+        let is_emulated = name == "host" || name.starts_with("emu");
+        let expect = |lost: u64, counted: u64, what: &str| {
+            if is_emulated {
+                assert_eq!(lost, counted, "{what}");
+            } else {
+                assert!(lost <= counted + PAGES * PAGE, "{what}: {lost} bytes where {counted} were counted");
+            }
+        };
         // Images of kernels stay on the card.
         let (config, weights) = files("glm4");
         let model = GlmModel::load(config, &weights, &device, options(None, &[])).unwrap();
@@ -39,8 +51,8 @@ fn a_device_loses_what_was_counted_and_what_does_not_fit_is_refused_before_anyth
             let loaded = device.free_memory().unwrap().unwrap();
             let cache = model.new_cache(CACHE.capacity, CACHE.dtype).unwrap();
             let after = device.free_memory().unwrap().unwrap();
-            assert_eq!(before - loaded, budget.total() - budget.caches, "{checkpoint} on {device}");
-            assert_eq!(loaded - after, budget.caches, "{checkpoint} on {device}");
+            expect(before - loaded, budget.total() - budget.caches, &format!("{checkpoint} on {device}"));
+            expect(loaded - after, budget.caches, &format!("cache of {checkpoint} on {device}"));
             drop((model, cache));
         }
         refuse(&device);

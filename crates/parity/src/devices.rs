@@ -8,7 +8,8 @@ use thiserror::Error;
 
 use crate::host_hip::host_hip;
 
-/// Names the devices that parity tests run on, separated by commas: `cpu`, `host`, `emu`, `emu:TARGET`, `hip`, `hip:N`.
+/// Names the devices that parity tests run on, separated by commas: `cpu`, `host`, `emu`, `emu:TARGET`, `hip`, `hip:N`,
+/// `cuda`, `cuda:N`.
 pub const PARITY_DEVICES: &str = "PARITY_DEVICES";
 
 /// What runs where nothing is asked for.
@@ -22,7 +23,7 @@ const CHECKS: &str = "HIP_EMU_CHECK";
 pub enum DevicesError {
     /// The list names something else.
     #[error(
-        "{PARITY_DEVICES} may list cpu, host, emu, emu:TARGET, hip and hip:N, separated by commas, but has {found:?}"
+        "{PARITY_DEVICES} may list cpu, host, emu, emu:TARGET, hip, hip:N, cuda and cuda:N, separated by commas, but has {found:?}"
     )]
     Unknown {
         /// The entry.
@@ -30,7 +31,7 @@ pub enum DevicesError {
     },
     /// The list leaves nothing to compare with the CPU.
     #[error(
-        "{PARITY_DEVICES} is {list:?}, which leaves nothing to compare with the CPU: add host, emu, hip or hip:N"
+        "{PARITY_DEVICES} is {list:?}, which leaves nothing to compare with the CPU: add host, emu, hip or cuda"
     )]
     OnlyCpu {
         /// The list.
@@ -99,7 +100,7 @@ pub fn cpu_and_devices() -> Result<Vec<Device>, DevicesError> {
     Ok(iter::once(Device::Cpu).chain(devices).collect())
 }
 
-/// [`devices`] with the names that reports give them: `host`, `emu gfx1100`, `hip:0 gfx942`.
+/// [`devices`] with the names that reports give them: `host`, `emu gfx1100`, `hip:0 gfx942`, `cuda sm_90`.
 ///
 /// # Errors
 /// [`DevicesError`].
@@ -154,7 +155,9 @@ fn open(name: &str) -> Result<Gpu, DevicesError> {
                 check_kernels();
                 Device::from_api(hip_emu::api(), hip_emu::card(target))
             }
-            (None, Ok(choice @ DeviceChoice::Hip { .. })) => Device::open(choice).map(|opened| opened.device),
+            (None, Ok(choice @ (DeviceChoice::Hip { .. } | DeviceChoice::Cuda { .. }))) => {
+                Device::open(choice).map(|opened| opened.device)
+            }
             _ => return Err(DevicesError::Unknown { found: name.to_owned() }),
         },
     };
