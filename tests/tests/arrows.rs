@@ -21,12 +21,13 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("glm", &["model-glm", "hip-emu"]),
     ("parity", &["device-mem", "hip-emu"]),
     ("workspace-tests", &["model-glm", "parity"]),
+    ("device-bench", &["model-glm", "attention", "kernels-rope", "kernels-nn", "device-mem", "hip-ffi"]),
     ("hot-loops", &["attention", "kernels-rope", "kernels-nn", "device-mem"]),
     ("xtask", &["hsaco", "device-mem", "kernels-rope", "kernels-nn", "attention"]),
 ];
 
 /// Crates that only tests may use.
-const TEST_ONLY: &[&str] = &["parity", "workspace-tests", "hot-loops", "xtask"];
+const TEST_ONLY: &[&str] = &["parity", "workspace-tests", "device-bench", "hot-loops", "xtask"];
 
 /// Crates that the tests of any crate may use.
 const TESTS_MAY_USE: &[&str] = &["parity", "hip-emu-cdylib"];

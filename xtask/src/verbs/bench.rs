@@ -1,5 +1,8 @@
-//! `cargo xtask bench`: the benches' cases, or whole programs side by side, as a table and a plot.
+//! `cargo xtask bench`: the benches' cases, whole programs side by side, or the kernels on a device, as a table and a plot.
 
+mod bars;
+mod device;
+mod device_page;
 mod page;
 mod peers;
 mod peers_page;
@@ -29,13 +32,28 @@ Examples:
                                     peers.md and peers.svg: programs that print a JSON object with the keys of `glm bench`
   cargo xtask bench --peers 'gyre operations=target/release/operations' 'ggml operations=python micro_ggml.py'
                                     the same of programs that print a JSON object for each operation, with `case` and `median_us`;
-                                    ours is made by `cargo build --release -p hot-loops`")]
+                                    ours is made by `cargo build --release -p hot-loops`
+  cargo xtask bench --device cuda --checkpoint /tmp/random
+                                    bench-cuda.md, .svg and .json: every kernel on a card, and a model's tokens, beside
+                                    PyTorch, cuBLAS and Triton (python3 with them is needed). The checkpoint is that of
+                                    `python3 tests/peers/random_checkpoint.py /tmp/random`
+  cargo xtask bench --device cuda --results bench.json
+                                    the same pages of what was measured elsewhere")]
 pub(crate) struct Options {
     /// Measure the cases whose name contains this
     filter: Option<String>,
     /// Run these programs in rounds instead, and compare those of the same weights; `gyre` is ours
     #[arg(long, value_name = "ENGINE WEIGHTS=COMMAND", num_args = 1.., conflicts_with = "filter")]
     peers: Vec<Peer>,
+    /// Time every kernel on this device: cuda, cuda:N, hip or hip:N
+    #[arg(long, value_name = "DEVICE", conflicts_with_all = ["filter", "peers"])]
+    device: Option<String>,
+    /// With --device: also time the tokens of this checkpoint
+    #[arg(long, value_name = "FOLDER", requires = "device")]
+    checkpoint: Option<PathBuf>,
+    /// With --device: measure nothing, take what was measured from this file
+    #[arg(long, value_name = "FILE.json", requires = "device", conflicts_with = "checkpoint")]
+    results: Option<PathBuf>,
     /// How often each program runs
     #[arg(long, value_name = "N", default_value_t = 3, requires = "peers", value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
@@ -60,8 +78,25 @@ pub(crate) struct Measured {
 ///
 /// # Errors
 /// When a bench fails, or nothing was measured.
-pub(crate) fn execute(Options { filter, peers, rounds, out }: &Options) -> Result<()> {
+pub(crate) fn execute(options: &Options) -> Result<()> {
+    let Options { filter, peers, device, checkpoint, results, rounds, out } = options;
     let out = &workspace_root().join(out);
+    if let Some(device) = device {
+        let text = match results {
+            Some(file) => fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?,
+            None => device::measure(device, checkpoint.as_deref())?,
+        };
+        let measured = device::Measured::from_json(&text)?;
+        let platform = device.split(':').next().unwrap_or_default();
+        let pages = [
+            ("md", device_page::table(&measured, &text)),
+            ("svg", device_page::plot(&measured)),
+            ("json", text),
+        ];
+        return pages
+            .into_iter()
+            .try_for_each(|(end, text)| write(out, [(format!("bench-{platform}.{end}").as_str(), text)]));
+    }
     if !peers.is_empty() {
         return peers::measure(peers, *rounds as usize, |compared| {
             write(out, [("peers.md", peers_page::table(compared)), ("peers.svg", peers_page::plot(compared))])
@@ -77,7 +112,7 @@ pub(crate) fn execute(Options { filter, peers, rounds, out }: &Options) -> Resul
     write(out, [("bench.md", page::table(&measured)), ("bench.svg", page::plot(&measured))])
 }
 
-fn write(folder: &Path, pages: [(&str, String); 2]) -> Result<()> {
+fn write<const PAGES: usize>(folder: &Path, pages: [(&str, String); PAGES]) -> Result<()> {
     for (name, text) in pages {
         let path = folder.join(name);
         fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::bars::bars;
 use super::peers::Compared;
 
 /// Whose figures are compared with the best of the others.
@@ -85,48 +86,18 @@ fn ratio(compared: &[Compared], weights: &str, name: &str) -> Option<f64> {
     }
 }
 
-const ROW: f64 = 22.0;
-const NAMES: f64 = 260.0;
-const WIDTH: f64 = 760.0;
-const VALUES: f64 = 60.0;
-
 /// SVG: a bar of each ratio, and a line at 1.
 pub(crate) fn plot(compared: &[Compared]) -> String {
-    let mut bars = Vec::new();
+    let mut ratios = Vec::new();
     for weights in kinds(compared) {
         let ours = compared.iter().find(|one| one.engine == OURS && one.weights == weights);
         for (name, _) in ours.iter().flat_map(|one| &one.figures) {
             if let Some(ratio) = ratio(compared, weights, name) {
-                bars.push((format!("{weights}: {name}"), ratio));
+                ratios.push((format!("{weights}: {name}"), ratio));
             }
         }
     }
-    let most = bars.iter().map(|(_, ratio)| *ratio).fold(1.0, f64::max);
-    let at = |ratio: f64| NAMES + ratio / most * (WIDTH - NAMES - VALUES);
-    let height = ROW * (bars.len() as f64 + 1.0);
-    let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" font-family=\"monospace\" \
-         font-size=\"11\">\n<rect width=\"{WIDTH}\" height=\"{height}\" fill=\"white\"/>\n"
-    );
-    for (row, (name, ratio)) in bars.iter().enumerate() {
-        let (y, end) = (ROW * (row as f64 + 0.5), at(*ratio));
-        let colour = if *ratio >= 1.0 { "#4878a8" } else { "#c07840" };
-        let _ =
-            writeln!(svg, "<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{name}</text>", NAMES - 6.0, y + 12.0);
-        let _ = writeln!(
-            svg,
-            "<rect x=\"{NAMES}\" y=\"{}\" width=\"{:.1}\" height=\"14\" fill=\"{colour}\"/>",
-            y + 1.0,
-            end - NAMES
-        );
-        let _ = writeln!(svg, "<text x=\"{:.1}\" y=\"{}\">{ratio:.2}</text>", end + 5.0, y + 12.0);
-    }
-    let _ = writeln!(
-        svg,
-        "<line x1=\"{0:.1}\" x2=\"{0:.1}\" y1=\"0\" y2=\"{height}\" stroke=\"black\"/>",
-        at(1.0)
-    );
-    svg + "</svg>\n"
+    bars(&ratios, 1.0)
 }
 
 #[cfg(test)]
