@@ -39,11 +39,13 @@ fn as_lines(check: &Check) -> String {
     format!("{} {}: {found}\n{advice}", mark(check.status), check.name)
 }
 
-/// The kernel images of one crate. None of them has run on a card.
+/// The kernel images of one crate. Of them PTX alone has run on a card.
 fn images(owner: &str, sets: &[&ImageSet]) -> Check {
     let lines = sets.iter().map(|set| {
-        let archs: Vec<&str> = set.images.iter().map(|image| image.arch).collect();
-        format!("\n{} (emulated, not run on a card) for {}", set.decl.image, archs.join(", "))
+        let archs = set.images.iter().map(|image| image.arch);
+        let (ptx, archs): (Vec<&str>, Vec<&str>) = archs.partition(|arch| arch.starts_with("sm_"));
+        let line = format!("\n{} (emulated, not run on a card) for {}", set.decl.image, archs.join(", "));
+        ptx.iter().fold(line, |line, capability| line + &format!("; PTX from {capability} on"))
     });
     let found = lines.fold(format!("of {owner}"), |text, line| text + &line);
     let (status, advice) = match sets.iter().any(|set| set.images.is_empty()) {

@@ -62,7 +62,8 @@ impl FromStr for TargetId {
             !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
         });
         let mut target = TargetId { processor: processor.to_owned(), sramecc: None, xnack: None };
-        if !named && !(target.is_nvidia() && text == processor) {
+        let is_capability = target.is_nvidia() && text == processor;
+        if !(named || is_capability) {
             return Err(bad());
         }
         for part in parts {

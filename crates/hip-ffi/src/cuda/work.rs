@@ -118,7 +118,6 @@ pub(super) unsafe extern "C" fn module_get_function(
 }
 
 /// `hipModuleLaunchKernel`.
-#[expect(clippy::too_many_arguments, reason = "HIP's own")]
 pub(super) unsafe extern "C" fn launch_kernel(
     function: hipFunction_t,
     grid_x: c_uint,
@@ -164,14 +163,15 @@ pub(super) unsafe extern "C" fn launch_kernel(
 unsafe fn buffer_of(extra: *mut *mut c_void) -> Option<[*mut c_void; 5]> {
     let mut list = [core::ptr::null_mut(); 5];
     for pair in 0..=2 {
+        let (key_at, value_at) = (extra.wrapping_add(2 * pair), extra.wrapping_add(2 * pair + 1));
         // SAFETY: the end has not been met.
-        let key = unsafe { extra.add(2 * pair).read() };
+        let key = unsafe { key_at.read() };
         match (key.addr(), list.get_mut(2 * pair..2 * pair + 2)) {
             (END, _) => return Some(list),
-            (BUFFER_POINTER | BUFFER_SIZE, Some([key_at, value_at])) => {
-                *key_at = key;
+            (BUFFER_POINTER | BUFFER_SIZE, Some([own_key, own_value])) => {
+                *own_key = key;
                 // SAFETY: a value follows.
-                *value_at = unsafe { extra.add(2 * pair + 1).read() };
+                *own_value = unsafe { value_at.read() };
             }
             _ => return None,
         }
