@@ -22,7 +22,7 @@ const MAX_FILE_LINES: usize = 500;
 const MAX_ARCHITECTURE_LINES: usize = 200;
 
 /// Crates whose code may print to stdout: programs, not libraries.
-const PROGRAMS: &[&str] = &["crates/glm/", "xtask/"];
+const PROGRAMS: &[&str] = &["crates/glm/", "tests/device-bench/", "xtask/"];
 
 /// Where `unsafe` may stand.
 const UNSAFE_CRATES: &[&str] = &["crates/hip-ffi/", "crates/device-mem/", "crates/hip-emu/"];

@@ -11,6 +11,9 @@ use crate::{attend, rows};
 /// Puts one run of an operation into the device's stream.
 pub(crate) type Operation = Box<dyn FnMut() -> Result<()>>;
 
+/// Makes the operands of an operation.
+pub(crate) type Prepare = Box<dyn Fn(&Device) -> Result<Operation>>;
+
 pub(crate) const F32: usize = size_of::<f32>();
 pub(crate) const BF16: usize = size_of::<bf16>();
 pub(crate) const HEAD_DIM: usize = 128;
@@ -61,7 +64,7 @@ pub(crate) struct Case {
     pub(crate) bytes: usize,
     /// Multiplications and additions.
     pub(crate) operations: usize,
-    pub(crate) prepare: Box<dyn Fn(&Device) -> Result<Operation>>,
+    pub(crate) prepare: Prepare,
 }
 
 impl Case {
