@@ -116,7 +116,7 @@ fn embedded_with_another_digest() -> Result<(), BuildError> {
         build::sha256_hex(GFX90A)
     );
     fs::write(folder.path().join(build::MANIFEST), manifest).unwrap();
-    build::embed(folder.path(), folder.path())
+    build::embed(folder.path(), folder.path(), false)
 }
 
 /// Loads an image and puts another file in its place.
