@@ -15,18 +15,13 @@ struct Run {
 const RUNS: &[Run] = &[
     Run { args: &["-p", "hsaco", "--lib"], without: &[] },
     Run {
-        args: &["-p", "hsaco", "--test", "parse"],
-        without: &[
-            ("every_truncation", "thousands of readings, of which Miri does some a second"),
-            ("any_byte", "thousands of readings"),
-        ],
-    },
-    Run {
         args: &["-p", "device-mem", "--lib"],
         without: &[
             ("mapped", "files are mapped by calls that Miri does not have"),
             ("isa", "asks for vector instructions that Miri does not have"),
-            ("slices_widen", "widens all numbers of two types"),
+            ("element::", "goes through all numbers of a type"),
+            ("every_cpu", "runs vector instructions of every kind of CPU"),
+            ("exp::", "goes through millions of numbers"),
             ("impossible_length", "asks for more memory than Miri lets a program ask for"),
         ],
     },
