@@ -168,11 +168,10 @@ fn widen_halves(values: &[f16], wide: &mut [f32]) {
     let (values, values_tail) = values[..len].as_chunks::<8>();
     let (wide, wide_tail) = wide[..len].as_chunks_mut::<8>();
     for (wide, values) in wide.iter_mut().zip(values) {
-        // SAFETY: both have eight elements.
-        unsafe {
-            let values = _mm256_cvtph_ps(_mm_loadu_si128(values.as_ptr().cast()));
-            _mm256_storeu_ps(wide.as_mut_ptr(), values);
-        }
+        // SAFETY: there are eight elements of 16 bits.
+        let values = _mm256_cvtph_ps(unsafe { _mm_loadu_si128(values.as_ptr().cast()) });
+        // SAFETY: there are eight elements.
+        unsafe { _mm256_storeu_ps(wide.as_mut_ptr(), values) };
     }
     for (wide, value) in wide_tail.iter_mut().zip(values_tail) {
         *wide = value.to_f32();
