@@ -1,5 +1,6 @@
 use core::ffi::{CStr, c_char};
 use core::fmt;
+use core::time::Duration;
 
 use crate::HipApi;
 use crate::sys::hipError_t;
@@ -34,22 +35,43 @@ impl HipError {
         if code == hipError_t::hipSuccess {
             return Ok(());
         }
+        Err(HipError::of(api, call, code))
+    }
+
+    /// That a stream was still not ready when a wait gave up: [`ErrorClass::Lost`], though `hipStreamQuery` may say the same
+    /// code at any time.
+    pub fn overdue(api: &HipApi, waited: Duration) -> HipError {
+        let error = HipError::of(api, "hipStreamQuery", hipError_t::hipErrorNotReady);
+        HipError { meaning: format!("still not ready after {:.1} s", waited.as_secs_f64()), ..error }
+    }
+
+    /// Whether a wait gave up.
+    pub fn is_overdue(&self) -> bool {
+        (self.call, self.code) == ("hipStreamQuery", hipError_t::hipErrorNotReady)
+    }
+
+    /// The error in the library's words.
+    fn of(api: &HipApi, call: &'static str, code: hipError_t) -> HipError {
         // SAFETY: the function takes any code.
         let name = unsafe { (api.hip_get_error_name)(code) };
         // SAFETY: as above.
         let meaning = unsafe { (api.hip_get_error_string)(code) };
         // SAFETY: both are null or static NUL-terminated strings.
         let [name, meaning] = [name, meaning].map(|text| unsafe { owned(text) });
-        Err(HipError { call, code, name, meaning })
+        HipError { call, code, name, meaning }
     }
 
     /// What the error means for the work that met it.
     ///
     /// Before `hipInit` and `hipGetDeviceCount` nothing has started, so whatever they return is
-    /// [`ErrorClass::Unavailable`].
+    /// [`ErrorClass::Unavailable`]. A stream that is not ready is no error until a wait [gives up](HipError::overdue), and then
+    /// nobody knows what the device still writes: [`ErrorClass::Lost`].
     pub fn class(&self) -> ErrorClass {
         if matches!(self.call, "hipInit" | "hipGetDeviceCount") {
             return ErrorClass::Unavailable;
+        }
+        if self.is_overdue() {
+            return ErrorClass::Lost;
         }
         match self.code {
             hipError_t::hipErrorNotInitialized
@@ -158,6 +180,14 @@ mod tests {
             let class = error("hipMemcpyAsync", hipError_t(code)).class();
             assert_eq!(class, ErrorClass::Lost, "{code}");
         }
+    }
+
+    #[test]
+    fn a_stream_that_is_never_ready_is_lost() {
+        let overdue = error("hipStreamQuery", hipError_t::hipErrorNotReady);
+        assert!(overdue.is_overdue() && overdue.class() == ErrorClass::Lost);
+        let refused = error("hipGraphLaunch", hipError_t::hipErrorNotReady);
+        assert!(!refused.is_overdue() && refused.class() == ErrorClass::Refused);
     }
 
     #[test]

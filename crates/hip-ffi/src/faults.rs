@@ -16,13 +16,16 @@
 //! }
 //! ```
 
-use core::ffi::{c_char, c_int, c_uint, c_void};
+mod ledger;
+mod table;
+
+use core::ptr::{with_exposed_provenance as address, with_exposed_provenance_mut as address_mut};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::api::{entries, graph_entries};
-use crate::sys::*;
-use crate::{GraphApi, HipApi, PropertiesFn};
+use crate::HipApi;
+use crate::sys::{hipError_t, hipMemcpyKind};
+use ledger::Ledger;
 
 /// What fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +40,7 @@ pub struct Fault {
     pub mode: Mode,
 }
 
-/// What happens beside the code.
+/// What happens at the call that is planned to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Mode {
@@ -47,17 +50,88 @@ pub enum Mode {
     Sticky,
     /// The call does its work, and returns the code all the same; later calls work.
     Done,
+    /// As [`Mode::Done`], but copies and fills do half of their bytes, and launches half of their blocks.
+    Part,
+    /// The call succeeds, though work that it gives to a stream is never done; the next call that waits or asks returns the code.
+    Late,
+    /// The call succeeds, and no work that is given from then on is ever done: a stream that is asked is never ready, and what
+    /// waits for one would never return. Such calls are [counted](Met::blocked) and return an error.
+    Hang,
+    /// The process aborts.
+    Abort,
+    /// The call does nothing and says that it did.
+    Silent,
+    /// This call and all after it that give something back do their work, and return the code.
+    Cleanup,
+}
+
+/// What calls have met since [`plan`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Met {
+    /// The calls, in order. Asking for an error's words is none.
+    pub calls: Vec<&'static str>,
+    /// How many calls were made when the fault was met, itself included.
+    pub fault_at: Option<usize>,
+    /// How many calls were made when a planned code was first returned, itself included.
+    pub told_at: Option<usize>,
+    /// Calls that would have waited for ever.
+    pub blocked: Vec<&'static str>,
+    /// Things that were given out and for which no call asked to take them back, by the function that made them.
+    pub held: BTreeMap<&'static str, usize>,
+    /// Calls that gave back what was not there, or what was given back before.
+    pub strange: Vec<&'static str>,
+}
+
+impl Met {
+    /// Calls of each function.
+    pub fn counts(&self) -> BTreeMap<&'static str, usize> {
+        let mut counts = BTreeMap::new();
+        for call in &self.calls {
+            *counts.entry(*call).or_default() += 1;
+        }
+        counts
+    }
+}
+
+/// A copy to the host that a hung device has not done.
+struct LateCopy {
+    target: usize,
+    bytes: usize,
 }
 
 struct State {
     inner: Option<HipApi>,
     fault: Option<Fault>,
+    met: Met,
     counts: BTreeMap<&'static str, usize>,
+    ledger: Ledger,
+    /// The fault goes on.
     is_stuck: bool,
+    is_hung: bool,
+    /// What the next call that waits returns.
+    late: Option<hipError_t>,
+    late_copies: Vec<LateCopy>,
 }
 
-static STATE: Mutex<State> =
-    Mutex::new(State { inner: None, fault: None, counts: BTreeMap::new(), is_stuck: false });
+static STATE: Mutex<State> = Mutex::new(State {
+    inner: None,
+    fault: None,
+    met: Met {
+        calls: Vec::new(),
+        fault_at: None,
+        told_at: None,
+        blocked: Vec::new(),
+        held: BTreeMap::new(),
+        strange: Vec::new(),
+    },
+    counts: BTreeMap::new(),
+    ledger: Ledger::new(),
+    is_stuck: false,
+    is_hung: false,
+    late: None,
+    late_copies: Vec::new(),
+});
 
 fn state() -> MutexGuard<'static, State> {
     STATE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -66,200 +140,224 @@ fn state() -> MutexGuard<'static, State> {
 /// A table that counts calls and passes them on to `inner`, which is none of this function's, but for the one that is planned
 /// to fail. There is one `inner` in a process: that of the last call.
 pub fn around(inner: HipApi) -> HipApi {
-    let hip_get_device_properties = match inner.hip_get_device_properties {
-        PropertiesFn::Legacy(_) => PropertiesFn::Legacy(properties_legacy),
-        PropertiesFn::R0600(_) => PropertiesFn::R0600(properties_r0600),
+    let api = HipApi {
+        hip_get_device_properties: table::properties(&inner),
+        graph: inner.graph.map(|_| table::graph_table()),
+        library: inner.library.clone(),
+        hip_get_error_name: inner.hip_get_error_name,
+        hip_get_error_string: inner.hip_get_error_string,
+        ..table::table()
     };
-    let (graph, library) = (inner.graph.map(|_| graph_table()), inner.library.clone());
-    let names = (inner.hip_get_error_name, inner.hip_get_error_string);
     state().inner = Some(inner);
-    HipApi {
-        hip_get_device_properties,
-        graph,
-        library,
-        hip_get_error_name: names.0,
-        hip_get_error_string: names.1,
-        ..table()
-    }
+    api
 }
 
-/// Plans what fails from now on, and counts calls anew.
+/// Plans what fails from now on, and counts calls anew. What was given out stays on the books.
 pub fn plan(fault: Option<Fault>) {
     let mut state = state();
     state.fault = fault;
+    state.met = Met::default();
     state.counts.clear();
-    state.is_stuck = false;
+    (state.is_stuck, state.is_hung, state.late) = (false, false, None);
+    state.late_copies.clear();
 }
 
-/// Calls of each function since [`plan`]. Asking for an error's words is none.
-pub fn counts() -> BTreeMap<&'static str, usize> {
-    state().counts.clone()
+/// Forgets what was given out.
+pub fn write_off() {
+    state().ledger = Ledger::new();
 }
+
+/// What calls have met since [`plan`].
+pub fn met() -> Met {
+    let state = state();
+    Met { held: state.ledger.held(), ..state.met.clone() }
+}
+
+/// Does what a hung device may do at any time: the copies to the host that were under way end, with bytes that no result has.
+/// Gives how many there were.
+pub fn end_late_copies() -> usize {
+    let copies = std::mem::take(&mut state().late_copies);
+    for LateCopy { target, bytes } in &copies {
+        let target = address_mut::<u8>(*target);
+        // SAFETY: whoever asked for the copy vouched for so many bytes until the stream has been waited for, and no wait for a
+        // hung stream ends well.
+        unsafe { core::ptr::write_bytes(target, 0xEE, *bytes) };
+    }
+    copies.len()
+}
+
+/// Calls that give work to a stream and return.
+const GIVING: [&str; 4] = ["hipModuleLaunchKernel", "hipMemcpyAsync", "hipMemsetAsync", "hipGraphLaunch"];
+
+/// Calls that wait for a stream, beside those that give something back.
+const WAITING: [&str; 1] = ["hipStreamSynchronize"];
+
+const QUERY: &str = "hipStreamQuery";
 
 /// What becomes of a call.
 enum Verdict {
-    Run(HipApi),
-    RunAndFail(HipApi, hipError_t),
-    Fail(hipError_t),
+    Run,
+    RunAndFail(hipError_t),
+    RunPartAndFail(hipError_t),
+    /// Return this at once.
+    Answer(hipError_t),
+    Abort,
 }
 
-fn judge(call: &'static str) -> Verdict {
+/// What a judged function returns.
+fn answer(call: &'static str, words: &[usize], run: &dyn Fn(&HipApi) -> hipError_t) -> hipError_t {
+    let (verdict, inner) = {
+        let mut state = state();
+        let verdict = state.judge(call, words);
+        (verdict, state.inner.clone())
+    };
+    // No table has these functions before `around` has given one.
+    let Some(inner) = inner else { return hipError_t::hipErrorNotInitialized };
+    let code = match verdict {
+        Verdict::Run => run(&inner),
+        Verdict::RunAndFail(code) => {
+            run(&inner);
+            code
+        }
+        Verdict::RunPartAndFail(code) => {
+            run_part(&inner, call, words, run);
+            code
+        }
+        Verdict::Answer(code) => code,
+        Verdict::Abort => std::process::abort(),
+    };
     let mut state = state();
-    let count = state.counts.entry(call).or_default();
-    *count += 1;
-    let count = *count;
-    let is_planned = |fault: &Fault| fault.call == call && fault.at == count;
-    let fault = state.fault.filter(|fault| state.is_stuck || is_planned(fault));
-    state.is_stuck |= fault.is_some_and(|fault| fault.mode == Mode::Sticky);
-    match (fault, state.inner.clone()) {
-        (Some(Fault { code, mode: Mode::Done, .. }), Some(inner)) => Verdict::RunAndFail(inner, code),
-        (Some(Fault { code, .. }), _) => Verdict::Fail(code),
-        (None, Some(inner)) => Verdict::Run(inner),
-        // No table has these functions before `around` has given one.
-        (None, None) => Verdict::Fail(hipError_t::hipErrorNotInitialized),
+    if state.fault.is_some_and(|fault| fault.code == code) {
+        let made = state.met.calls.len();
+        state.met.told_at.get_or_insert(made);
     }
+    if let Err(strange) = state.ledger.enter(call, words, code) {
+        state.met.strange.push(strange);
+    }
+    code
 }
 
-/// A function that is judged before it runs.
-macro_rules! judged {
-    // Names for the arguments, one by one.
-    (@named [$($name:ident: $type:ty,)*] [$next:ident $($names:ident)*] [$head:ty $(, $tail:ty)*] $function:tt) => {
-        judged!(@named [$($name: $type,)* $next: $head,] [$($names)*] [$($tail),*] $function);
-    };
-    (@named [$($name:ident: $type:ty,)*] [$($names:ident)*] [] [$field:ident $symbol:ident $inner:expr]) => {
-        unsafe extern "C" fn $field($($name: $type),*) -> hipError_t {
-            let run = |api: &HipApi| match $inner(api) {
-                // SAFETY: the caller keeps the contract of the function, whose arguments these are.
-                Some(function) => unsafe { function($($name),*) },
-                None => hipError_t::hipErrorNotSupported,
-            };
-            match judge(stringify!($symbol)) {
-                Verdict::Run(api) => run(&api),
-                Verdict::RunAndFail(api, code) => {
-                    run(&api);
-                    code
+impl State {
+    fn judge(&mut self, call: &'static str, words: &[usize]) -> Verdict {
+        self.met.calls.push(call);
+        let count = self.counts.entry(call).or_default();
+        *count += 1;
+        let count = *count;
+        if let Some(fault) = self.fault.filter(|fault| fault.call == call && fault.at == count) {
+            self.met.fault_at = Some(self.met.calls.len());
+            return self.begin(fault, words);
+        }
+        if self.is_hung {
+            return self.hung(call, words);
+        }
+        let asks = call == QUERY || WAITING.contains(&call) || ledger::gives_back(call);
+        if let Some(code) = self.late.take_if(|_| asks) {
+            return Verdict::Answer(code);
+        }
+        match self.fault.filter(|_| self.is_stuck) {
+            Some(Fault { code, mode: Mode::Sticky, .. }) => Verdict::Answer(code),
+            Some(Fault { code, mode: Mode::Cleanup, .. }) if ledger::gives_back(call) => {
+                Verdict::RunAndFail(code)
+            }
+            _ => Verdict::Run,
+        }
+    }
+
+    /// The call that the plan names.
+    fn begin(&mut self, Fault { call, code, mode, .. }: Fault, words: &[usize]) -> Verdict {
+        match mode {
+            Mode::Once => Verdict::Answer(code),
+            Mode::Sticky => {
+                self.is_stuck = true;
+                Verdict::Answer(code)
+            }
+            Mode::Done => Verdict::RunAndFail(code),
+            Mode::Part => Verdict::RunPartAndFail(code),
+            Mode::Late => {
+                self.late = Some(code);
+                if GIVING.contains(&call) { Verdict::Answer(hipError_t::hipSuccess) } else { Verdict::Run }
+            }
+            Mode::Hang => {
+                self.is_hung = true;
+                match GIVING.contains(&call) {
+                    true => self.give(call, words),
+                    false => self.hung(call, words),
                 }
-                Verdict::Fail(code) => code,
+            }
+            Mode::Abort => Verdict::Abort,
+            Mode::Silent => Verdict::Answer(hipError_t::hipSuccess),
+            Mode::Cleanup => {
+                self.is_stuck = true;
+                Verdict::RunAndFail(code)
             }
         }
-    };
-    ($field:ident $symbol:ident [$($type:ty),*] $inner:expr) => {
-        judged!(@named [] [a b c d e f g h i j k] [$($type),*] [$field $symbol $inner]);
-    };
+    }
+
+    /// A call to a device that does nothing any more.
+    fn hung(&mut self, call: &'static str, words: &[usize]) -> Verdict {
+        let crosses =
+            call == "hipMemcpyAsync" && !matches!(kind(words), Some(hipMemcpyKind::hipMemcpyDeviceToDevice));
+        if call == QUERY {
+            return Verdict::Answer(hipError_t::hipErrorNotReady);
+        }
+        if WAITING.contains(&call) || ledger::gives_back(call) || crosses {
+            self.met.blocked.push(call);
+            return Verdict::Answer(hipError_t::hipErrorLaunchTimeOut);
+        }
+        if GIVING.contains(&call) { Verdict::Answer(hipError_t::hipSuccess) } else { Verdict::Run }
+    }
+
+    /// Work for a device that has just stopped.
+    fn give(&mut self, call: &'static str, words: &[usize]) -> Verdict {
+        if let (Some(hipMemcpyKind::hipMemcpyDeviceToHost), &[target, _, bytes, ..]) = (kind(words), words)
+            && call == "hipMemcpyAsync"
+        {
+            self.late_copies.push(LateCopy { target, bytes });
+        }
+        Verdict::Answer(hipError_t::hipSuccess)
+    }
 }
 
-/// The functions of the table, but for those that put errors into words.
-macro_rules! functions {
-    (@each [$($fields:ident)*]) => {
-        fn table() -> HipApi {
-            HipApi {
-                $($fields,)*
-                hip_get_error_name: no_words,
-                hip_get_error_string: no_words,
-                hip_get_device_properties: PropertiesFn::R0600(properties_r0600),
-                graph: None,
-                library: None,
+/// The kind of a copy, among the words of its arguments.
+fn kind(words: &[usize]) -> Option<hipMemcpyKind> {
+    words.get(3).and_then(|&kind| u32::try_from(kind).ok()).map(hipMemcpyKind)
+}
+
+/// Half of a copy, of a fill and of a launch; the whole of any other call.
+fn run_part(inner: &HipApi, call: &str, words: &[usize], run: &dyn Fn(&HipApi) -> hipError_t) {
+    let number = |word: usize| u32::try_from(word).unwrap_or(0);
+    match (call, words) {
+        ("hipMemcpyAsync", &[target, source, bytes, kind, stream]) => {
+            let (target, source, stream) = (address_mut(target), address(source), address_mut(stream));
+            // SAFETY: the arguments of the call, and fewer bytes than its caller has vouched for.
+            unsafe {
+                (inner.hip_memcpy_async)(target, source, bytes / 2, hipMemcpyKind(number(kind)), stream)
+            };
+        }
+        ("hipMemsetAsync", &[target, value, bytes, stream]) => {
+            let (target, stream) = (address_mut(target), address_mut(stream));
+            // SAFETY: as above.
+            unsafe { (inner.hip_memset_async)(target, number(value).cast_signed(), bytes / 2, stream) };
+        }
+        (
+            "hipModuleLaunchKernel",
+            &[function, x, y, z, in_x, in_y, in_z, shared, stream, parameters, extra],
+        ) => {
+            if x < 2 {
+                return;
             }
+            let [x, y, z, in_x, in_y, in_z, shared] = [x / 2, y, z, in_x, in_y, in_z, shared].map(number);
+            let (function, stream) = (address_mut(function), address_mut(stream));
+            let (parameters, extra) = (address_mut(parameters), address_mut(extra));
+            let launch = inner.hip_module_launch_kernel;
+            // SAFETY: the arguments of the call, and fewer blocks than its caller has vouched for.
+            unsafe { launch(function, x, y, z, in_x, in_y, in_z, shared, stream, parameters, extra) };
         }
-    };
-    (@each [$($fields:ident)*] $field:ident: $symbol:ident($($type:ty),* $(,)?) -> hipError_t; $($rest:tt)*) => {
-        judged!($field $symbol [$($type),*] |api: &HipApi| Some(api.$field));
-        functions!(@each [$($fields)* $field] $($rest)*);
-    };
-    (@each $fields:tt $field:ident: $symbol:ident($($type:ty),*) -> *const c_char; $($rest:tt)*) => {
-        functions!(@each $fields $($rest)*);
-    };
-    ($($entries:tt)*) => {
-        functions!(@each [] $($entries)*);
-    };
-}
-
-/// The functions for graphs.
-macro_rules! graph_functions {
-    ($($field:ident: $symbol:ident($($type:ty),* $(,)?) -> hipError_t;)*) => {
-        $(judged!($field $symbol [$($type),*] |api: &HipApi| api.graph.map(|graph| graph.$field));)*
-
-        fn graph_table() -> GraphApi {
-            GraphApi { $($field),* }
+        _ => {
+            run(inner);
         }
-    };
-}
-
-entries!(functions);
-graph_entries!(graph_functions);
-
-judged!(properties_legacy hipGetDeviceProperties [*mut hipDeviceProp_t, c_int] |api: &HipApi| {
-    match api.hip_get_device_properties {
-        PropertiesFn::Legacy(function) => Some(function),
-        PropertiesFn::R0600(_) => None,
     }
-});
-judged!(properties_r0600 hipGetDeviceProperties [*mut hipDeviceProp_tR0600, c_int] |api: &HipApi| {
-    match api.hip_get_device_properties {
-        PropertiesFn::R0600(function) => Some(function),
-        PropertiesFn::Legacy(_) => None,
-    }
-});
-
-/// Stands where `around` puts the other table's words.
-unsafe extern "C" fn no_words(_: hipError_t) -> *const c_char {
-    core::ptr::null()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    unsafe extern "C" fn counted(devices: *mut c_int) -> hipError_t {
-        // SAFETY: the test gives a number's address.
-        unsafe { *devices = 7 };
-        hipError_t::hipSuccess
-    }
-
-    unsafe extern "C" fn started(_: c_uint) -> hipError_t {
-        hipError_t::hipSuccess
-    }
-
-    unsafe extern "C" fn nothing_pending() -> hipError_t {
-        hipError_t::hipSuccess
-    }
-
-    unsafe extern "C" fn words(_: hipError_t) -> *const c_char {
-        c"words".as_ptr()
-    }
-
-    /// One test, because the plan is the process's.
-    #[test]
-    fn calls_fail_as_planned() {
-        let inner = HipApi {
-            hip_init: started,
-            hip_get_device_count: counted,
-            hip_get_last_error: nothing_pending,
-            hip_get_error_name: words,
-            hip_get_error_string: words,
-            ..table()
-        };
-        let api = around(inner);
-        let count = || {
-            let mut devices = 0;
-            // SAFETY: the number lives longer than the call.
-            let code = unsafe { (api.hip_get_device_count)(&raw mut devices) };
-            (code.0, devices)
-        };
-        let code = hipError_t::hipErrorOutOfMemory;
-        let fault = |mode| Fault { call: "hipGetDeviceCount", at: 2, code, mode };
-        for (mode, second, third) in
-            [(Mode::Once, (2, 0), (0, 7)), (Mode::Sticky, (2, 0), (2, 0)), (Mode::Done, (2, 7), (0, 7))]
-        {
-            plan(Some(fault(mode)));
-            assert_eq!([count(), count(), count()], [(0, 7), second, third], "{mode:?}");
-            assert_eq!(counts(), BTreeMap::from([("hipGetDeviceCount", 3)]));
-            // SAFETY: the function takes no arguments.
-            let other = unsafe { (api.hip_get_last_error)() };
-            assert_eq!(other == code, mode == Mode::Sticky, "{mode:?}");
-        }
-        plan(None);
-        assert_eq!([count(), count()], [(0, 7); 2]);
-        assert_eq!(crate::result::device_count(&api), Ok(7));
-    }
-}
+mod tests;
