@@ -5,6 +5,7 @@ use std::sync::Arc;
 use hip_ffi::{HipApi, Search};
 use thiserror::Error;
 
+use crate::breaker::Breaker;
 use crate::{HipDevice, MemError, SharedMemory, Transfers};
 
 /// Where buffers live and operations run. A closed set: each operation has one `match` over it.
@@ -39,6 +40,9 @@ impl Device {
     }
 
     fn open_hip(ordinal: u32) -> Result<Device, MemError> {
+        if let Some(source) = Breaker::of_libraries().cause() {
+            return Err(MemError::Lost { device: format!("hip:{ordinal}"), source });
+        }
         let (api, _) = HipApi::load(&Search::from_env()).map_err(|source| MemError::Load { source })?;
         Device::from_api(api, ordinal)
     }

@@ -1,11 +1,12 @@
 use std::ops::Range;
 use std::path::PathBuf;
 
+use hip_ffi::sys::hipError_t;
 use hip_ffi::{ErrorClass, HipError, LoadError};
 use hsaco::HsacoError;
 use thiserror::Error;
 
-use crate::DType;
+use crate::{DType, LastWork};
 
 /// What can go wrong with devices, memory and launches. Inputs survive every error.
 #[derive(Debug, Error)]
@@ -102,13 +103,15 @@ pub enum MemError {
         visible: u32,
     },
     /// A HIP call failed.
-    #[error("{device}: a HIP call failed ({})", source.class())]
+    #[error("{device}: a HIP call failed ({}){}", source.class(), told(work.as_deref()))]
     Hip {
         /// The device.
         device: String,
         /// The call and its code.
         #[source]
         source: HipError,
+        /// What the device was asked for before; `None` before the first launch.
+        work: Option<Box<LastWork>>,
     },
     /// An earlier error ended the use of the device in this process.
     #[error("{device} was lost to an earlier error; restart the process to use it again")]
@@ -188,6 +191,33 @@ impl MemError {
             _ => None,
         }
     }
+
+    /// What a person can do about it, in one line, where that is more than the message says.
+    pub fn remedy(&self) -> Option<&'static str> {
+        let source = match self {
+            MemError::Hip { source, .. } | MemError::Lost { source, .. } => source,
+            MemError::Load { .. } => return Some("see `glm doctor` for what was looked for and where"),
+            _ => return None,
+        };
+        Some(match source.class() {
+            ErrorClass::Unavailable => "see `glm doctor` for the driver, the permissions and the devices",
+            ErrorClass::Refused if source.code == hipError_t::hipErrorOutOfMemory => {
+                "choose a shorter context or smaller types, or close what else uses the device"
+            }
+            ErrorClass::Refused => "check the kernels with `glm selfcheck`, or use --device cpu",
+            ErrorClass::Lost if source.is_overdue() => {
+                "start again; if work takes that long, allow it with --device-timeout"
+            }
+            ErrorClass::Lost => {
+                "start again; if it recurs, see the kernel's log (dmesg) and use --device cpu meanwhile"
+            }
+        })
+    }
+}
+
+/// What a device was asked for, as the end of a message.
+fn told(work: Option<&LastWork>) -> String {
+    work.map_or(String::new(), |work| format!("; {work}"))
 }
 
 /// An error and its causes on one line: the first line of each.

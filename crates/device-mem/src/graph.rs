@@ -4,8 +4,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::{self, ThreadId};
 
 use hip_ffi::sys::{hipGraph_t, hipGraphExec_t};
-use hip_ffi::{GraphApi, result};
+use hip_ffi::{GraphApi, HipApi, result};
 
+use crate::progress::Work;
 use crate::{HipDevice, MemError};
 
 /// Work of a device that was recorded once and is done again by one call: a graph of HIP.
@@ -68,11 +69,13 @@ impl Graph {
             return Err(device.recording_error());
         }
         let _span = tracing::trace_span!("graph", launches).entered();
+        device.progress.asked(Work::Graph { launches: *launches });
         // SAFETY: graph and stream live as long as `self` and the device. The recorded launches were sound when they were
         // recorded; the memory that they use has not been freed since, modules live as long as the device, and program
         // order is stream order.
         device.call(|hip| unsafe { result::graph_launch(hip, api, *ready, device.stream) })?;
         device.counters.launched_graph(*launches);
+        device.progress.launched(*launches);
         Ok(())
     }
 
@@ -163,6 +166,7 @@ impl HipDevice {
             self.recording.launches.fetch_add(1, Ordering::Relaxed);
         } else {
             self.counters.launched();
+            self.progress.launched(1);
         }
     }
 
@@ -181,12 +185,9 @@ impl HipDevice {
             self.recording.kept().ready.push((*api, ready));
             return;
         }
-        self.call_in_drop(|hip| {
-            // SAFETY: the stream lives as long as the device.
-            unsafe { result::stream_synchronize(hip, self.stream) }?;
-            // SAFETY: launches of the graph are done after the wait, and its owner, who alone could make another, is gone.
-            unsafe { result::graph_exec_destroy(hip, api, ready) }
-        });
+        // SAFETY: launches of the graph are done after the wait, and its owner, who alone could make another, is gone.
+        let destroy = |hip: &HipApi| unsafe { result::graph_exec_destroy(hip, api, ready) };
+        self.call_in_drop(|hip| self.release(hip, destroy));
     }
 
     /// One graph less; without the last one, what was kept is freed.

@@ -1,21 +1,27 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::path::Path;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use hip_ffi::sys::{hipDeviceAttribute_t, hipFunction_t, hipModule_t, hipStream_t};
 use hip_ffi::{ErrorClass, GraphApi, HipApi, HipError, result};
 use hsaco::{ImageSet, KernelDecl};
 
+use crate::breaker::Breaker;
+use crate::calls::Call;
+use crate::failures::Failures;
 use crate::graph::Recording;
+use crate::progress::Progress;
 use crate::transfers::Counters;
-use crate::{MemError, SharedMemory, Transfers};
+use crate::wait::Deadline;
+use crate::{Failure, MemError, SharedMemory, Transfers};
 
 /// A device behind HIP's C API, with the one stream that all its work goes through.
 ///
-/// Program order is stream order. Every operation binds the device to the calling thread first. After an error of class
-/// [`ErrorClass::Lost`] no HIP call is made any more: operations return [`MemError::Lost`], and what was allocated is
-/// left to the end of the process.
+/// Program order is stream order. Every operation binds the device to the calling thread first. Waits poll, and end at a
+/// [deadline](HipDevice::set_deadline), after which the device counts as lost. After an error of class [`ErrorClass::Lost`] no
+/// HIP call is made any more, for any device of a library that was loaded: operations return [`MemError::Lost`], and what was
+/// allocated is left to the end of the process.
 pub struct HipDevice {
     api: HipApi,
     ordinal: i32,
@@ -23,8 +29,11 @@ pub struct HipDevice {
     pub(crate) stream: hipStream_t,
     pub(crate) counters: Counters,
     pub(crate) recording: Recording,
-    /// The error that ended the device's use.
-    lost: OnceLock<HipError>,
+    pub(crate) deadline: Deadline,
+    pub(crate) progress: Progress,
+    /// Open once the device is lost.
+    pub(crate) breaker: Arc<Breaker>,
+    failures: Failures,
     /// The first error of a `Drop` since the last operation, which tells it.
     deferred: Mutex<Option<HipError>>,
     modules: Mutex<Vec<LoadedModule>>,
@@ -71,7 +80,20 @@ impl HipDevice {
     /// [`MemError::Ordinal`] when HIP sees fewer devices, or the [`MemError::Hip`] of the call that failed; without any
     /// device that is of class [`ErrorClass::Unavailable`].
     pub(crate) fn open(api: HipApi, ordinal: u32) -> Result<Arc<HipDevice>, MemError> {
-        let opening = |source| MemError::Hip { device: format!("hip:{ordinal}"), source };
+        // In-process functions are no library's, so what one device of theirs loses is lost to it alone.
+        let breaker = if api.library.is_some() { Breaker::of_libraries() } else { Arc::new(Breaker::new()) };
+        let device = format!("hip:{ordinal}");
+        if let Some(source) = breaker.cause() {
+            return Err(MemError::Lost { device, source });
+        }
+        let opening = |source: HipError| {
+            if source.class() == ErrorClass::Lost {
+                breaker.open(&source);
+                keep_loaded(&api);
+            }
+            MemError::Hip { device: device.clone(), source, work: None }
+        };
+        let _call = Call::begin();
         let visible = result::device_count(&api).map_err(opening)?;
         let index = i32::try_from(ordinal).ok().filter(|_| ordinal < visible);
         let index = index.ok_or(MemError::Ordinal { ordinal, visible })?;
@@ -85,7 +107,10 @@ impl HipDevice {
             stream,
             counters: Counters::default(),
             recording: Recording::default(),
-            lost: OnceLock::new(),
+            deadline: Deadline::default(),
+            progress: Progress::default(),
+            breaker: breaker.clone(),
+            failures: Failures::default(),
             deferred: Mutex::new(None),
             modules: Mutex::new(Vec::new()),
         }))
@@ -98,7 +123,12 @@ impl HipDevice {
 
     /// Whether an error of class [`ErrorClass::Lost`] has ended the device's use in this process.
     pub fn is_lost(&self) -> bool {
-        self.lost.get().is_some()
+        self.breaker.cause().is_some()
+    }
+
+    /// The calls that have failed since the device was opened, by function and code, those of a `Drop` included.
+    pub fn failures(&self) -> Vec<Failure> {
+        self.failures.read()
     }
 
     /// Whether a subscriber of `tracing` sees each launch. Those of a [`Graph`](crate::Graph) it would see only as one.
@@ -135,8 +165,7 @@ impl HipDevice {
     pub fn synchronize(&self) -> Result<(), MemError> {
         self.expect_no_recording()?;
         let _span = tracing::trace_span!("wait").entered();
-        // SAFETY: the stream lives as long as the device.
-        self.call(|api| unsafe { result::stream_synchronize(api, self.stream) })?;
+        self.call(|api| self.wait(api))?;
         self.counters.synchronised();
         Ok(())
     }
@@ -163,34 +192,52 @@ impl HipDevice {
             Some(error) => Err(error),
             None => self.bound(run),
         };
-        done.map_err(|source| MemError::Hip { device: self.to_string(), source })
+        let work = || self.progress.last().map(Box::new);
+        done.map_err(|source| MemError::Hip { device: self.to_string(), source, work: work() })
     }
 
     fn refuse_if_lost(&self) -> Result<(), MemError> {
-        match self.lost.get() {
-            Some(source) => Err(MemError::Lost { device: self.to_string(), source: source.clone() }),
+        match self.breaker.cause() {
+            Some(source) => Err(MemError::Lost { device: self.to_string(), source }),
             None => Ok(()),
         }
     }
 
-    /// As [`HipDevice::call`], for `Drop`: an error is counted and kept for the next operation.
+    /// As [`HipDevice::call`], for `Drop`: an error is counted and kept for the next operation. HIP takes things back whichever
+    /// device is bound, so they are given back also when binding is refused.
     pub(crate) fn call_in_drop(&self, run: impl FnOnce(&HipApi) -> Result<(), HipError>) {
         if self.is_lost() {
             return;
         }
-        if let Err(error) = self.bound(run) {
+        let _call = Call::begin();
+        let mut first = None;
+        if let Err(error) = self.noted(result::set_device(&self.api, self.ordinal)) {
+            first = Some(error);
+        }
+        if !self.is_lost()
+            && let Err(error) = self.noted(run(&self.api))
+        {
+            first = first.or(Some(error));
+        }
+        if let Some(error) = first {
             self.counters.failed_in_drop();
             self.deferred.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
         }
     }
 
-    /// Binds the device to this thread and runs HIP calls. A loss ends the device; any other error is taken back from
-    /// the thread, where HIP keeps it for whoever asks next.
+    /// Binds the device to this thread and runs HIP calls.
     fn bound<R>(&self, run: impl FnOnce(&HipApi) -> Result<R, HipError>) -> Result<R, HipError> {
-        let done = result::set_device(&self.api, self.ordinal).and_then(|()| run(&self.api));
+        let _call = Call::begin();
+        self.noted(result::set_device(&self.api, self.ordinal).and_then(|()| run(&self.api)))
+    }
+
+    /// Counts an error. A loss ends the device; any other error is taken back from the thread, where HIP keeps it for whoever
+    /// asks next.
+    fn noted<R>(&self, done: Result<R, HipError>) -> Result<R, HipError> {
         if let Err(error) = &done {
+            self.failures.note(error);
             if error.class() == ErrorClass::Lost {
-                self.lost.get_or_init(|| error.clone());
+                self.breaker.open(error);
             } else {
                 // It says again what `error` says.
                 let _ = result::take_last_error(&self.api);
@@ -246,6 +293,11 @@ impl HipDevice {
     }
 }
 
+/// Keeps the library in the process to its end: unloading one that has lost a device may wait for ever.
+fn keep_loaded(api: &HipApi) {
+    std::mem::forget(api.library.clone());
+}
+
 fn read_properties(api: &HipApi, ordinal: i32) -> Result<HipProperties, HipError> {
     let names = result::device_names(api, ordinal)?;
     let attribute = |attribute| {
@@ -278,12 +330,19 @@ fn platform(arch: &str) -> &'static str {
 impl Drop for HipDevice {
     fn drop(&mut self) {
         let modules = std::mem::take(self.modules.get_mut().unwrap_or_else(PoisonError::into_inner));
-        for module in modules {
+        for module in &modules {
             // SAFETY: this device loaded the module, and kernels of it hold the device, so none is left.
-            self.call_in_drop(|api| unsafe { result::module_unload(api, module.handle) });
+            let unload = |api: &HipApi| unsafe { result::module_unload(api, module.handle) };
+            self.call_in_drop(|api| self.release(api, unload));
         }
         // SAFETY: `open` made the stream, and whatever could use it holds the device, so none is left.
-        self.call_in_drop(|api| unsafe { result::stream_destroy(api, self.stream) });
+        let destroy = |api: &HipApi| unsafe { result::stream_destroy(api, self.stream) };
+        self.call_in_drop(|api| self.release(api, destroy));
+        if self.is_lost() {
+            keep_loaded(&self.api);
+            // The modules were not unloaded, so HIP may still read their images.
+            std::mem::forget(modules);
+        }
     }
 }
 

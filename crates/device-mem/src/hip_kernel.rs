@@ -6,6 +6,7 @@ use hip_ffi::result;
 use hip_ffi::sys::hipFunction_t;
 use hsaco::{ImageSet, KernelArgs};
 
+use crate::progress::Work;
 use crate::{HipDevice, MemError};
 
 /// A kernel loaded on one device. It takes arguments of type `A` and nothing else.
@@ -82,6 +83,7 @@ impl<A: KernelArgs> Kernel<A> {
         let (device, Grid { blocks, threads }) = (&self.device, grid);
         let _launch =
             tracing::trace_span!("launch", kernel = self.symbol, ?blocks, ?threads, bytes, ?args).entered();
+        device.progress.asked(Work::Kernel { symbol: self.symbol, blocks, threads });
         device.call(|api| {
             // SAFETY: function and stream live as long as the device, which `self` holds. `parameters` points at each
             // field of `args` in order: `KernelArgs` vouches for offset and size, and the image was checked against

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use hip_ffi::sys::hipMemcpyKind;
-use hip_ffi::{ErrorClass, result};
+use hip_ffi::{ErrorClass, HipApi, result};
 use hsaco::KernelPointer;
 
 use crate::buffer::host_zeros;
@@ -27,7 +27,8 @@ impl HipDevice {
             return;
         }
         // SAFETY: the address is from `allocate`, its one owner drops it now or has done so, and no view of it is left.
-        self.call_in_drop(|api| unsafe { result::free(api, pointer(address)) });
+        let free = |api: &HipApi| unsafe { result::free(api, pointer(address)) };
+        self.call_in_drop(|api| self.release(api, free));
     }
 
     /// # Safety
@@ -52,10 +53,12 @@ impl HipDevice {
         let _span = tracing::trace_span!("upload", bytes = source.len()).entered();
         let (from, kind) = (source.as_ptr().cast(), hipMemcpyKind::hipMemcpyHostToDevice);
         self.call(|api| {
-            // SAFETY: the caller vouches for the target; `source` is borrowed until the wait below is over.
+            // A copy of pageable memory may wait for the stream itself, without an end.
+            self.drain(api)?;
+            // SAFETY: the caller vouches for the target; `source` is borrowed until the wait below is over. Where that gives
+            // up, the device is lost, and what it may still read is no concern of this process.
             unsafe { result::memcpy_async(api, pointer(address), from, source.len(), kind, self.stream) }?;
-            // SAFETY: the stream lives as long as the device.
-            unsafe { result::stream_synchronize(api, self.stream) }
+            self.wait(api)
         })?;
         self.counters.uploaded(source.len());
         self.counters.synchronised();
@@ -77,15 +80,18 @@ impl HipDevice {
         let (to, kind) = (values.as_mut_ptr().cast(), hipMemcpyKind::hipMemcpyDeviceToHost);
         let mut in_doubt = false;
         let copied = self.call(|api| {
-            // SAFETY: the caller vouches for the source; `values` holds `bytes` bytes and outlives the wait below.
+            // As for an upload; and an error of earlier work comes out before the copy has a target.
+            self.drain(api)?;
+            // SAFETY: the caller vouches for the source; `values` holds `bytes` bytes and outlives the wait below, or is never
+            // given back.
             unsafe { result::memcpy_async(api, to, pointer(address), bytes, kind, self.stream) }
                 .inspect_err(|error| in_doubt = error.class() == ErrorClass::Lost)?;
-            // SAFETY: the stream lives as long as the device.
-            unsafe { result::stream_synchronize(api, self.stream) }.inspect_err(|_| in_doubt = true)
+            self.wait(api).inspect_err(|_| in_doubt = true)
         });
         if in_doubt {
             // The copy may still be under way: its target is not given back.
             std::mem::forget(std::mem::take(&mut values));
+            self.counters.quarantined(bytes);
         }
         copied?;
         self.counters.downloaded(bytes);

@@ -24,35 +24,45 @@
 //! # }
 //! ```
 
+mod breaker;
 mod buffer;
+mod calls;
 mod device;
 pub mod doctor;
 mod element;
 mod error;
+mod exit;
 mod exp;
+mod failures;
 mod graph;
 mod hip_device;
 mod hip_kernel;
 mod hip_memory;
 mod isa;
 mod mapped;
+mod progress;
 mod shared_memory;
 mod tile;
 #[cfg_attr(not(unix), path = "torn_elsewhere.rs")]
 mod torn;
 mod transfers;
+mod wait;
 
 pub use buffer::{DeviceBuffer, View, ViewMut};
+pub use calls::{Calls, calls};
 pub use device::{Device, DeviceChoice, Opened, ParseDeviceChoiceError, RanOn};
 pub use element::{DType, Element, Float};
 pub use error::MemError;
+pub use exit::{any_is_lost, exit_at_once};
 pub use exp::exp_nonpositive;
+pub use failures::Failure;
 pub use graph::Graph;
 pub use hip_device::{HipDevice, HipProperties};
 pub use hip_kernel::{Grid, Kernel};
 pub use hip_memory::{HipView, HipViewMut};
 pub use isa::{Body, Isa, Level, prefetch};
 pub use mapped::MappedFile;
+pub use progress::{LastWork, Work};
 pub use shared_memory::SharedMemory;
 pub use tile::{Onto, Strided};
 pub use transfers::Transfers;

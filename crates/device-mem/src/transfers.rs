@@ -23,6 +23,8 @@ pub struct Transfers {
     pub allocations: u64,
     /// Errors met while something was dropped. The next operation returns the first of them.
     pub drop_errors: u64,
+    /// Bytes of host memory that are never given back, because a copy whose end nobody knows may still write them.
+    pub quarantined_bytes: u64,
 }
 
 /// The live counts behind [`Transfers`].
@@ -37,6 +39,7 @@ pub(crate) struct Counters {
     synchronisations: AtomicU64,
     allocations: AtomicU64,
     drop_errors: AtomicU64,
+    quarantined_bytes: AtomicU64,
 }
 
 impl Counters {
@@ -71,6 +74,10 @@ impl Counters {
         self.drop_errors.fetch_add(1, Ordering::Relaxed);
     }
 
+    pub(crate) fn quarantined(&self, bytes: usize) {
+        self.quarantined_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
     pub(crate) fn read(&self) -> Transfers {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Transfers {
@@ -83,6 +90,7 @@ impl Counters {
             synchronisations: read(&self.synchronisations),
             allocations: read(&self.allocations),
             drop_errors: read(&self.drop_errors),
+            quarantined_bytes: read(&self.quarantined_bytes),
         }
     }
 }

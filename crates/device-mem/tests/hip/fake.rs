@@ -36,7 +36,7 @@ pub(crate) fn api() -> HipApi {
         hip_stream_create_with_flags,
         hip_stream_destroy,
         hip_stream_synchronize,
-        hip_stream_query: hip_stream_synchronize,
+        hip_stream_query,
         hip_module_load_data,
         hip_module_unload,
         hip_module_get_function,
@@ -68,6 +68,8 @@ pub(crate) struct Fake {
     pub(crate) fail: Option<Failure>,
     /// The thread's pending error.
     pub(crate) pending: hipError_t,
+    /// How often the stream is still ready when it is asked; then it never is. `None` for always.
+    pub(crate) ready_for: Option<usize>,
     /// Live allocations: start and bytes.
     pub(crate) memory: BTreeMap<usize, usize>,
     /// Live streams and modules.
@@ -108,6 +110,7 @@ thread_local! {
         bound: None,
         fail: None,
         pending: hipError_t::hipSuccess,
+        ready_for: None,
         memory: BTreeMap::new(),
         handles: 0,
         launches: Vec::new(),
@@ -388,6 +391,17 @@ unsafe extern "C" fn hip_stream_destroy(_: hipStream_t) -> hipError_t {
 unsafe extern "C" fn hip_stream_synchronize(_: hipStream_t) -> hipError_t {
     code(with(|fake| {
         fake.enter_bound("hipStreamSynchronize")?;
+        fake.run();
+        Ok(())
+    }))
+}
+
+unsafe extern "C" fn hip_stream_query(_: hipStream_t) -> hipError_t {
+    code(with(|fake| {
+        fake.enter_bound("hipStreamQuery")?;
+        if let Some(left) = &mut fake.ready_for {
+            *left = left.checked_sub(1).ok_or(hipError_t::hipErrorNotReady)?;
+        }
         fake.run();
         Ok(())
     }))

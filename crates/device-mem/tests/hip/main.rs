@@ -5,6 +5,7 @@
 mod fake;
 mod faults;
 mod graphs;
+mod waits;
 
 use std::sync::Arc;
 use std::thread;
@@ -148,13 +149,13 @@ fn everything_goes_through_the_table_in_order() {
     };
     let expected = [
         with_binding(&["hipMalloc"]),
-        with_binding(&["hipMemcpyAsync", "hipStreamSynchronize"]),
-        with_binding(&["hipMemcpyAsync", "hipStreamSynchronize"]),
-        with_binding(&["hipFree"]),
+        with_binding(&["hipStreamQuery", "hipMemcpyAsync", "hipStreamQuery", "hipStreamSynchronize"]),
+        with_binding(&["hipStreamQuery", "hipMemcpyAsync", "hipStreamQuery", "hipStreamSynchronize"]),
+        with_binding(&["hipStreamQuery", "hipFree"]),
     ];
     assert_eq!(calls, expected.concat());
     let closing = fake::calls_of(|| drop(device));
-    assert_eq!(closing, ["hipSetDevice", "hipStreamDestroy"]);
+    assert_eq!(closing, ["hipSetDevice", "hipStreamQuery", "hipStreamDestroy"]);
 }
 
 #[test]
