@@ -4,6 +4,9 @@
 //! It refuses what a card would get wrong silently: a copy or a pointer argument outside the live allocations, an image
 //! for another card, a launch beyond its kernel's limits, and a kernel that writes past the end of a buffer.
 
+mod graphs;
+mod spoil;
+
 use std::collections::BTreeMap;
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::ptr::{self, NonNull};
@@ -16,6 +19,9 @@ use hip_ffi::sys::{
 };
 use hip_ffi::{HipApi, PropertiesFn};
 use hsaco::{CodeObject, KernelInfo, ValueKind};
+
+use graphs::Recorded;
+pub use spoil::{spoil_launch, spoiled};
 
 /// The card that the stand-in says it is.
 pub const HOST_HIP_ARCH: &str = "gfx1100";
@@ -53,6 +59,11 @@ pub fn host_hip() -> HipApi {
         graph: None,
         library: None,
     }
+}
+
+/// As [`host_hip`], of a library that has graphs. A thread records alone, whatever stream it names.
+pub fn host_hip_with_graphs() -> HipApi {
+    HipApi { graph: Some(graphs::api()), ..host_hip() }
 }
 
 /// Whether the stand-in can run a kernel of this name.
@@ -272,6 +283,14 @@ unsafe extern "C" fn hip_memcpy_async(
         hipMemcpyKind::hipMemcpyDeviceToDevice => (true, true),
         _ => return hipError_t::hipErrorInvalidMemcpyDirection,
     };
+    if to_device && from_device {
+        let (target, source) = (target.addr(), source.addr());
+        if graphs::records() {
+            return graphs::record(Recorded::Copy { target, source, bytes });
+        }
+        // SAFETY: the caller vouches for the copy.
+        return unsafe { copy(target, source, bytes) };
+    }
     let outside = |pointer: *const c_void| allocation_of(pointer.addr(), bytes).is_none();
     if (to_device && outside(target)) || (from_device && outside(source)) {
         return INVALID_VALUE;
@@ -290,15 +309,35 @@ unsafe extern "C" fn hip_memset_async(
     bytes: usize,
     _: hipStream_t,
 ) -> hipError_t {
-    let (Some(_), Ok(value)) = (allocation_of(target.addr(), bytes), u8::try_from(value)) else {
+    let (target, Ok(value)) = (target.addr(), u8::try_from(value)) else { return INVALID_VALUE };
+    if graphs::records() {
+        return graphs::record(Recorded::Fill { target, value, bytes });
+    }
+    fill(target, value, bytes)
+}
+
+/// # Safety
+/// No one else uses the bytes, which may overlap.
+unsafe fn copy(target: usize, source: usize, bytes: usize) -> hipError_t {
+    if allocation_of(target, bytes).is_none() || allocation_of(source, bytes).is_none() {
         return INVALID_VALUE;
-    };
+    }
+    // SAFETY: both sides were found inside allocations.
+    unsafe { ptr::copy(host_pointer(source), host_pointer(target), bytes) };
+    SUCCESS
+}
+
+fn fill(target: usize, value: u8, bytes: usize) -> hipError_t {
+    if allocation_of(target, bytes).is_none() {
+        return INVALID_VALUE;
+    }
     // SAFETY: the bytes were found inside an allocation.
-    unsafe { ptr::write_bytes(host_pointer(target.addr()), value, bytes) };
+    unsafe { ptr::write_bytes(host_pointer(target), value, bytes) };
     SUCCESS
 }
 
 unsafe extern "C" fn hip_stream_create_with_flags(stream: *mut hipStream_t, _: c_uint) -> hipError_t {
+    graphs::begin_anew();
     // SAFETY: the caller gives room for a handle; nothing is read through it.
     unsafe { stream.write(NonNull::dangling().as_ptr()) };
     SUCCESS
@@ -380,9 +419,38 @@ unsafe extern "C" fn hip_module_launch_kernel(
     parameters: *mut *mut c_void,
     _: *mut *mut c_void,
 ) -> hipError_t {
+    let (grid, block) = ([grid_x, grid_y, grid_z], [block_x, block_y, block_z]);
+    if !graphs::records() {
+        // SAFETY: the caller vouches for all of it.
+        return unsafe { launch(function, grid, block, parameters) };
+    }
+    // SAFETY: the handle is from `hip_module_get_function` and live.
+    let Function { info, .. } = unsafe { &*function.cast::<Function>() };
+    let argument = |(index, arg): (usize, &hsaco::ArgInfo)| {
+        let bytes = arg.size as usize;
+        let mut words = vec![0_u64; bytes.div_ceil(size_of::<u64>())];
+        // SAFETY: the caller gives an array of a pointer per explicit argument, so this is inside it.
+        let parameter = unsafe { parameters.add(index) };
+        // SAFETY: as above; the array is initialised.
+        let value = unsafe { *parameter };
+        // SAFETY: the pointer is to an argument of this size, and there are as many words.
+        unsafe { ptr::copy_nonoverlapping(value.cast::<u8>(), words.as_mut_ptr().cast(), bytes) };
+        words
+    };
+    let arguments = info.explicit_args().enumerate().map(argument).collect();
+    graphs::record(Recorded::Launch { function, grid, block, arguments })
+}
+
+/// # Safety
+/// `function` is live; `parameters` holds a pointer to each explicit argument, of its size; the kernel may run now.
+unsafe fn launch(
+    function: hipFunction_t,
+    grid: [u32; 3],
+    block: [u32; 3],
+    parameters: *mut *mut c_void,
+) -> hipError_t {
     // SAFETY: the handle is from `hip_module_get_function` and live.
     let Function { info, launch } = unsafe { &*function.cast::<Function>() };
-    let (grid, block) = ([grid_x, grid_y, grid_z], [block_x, block_y, block_z]);
     let threads = block.iter().map(|&count| u64::from(count)).product::<u64>();
     let countable = grid.iter().zip(block).all(|(blocks, threads)| blocks.checked_mul(threads).is_some());
     if grid.contains(&0) || threads == 0 || threads > u64::from(info.max_block) || !countable {
@@ -405,9 +473,18 @@ unsafe extern "C" fn hip_module_launch_kernel(
             None => return hipError_t::hipErrorIllegalAddress,
         }
     }
+    touched.sort_unstable();
+    touched.dedup();
+    let before = {
+        let live = allocations();
+        spoil::before(touched.iter().filter_map(|start| live.get(start)))
+    };
     // SAFETY: the launcher is of this symbol, whose parameters the caller gives; the caller vouches for what the kernel
     // does with them, and its buffers are host memory.
     unsafe { launch(grid.as_ptr(), block.as_ptr(), parameters) };
+    if let Some(before) = before {
+        spoil::after(before);
+    }
     let allocations = allocations();
     let guards_hold = touched.iter().filter_map(|start| allocations.get(start)).all(Memory::guards_hold);
     if guards_hold { SUCCESS } else { hipError_t::hipErrorIllegalAddress }
