@@ -49,6 +49,8 @@ enum Verb {
     Test(verbs::test::Options),
     /// Put the faults of tests/seeded/ into a copy of the workspace, one at a time: the tests must notice each
     Seeded(verbs::seeded::Options),
+    /// Let every HIP call of a model's life fail, in every way; the counts of what else goes wrong must be 0
+    Faults(verbs::faults::Options),
     /// Check formatting and run clippy, warnings denied
     Lint,
     /// Check the house rules that no other tool checks
@@ -82,6 +84,7 @@ fn execute(verb: Verb) -> Result<()> {
         Verb::Bindgen { args } => bindgen(&args),
         Verb::Test(options) => verbs::test::execute(&options),
         Verb::Seeded(options) => verbs::seeded::execute(&options),
+        Verb::Faults(options) => verbs::faults::execute(&options),
         Verb::Lint => verbs::lint::execute(),
         Verb::Tidy => verbs::tidy::execute(&workspace_root()),
         Verb::Miri => verbs::miri::execute(),

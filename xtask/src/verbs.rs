@@ -6,6 +6,7 @@ pub(crate) mod bindgen;
 pub(crate) mod build_kernels;
 pub(crate) mod ci;
 pub(crate) mod doctor;
+pub(crate) mod faults;
 pub(crate) mod instructions;
 pub(crate) mod kernel_report;
 pub(crate) mod lint;

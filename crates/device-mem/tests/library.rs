@@ -1,7 +1,5 @@
 //! What one device of a loaded library loses is lost for all of them. One test, because that is for the whole process.
 
-#![expect(clippy::unwrap_used, reason = "a call that fails fails its test")]
-
 use std::fs;
 use std::process::Command;
 

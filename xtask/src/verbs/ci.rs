@@ -34,6 +34,7 @@ pub(crate) fn execute() -> Result<()> {
         ("bindgen --check", || run(&mut cargo(&["xtask", "bindgen", "--install", "--check"]))),
         ("test", verbs::test::default),
         ("test hip-ffi with cuda", cuda_without_a_card),
+        ("faults --some", verbs::faults::check_some),
         ("build-kernels --check --some", verbs::build_kernels::check_some),
         ("kernel-report --check", verbs::kernel_report::check_some),
         ("instructions --check", verbs::instructions::check_all),
