@@ -1,4 +1,5 @@
 use std::path::PathBuf;
+use std::time::Duration;
 
 use attention::KvDType;
 use clap::{Args, Parser, Subcommand};
@@ -46,6 +47,9 @@ pub(crate) enum Verb {
     /// Run each kernel on a device and compare it with the CPU, or with f64 to its bound. A card is checked so before it
     /// is first used.
     Selfcheck(SelfcheckArgs),
+    /// Answer for another process of this program, which --supervise starts.
+    #[command(hide = true)]
+    Worker(WorkerArgs),
 }
 
 /// Where and in which types a model runs.
@@ -67,6 +71,9 @@ pub(crate) struct DeviceArgs {
     /// Take weights that are NaN or infinite, which are refused with their tensor's name otherwise.
     #[arg(long, env = "GLM_ALLOW_NON_FINITE")]
     pub(crate) allow_non_finite: bool,
+    /// The longest wait for a device. One that is not ready by then counts as lost: with --device auto the CPU goes on.
+    #[arg(long, env = "GLM_DEVICE_TIMEOUT", default_value = "120", value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) device_timeout: Duration,
 }
 
 /// How an answer is made.
@@ -96,6 +103,10 @@ pub(crate) struct AnswerArgs {
     /// Instruction before the conversation.
     #[arg(long, env = "GLM_SYSTEM", value_name = "TEXT")]
     pub(crate) system: Option<String>,
+    /// Hold the model in a process of its own. If the GPU's driver ends or blocks that, or the GPU fails, it is started again
+    /// once, then on the CPU if --device is auto, and the answer goes on.
+    #[arg(long)]
+    pub(crate) supervise: bool,
 }
 
 impl AnswerArgs {
@@ -110,6 +121,7 @@ impl AnswerArgs {
             seed: 0,
             context: None,
             system: None,
+            supervise: false,
         }
     }
 }
@@ -145,6 +157,9 @@ pub(crate) struct ChatArgs {
 pub(crate) struct DemoArgs {
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
+    /// As for `glm run`.
+    #[arg(long)]
+    pub(crate) supervise: bool,
     /// Print the questions that the toy knows.
     #[arg(long, conflicts_with = "question")]
     pub(crate) list: bool,
@@ -303,6 +318,22 @@ pub(crate) struct SelfcheckArgs {
     pub(crate) json: bool,
 }
 
+/// What a worker holds. Nothing comes from the environment: its supervisor has read that.
+#[derive(Args, Debug)]
+pub(crate) struct WorkerArgs {
+    /// As for `glm run`; the embedded toy if not given.
+    #[arg(long, value_name = "DIR|FILE.gguf")]
+    pub(crate) model: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
+    /// Type to hold keys and values in.
+    #[arg(long, value_name = "bf16|f16|f32")]
+    pub(crate) kv_dtype: KvDType,
+    /// Tokens of context to prepare.
+    #[arg(long, value_name = "N")]
+    pub(crate) context: u32,
+}
+
 /// Token ids of one sequence.
 #[derive(Clone, Debug)]
 pub(crate) struct Ids(pub(crate) Vec<u32>);
@@ -312,6 +343,13 @@ fn ids(text: &str) -> Result<Ids, String> {
         part.trim().parse().map_err(|_| format!("expected token ids like 1,2,3, found {part:?}"))
     };
     text.split(',').map(id).collect::<Result<_, _>>().map(Ids)
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().filter(|seconds: &f64| *seconds > 0.0);
+    seconds
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .ok_or_else(|| String::from("expected seconds, more than 0"))
 }
 
 fn weight_dtype(text: &str) -> Result<DType, String> {

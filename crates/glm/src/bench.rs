@@ -7,8 +7,8 @@ use model_glm::{CacheSize, GlmConfig, GlmModel, GlmWeights};
 use serde_json::{Map, Value, json};
 
 use crate::args::BenchArgs;
-use crate::session::Loaded;
-use crate::{run, session, ui};
+use crate::place::Loaded;
+use crate::{place, run, ui};
 
 /// Tokens of a piece of a prompt.
 const PIECE: u32 = 512;
@@ -21,7 +21,7 @@ pub(crate) fn execute(args: &BenchArgs) -> Result<()> {
     let context = deepest.max(args.prompt);
     let caches = [CacheSize { capacity: context, dtype: args.kv_dtype }];
     let cache = |model: &GlmModel| model.new_cache(context, args.kv_dtype);
-    let (loaded, cache) = session::load(config, &weights, args.device, context, &caches, cache)?;
+    let (loaded, cache) = place::load(config, &weights, args.device, context, &caches, cache)?;
     let mut bench = Bench { model: &loaded.model, cache };
     bench.feed(1)?;
     let mut figures = Figures { first_token: start.elapsed().as_secs_f64(), ..Figures::default() };

@@ -22,7 +22,8 @@ pub(crate) fn execute(args: &DemoArgs) -> Result<()> {
         "A toy with GLM-4's architecture and 1.7 million parameters. It knows {} answers about Gyre and nothing else.",
         embedded::questions()?.len()
     );
-    let mut session = Session::open(None, args.device, &AnswerArgs::of_the_toy())?;
+    let answer = AnswerArgs { supervise: args.supervise, ..AnswerArgs::of_the_toy() };
+    let mut session = Session::open(None, args.device, &answer)?;
     let mut last = None;
     for question in questions {
         run::say(&format!("\n> {question}\n"))?;

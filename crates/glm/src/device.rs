@@ -87,7 +87,7 @@ pub(crate) fn is_to_blame(error: &(dyn Error + 'static)) -> bool {
 }
 
 /// The error of memory or a device that `cause` is, also where an operation passes it on as its own.
-fn memory_error<'a>(cause: &'a (dyn Error + 'static)) -> Option<&'a MemError> {
+pub(crate) fn memory_error<'a>(cause: &'a (dyn Error + 'static)) -> Option<&'a MemError> {
     let rope = |error: &'a RopeError| match error {
         RopeError::Mem(error) => Some(error),
         _ => None,

@@ -1,6 +1,6 @@
 use anyhow::Result;
-use device_mem::DeviceChoice;
 use device_mem::doctor::{Check, DoctorEnv, Status, examine};
+use device_mem::{DeviceChoice, HipDevice};
 use hsaco::ImageSet;
 use model_glm::Message;
 use serde_json::{Value, json};
@@ -69,12 +69,17 @@ fn self_test(name: &'static str, device: Asked) -> Check {
 
 /// What it answered and where, and whether that was right.
 fn ask_the_toy(device: Asked) -> Result<(String, bool)> {
-    let device = DeviceArgs { device, dtype: None, allow_non_finite: false };
+    let device = DeviceArgs {
+        device,
+        dtype: None,
+        allow_non_finite: false,
+        device_timeout: HipDevice::DEFAULT_DEADLINE,
+    };
     let mut session = Session::open(None, device, &AnswerArgs::of_the_toy())?;
     let known = embedded::questions()?;
     let (question, expected) = known.first().map_or(("", ""), |(question, answer)| (question, answer));
     let (text, _) = session.answer(&[Message::new("user", question)], |_| Ok(()))?;
-    let ran = session.loaded.where_it_ran();
+    let ran = session.report().where_it_ran;
     Ok(match text == expected {
         true => (format!("the embedded model answers word for word; it {ran}"), true),
         false => (format!("asked {question:?}, the embedded model answered {text:?}; it {ran}"), false),

@@ -7,7 +7,7 @@ use model_glm::{CacheSize, GlmConfig, GlmError, GlmModel, GlmWeights, Observer, 
 use safetensors::tensor::{Dtype, View};
 
 use crate::args::{DumpArgs, Ids};
-use crate::session;
+use crate::place;
 
 pub(crate) fn execute(args: &DumpArgs) -> Result<()> {
     if args.layers && args.ids.len() > 1 {
@@ -18,7 +18,7 @@ pub(crate) fn execute(args: &DumpArgs) -> Result<()> {
     let context = positions_needed(args)?;
     let cache = |Ids(ids): &Ids| Ok(CacheSize { capacity: capacity(ids, args)?, dtype: args.kv_dtype });
     let caches = args.ids.iter().map(cache).collect::<Result<Vec<_>>>()?;
-    let (loaded, ()) = session::load(config, &weights, args.device, context, &caches, |_| Ok(()))?;
+    let (loaded, ()) = place::load(config, &weights, args.device, context, &caches, |_| Ok(()))?;
     let mut dump = Dump::default();
     match args.ids.as_slice() {
         [Ids(ids)] => dump_one(&loaded.model, args, ids, &mut dump)?,

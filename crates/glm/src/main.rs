@@ -13,12 +13,16 @@ mod embedded;
 mod exit;
 mod inspect;
 mod log;
+mod place;
 mod quantize;
 mod run;
 mod selfcheck;
 mod session;
+mod supervise;
 mod ui;
+mod worker;
 
+use std::io::{Write, stderr, stdout};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -37,9 +41,13 @@ fn main() -> ExitCode {
         Verb::Dump(args) => dump::execute(&args),
         Verb::Doctor(args) => doctor::execute(&args),
         Verb::Selfcheck(args) => selfcheck::execute(&args),
+        Verb::Worker(args) => worker::execute(&args),
     });
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => exit::report(&error),
+    let code = done.map_or_else(|error| exit::report(&error), |()| exit::SUCCESS);
+    if device_mem::any_is_lost() {
+        // The driver's own teardown may wait for the device for ever.
+        let _ = (stdout().flush(), stderr().flush());
+        device_mem::exit_at_once(code);
     }
+    ExitCode::from(code)
 }

@@ -1,11 +1,11 @@
 use std::io::{self, Read, Write};
 
 use anyhow::{Context, Result};
-use model_glm::{Generated, Message, StopReason};
+use model_glm::{Message, StopReason};
 use serde_json::json;
 
 use crate::args::RunArgs;
-use crate::session::Session;
+use crate::session::{Answered, Session};
 use crate::ui;
 
 pub(crate) fn execute(args: &RunArgs) -> Result<()> {
@@ -39,7 +39,7 @@ pub(crate) fn say(piece: &str) -> Result<()> {
 }
 
 /// Speed, end and place of an answer, on stderr.
-pub(crate) fn tell(session: &Session, generated: &Generated) {
+pub(crate) fn tell(session: &Session, generated: &Answered) {
     let speed = ui::rate(generated.decode_steps, generated.decode_time);
     let ended = match generated.stop_reason {
         StopReason::MaxTokens => ", cut at --max-tokens",
@@ -48,31 +48,27 @@ pub(crate) fn tell(session: &Session, generated: &Generated) {
     };
     let (tokens, prompt) = (generated.tokens.len(), generated.prompt_time.as_secs_f64());
     eprintln!("{tokens} tokens, {speed:.1} tokens/s after {prompt:.2} s for the prompt{ended}");
-    eprintln!("{}", session.loaded.where_it_ran());
+    eprintln!("{}", session.report().where_it_ran);
 }
 
-fn summary(session: &Session, text: &str, generated: &Generated) -> serde_json::Value {
+fn summary(session: &Session, text: &str, generated: &Answered) -> serde_json::Value {
     let stop_reason = match generated.stop_reason {
         StopReason::StopToken(_) => "stop",
         StopReason::MaxTokens => "length",
         StopReason::ContextFull => "context",
         _ => "other",
     };
-    let memory = session.loaded.memory;
+    let report = session.report();
     json!({
         "text": text,
         "tokens": generated.tokens,
         "stop_reason": stop_reason,
         "prompt_seconds": generated.prompt_time.as_secs_f64(),
         "decode_tokens_per_second": ui::rate(generated.decode_steps, generated.decode_time),
-        "ran_on": session.loaded.ran_on(),
-        "why_not_gpu": session.loaded.fallback,
-        "memory_bytes": {
-            "weights": memory.weights,
-            "keys_and_values": memory.caches,
-            "activations": memory.activations,
-            "rotary_table": memory.rope_table,
-            "total": memory.total(),
-        },
+        "ran_on": report.ran_on,
+        "why_not_gpu": report.fallback,
+        "device_errors": report.device_errors,
+        "restarts": report.restarts,
+        "memory_bytes": report.memory,
     })
 }

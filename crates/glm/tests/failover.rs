@@ -4,73 +4,28 @@
 
 mod common;
 
-use std::fmt::Write;
-use std::path::PathBuf;
+use std::fs;
+use std::time::{Duration, Instant};
 
-use common::{HIP_FUNCTIONS, Outcome, emulated_library, glm, hip_library, outcome};
-use hip_emu_cdylib as _;
+use common::failing_library::{glm_with, wrapper};
+use common::{Outcome, outcome};
 use tempfile::TempDir;
 
 const QUESTION: [&str; 2] = ["demo", "What is RoPE?"];
 const ANSWER: &str = "RoPE is rotary position embedding";
 
-/// What the wrapper passes on beside the functions that each library has.
-const OTHERS: [&str; 7] = [
-    "hipGetDevicePropertiesR0600",
-    "hipStreamBeginCapture",
-    "hipStreamEndCapture",
-    "hipGraphInstantiate",
-    "hipGraphLaunch",
-    "hipGraphExecDestroy",
-    "hipGraphDestroy",
-];
-
-/// A library around the one at `REAL_HIP` that fails as `FAIL_CALL` and `FAIL_AT` say: from then on whatever is called returns 700,
-/// as a card does after a fault. Every argument of HIP's functions is a number or a pointer, so one type is all of theirs.
-fn wrapper(folder: &TempDir) -> PathBuf {
-    let mut source = String::from(
-        r#"
-#define _GNU_SOURCE
-#include <dlfcn.h>
-#include <stdlib.h>
-#include <string.h>
-typedef long any(long, long, long, long, long, long, long, long, long, long, long);
-static any *real(const char *name) {
-    static void *library;
-    if (!library) library = dlopen(getenv("REAL_HIP"), RTLD_NOW | RTLD_LOCAL);
-    return library ? (any *)dlsym(library, name) : 0;
-}
-static int is_lost(const char *name) {
-    static int calls, lost;
-    const char *call = getenv("FAIL_CALL");
-    if (call && !strcmp(call, name) && ++calls >= atoi(getenv("FAIL_AT"))) lost = 1;
-    return lost;
-}
-long hipGetErrorName(long code) { return real("hipGetErrorName")(code, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0); }
-long hipGetErrorString(long code) { return real("hipGetErrorString")(code, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0); }
-"#,
-    );
-    for function in HIP_FUNCTIONS.iter().chain(&OTHERS) {
-        let (types, names) = (
-            "long a, long b, long c, long d, long e, long f, long g, long h, long i, long j, long k",
-            "a, b, c, d, e, f, g, h, i, j, k",
-        );
-        writeln!(source, "long {function}({types}) {{ return is_lost(\"{function}\") ? 700 : real(\"{function}\")({names}); }}").unwrap();
-    }
-    hip_library(folder, &source)
-}
-
-/// An answer on a device whose calls fail from call `at` of a function on.
-fn answer(device: &str, call: &str, at: u32) -> Outcome {
-    let folder = tempfile::tempdir().unwrap();
-    let mut command = glm();
-    command.args(QUESTION).args(["--device", device]);
-    command
-        .env("HIP_FFI_LIB", wrapper(&folder))
-        .env("REAL_HIP", emulated_library())
-        .env("XDG_CACHE_HOME", folder.path());
-    command.env("FAIL_CALL", call).env("FAIL_AT", at.to_string());
+/// An answer on a device that fails at call `at` of a function, and what was told of it.
+fn answer_in(folder: &TempDir, device: &str, mode: &str, call: &str, at: u32) -> Outcome {
+    let mut command = glm_with(&wrapper(folder), folder.path());
+    command.args(QUESTION).args(["--device", device, "--device-timeout", "0.5"]);
+    command.env("FAIL_MODE", mode).env("FAIL_CALL", call).env("FAIL_AT", at.to_string());
+    command.env("TELL_BLOCKED", folder.path().join("blocked"));
+    command.env("TELL_TEARDOWN", folder.path().join("teardown"));
     outcome(command.output().unwrap())
+}
+
+fn answer(device: &str, call: &str, at: u32) -> Outcome {
+    answer_in(&tempfile::tempdir().unwrap(), device, "lost", call, at)
 }
 
 #[test]
@@ -88,14 +43,34 @@ fn auto_ends_the_answer_on_the_cpu_and_says_so_once() {
 }
 
 #[test]
-fn auto_without_a_failure_stays_on_the_card() {
-    let answer = answer("auto", "hipGraphLaunch", u32::MAX >> 1).ok();
-    assert!(answer.stdout.contains(ANSWER) && answer.stderr.contains("ran on hip:0"), "{}", answer.stderr);
-    assert!(!answer.stderr.contains("WARN"), "{}", answer.stderr);
+fn a_card_that_never_gets_ready_is_lost_at_the_deadline() {
+    for (call, at) in [("hipGraphLaunch", 3), ("hipStreamQuery", 40)] {
+        let folder = tempfile::tempdir().unwrap();
+        let start = Instant::now();
+        let answer = answer_in(&folder, "auto", "hang", call, at).ok();
+        assert!(start.elapsed() < Duration::from_secs(120), "{:?}", start.elapsed());
+        assert!(answer.stdout.contains(ANSWER), "{}", answer.stdout);
+        assert_eq!(answer.stderr.matches("WARN").count(), 1, "{}", answer.stderr);
+        let place = answer.stderr.lines().find(|line| line.starts_with("ran on cpu, not on a GPU: "));
+        assert!(place.unwrap().contains("still not ready after 0.5 s"), "{place:?}");
+        let blocked = fs::read_to_string(folder.path().join("blocked"));
+        assert!(blocked.is_err(), "a call would not have returned: {blocked:?}");
+        assert!(!folder.path().join("teardown").exists(), "the library's own teardown was run");
+    }
 }
 
 #[test]
-fn hip_fails_with_the_cause() {
+fn auto_without_a_failure_stays_on_the_card() {
+    let folder = tempfile::tempdir().unwrap();
+    let answer = answer_in(&folder, "auto", "lost", "hipGraphLaunch", u32::MAX >> 1).ok();
+    assert!(answer.stdout.contains(ANSWER) && answer.stderr.contains("ran on hip:0"), "{}", answer.stderr);
+    assert!(!answer.stderr.contains("WARN"), "{}", answer.stderr);
+    assert!(folder.path().join("teardown").exists(), "a library that lost nothing ends as it likes");
+}
+
+#[test]
+fn hip_fails_with_the_cause_the_work_and_what_to_do() {
     let answer = answer("hip", "hipGraphLaunch", 3);
-    answer.refused(3, &["hipGraphLaunch returned", "(700)", "lost"]);
+    answer.refused(3, &["hipGraphLaunch returned", "(700)", "lost", "a graph of", "known to be done"]);
+    assert_eq!(answer.stderr.matches("try: start again").count(), 1, "{}", answer.stderr);
 }

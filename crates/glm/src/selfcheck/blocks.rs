@@ -73,8 +73,10 @@ fn product(block: BlockType, tokens: usize) -> Result<Case> {
 fn fused(block: BlockType) -> Result<[Case; 2]> {
     let (x, rows, b) = (uniform(43, HIDDEN), uniform(44, HIDDEN), uniform(45, 2 * OUT_FEATURES));
     let (bytes, values) = quantised(block, 2 * OUT_FEATURES)?;
-    let bounds = product_bounds(&normed_on_cpu(&x, &rows, HIDDEN)?, &values, &b);
+    let (normed, sums) = normed_on_cpu(&x, &rows, HIDDEN)?;
+    let bounds = product_bounds(&normed, &values, &b);
     let gated = gated_bounds(&bounds, OUT_FEATURES);
+    let [bounds, gated] = [bounds, gated].map(|bounds| [bounds, sums.clone()].concat());
     let launch = move |device: &Device, is_gated: bool| {
         let weight = Weight::Blocks(block, upload(device, &bytes)?);
         let layer = Linear::new(weight, Some(upload(device, &b)?), 2 * OUT_FEATURES, HIDDEN)?;
@@ -88,7 +90,7 @@ fn fused(block: BlockType) -> Result<[Case; 2]> {
         } else {
             norm_linear(residual, &norm, [(&layer, out.as_view_mut()?)])?;
         }
-        bits(&out)
+        Ok([bits(&out)?, bits(&sum)?].concat())
     };
     let case = |form: &str, is_gated: bool, bounds: Vec<Bound>| {
         let launch = launch.clone();

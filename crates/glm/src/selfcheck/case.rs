@@ -56,7 +56,7 @@ impl Outcome {
 
 impl Case {
     /// Runs the case on `device` and compares.
-    pub(crate) fn outcome(self, device: &Device) -> Result<Outcome> {
+    pub(crate) fn outcome(&self, device: &Device) -> Result<Outcome> {
         let Case { kernel, operands, run, truth } = self;
         let result = run(device)?;
         let found = match truth {
@@ -67,8 +67,9 @@ impl Case {
                 Found::Differing(differing.count() + missing)
             }
             Truth::Bounds(bounds) if bounds.len() != result.len() => Found::OfBound(f64::INFINITY),
-            Truth::Bounds(bounds) => Found::OfBound(worst(&bounds, &result)),
+            Truth::Bounds(bounds) => Found::OfBound(worst(bounds, &result)),
         };
+        let (kernel, operands) = (kernel.clone(), operands.clone());
         Ok(Outcome { kernel, operands, values: result.len(), found })
     }
 }

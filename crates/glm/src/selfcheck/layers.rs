@@ -107,9 +107,10 @@ fn advanced() -> Case {
 fn fused(dtype: DType) -> Result<[Case; 2]> {
     let (x, rows) = (uniform(27, TOKENS * HIDDEN), uniform(28, TOKENS * HIDDEN));
     let (w, b) = (uniform(25, 2 * OUT_FEATURES * HIDDEN), uniform(26, 2 * OUT_FEATURES));
-    let normed = normed_on_cpu(&x, &rows, HIDDEN)?;
+    let (normed, sums) = normed_on_cpu(&x, &rows, HIDDEN)?;
     let bounds = product_bounds(dtype, &normed, &w, &b);
     let gated = gated_bounds(&bounds, OUT_FEATURES);
+    let [bounds, gated] = [bounds, gated].map(|bounds| [bounds, sums.clone()].concat());
     let launch = move |device: &Device, is_gated: bool| {
         let gate_up = weight(device, dtype, &w)?;
         let gate_up = Linear::new(gate_up, Some(upload(device, &b)?), 2 * OUT_FEATURES, HIDDEN)?;
@@ -123,7 +124,7 @@ fn fused(dtype: DType) -> Result<[Case; 2]> {
         } else {
             norm_linear(residual, &norm, [(&gate_up, out.as_view_mut()?)])?;
         }
-        bits(&out)
+        Ok([bits(&out)?, bits(&sum)?].concat())
     };
     let case = |kernel: &str, is_gated: bool, bounds: Vec<Bound>| {
         let launch = launch.clone();
@@ -137,13 +138,14 @@ fn fused(dtype: DType) -> Result<[Case; 2]> {
     Ok([case("", false, bounds), case(", SwiGLU", true, gated)])
 }
 
-/// `norm(x + branch_norm(rows))` on the CPU, of rows of `hidden` elements.
-pub(super) fn normed_on_cpu(x: &[f32], rows: &[f32], hidden: usize) -> Result<Vec<f32>> {
+/// `norm(x + branch_norm(rows))` on the CPU, of rows of `hidden` elements, and the sum, which launches have bit for bit.
+pub(super) fn normed_on_cpu(x: &[f32], rows: &[f32], hidden: usize) -> Result<(Vec<f32>, Vec<Bound>)> {
     let cpu = &Device::Cpu;
     let (mut x, rows, mut out) = (upload(cpu, x)?, upload(cpu, rows)?, unwritten(cpu, x.len())?);
     let (branch_norm, norm) = (norm_of(cpu, 17, hidden)?, norm_of(cpu, 18, hidden)?);
     add_rms_norm(x.as_view_mut()?, rows.as_view(), Some(&branch_norm), &norm, out.as_view_mut()?)?;
-    Ok(out.to_host_vec()?)
+    let exact = |sum: f32| Bound { exact: f64::from(sum), error: 0.0 };
+    Ok((out.to_host_vec()?, x.to_host_vec()?.into_iter().map(exact).collect()))
 }
 
 /// SwiGLU of gates and ups that are within their bounds: the slope of silu is below 1.1 everywhere, its own error 7

@@ -6,6 +6,8 @@ mod case;
 mod layers;
 mod remember;
 mod rotary;
+#[cfg(test)]
+mod wrong;
 
 use std::fmt;
 
@@ -51,10 +53,8 @@ fn cases() -> Result<Vec<Case>> {
 
 /// Runs every case.
 fn outcomes(device: &Device) -> Result<Vec<Outcome>> {
-    let check = |case: Case| {
-        let kernel = case.kernel.clone();
-        case.outcome(device).with_context(|| format!("{kernel} cannot run on {device}"))
-    };
+    let check =
+        |case: Case| case.outcome(device).with_context(|| format!("{} cannot run on {device}", case.kernel));
     cases()?.into_iter().map(check).collect()
 }
 
