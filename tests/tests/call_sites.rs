@@ -97,9 +97,9 @@ fn nothing_calls_the_table_past_the_result_layer() {
 fn the_lists_functions_of_c_are_those_of_the_result_layer() {
     let text = fs::read_to_string(crates().join("hip-ffi/src/result.rs")).unwrap();
     let mut called = BTreeMap::new();
-    for part in text.split("pub fn ").skip(1).chain(text.split("pub unsafe fn ").skip(1)) {
-        let name: String = part.chars().take_while(|letter| *letter != '(').collect();
-        let body = part.split("\npub ").next().unwrap();
+    for item in text.split("\npub ").skip(1) {
+        let Some((_, body)) = item.split_once("fn ") else { continue };
+        let name: String = body.chars().take_while(|letter| *letter != '(').collect();
         let of_body: Vec<&str> = body
             .split('"')
             .skip(1)
