@@ -124,7 +124,7 @@ fn cpu_never_loads_hip() {
 #[test]
 fn a_device_that_does_not_exist_is_wrong_usage() {
     run(&[QUESTION[0], QUESTION[1], "--device", "gpu"])
-        .refused(2, &["expected auto, cpu, emu, emu:TARGET, hip or hip:N"]);
+        .refused(2, &["expected auto, cpu, emu, emu:TARGET, hip, hip:N, cuda or cuda:N"]);
 }
 
 #[test]
