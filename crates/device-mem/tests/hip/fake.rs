@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::ptr;
+use std::sync::{Arc, Barrier};
 
 use hip_ffi::sys::{
     hipDeviceAttribute_t, hipDeviceProp_t, hipDeviceProp_tR0600, hipError_t, hipFunction_t, hipMemcpyKind,
@@ -70,6 +71,8 @@ pub(crate) struct Fake {
     pub(crate) pending: hipError_t,
     /// How often the stream is still ready when it is asked; then it never is. `None` for always.
     pub(crate) ready_for: Option<usize>,
+    /// Met once, when the stream is not ready for the first time.
+    pub(crate) first_wait: Option<Arc<Barrier>>,
     /// Live allocations: start and bytes.
     pub(crate) memory: BTreeMap<usize, usize>,
     /// Live streams and modules.
@@ -111,6 +114,7 @@ thread_local! {
         fail: None,
         pending: hipError_t::hipSuccess,
         ready_for: None,
+        first_wait: None,
         memory: BTreeMap::new(),
         handles: 0,
         launches: Vec::new(),
@@ -399,8 +403,15 @@ unsafe extern "C" fn hip_stream_synchronize(_: hipStream_t) -> hipError_t {
 unsafe extern "C" fn hip_stream_query(_: hipStream_t) -> hipError_t {
     code(with(|fake| {
         fake.enter_bound("hipStreamQuery")?;
-        if let Some(left) = &mut fake.ready_for {
-            *left = left.checked_sub(1).ok_or(hipError_t::hipErrorNotReady)?;
+        match &mut fake.ready_for {
+            Some(0) => {
+                if let Some(barrier) = fake.first_wait.take() {
+                    barrier.wait();
+                }
+                return Err(hipError_t::hipErrorNotReady);
+            }
+            Some(left) => *left -= 1,
+            None => {}
         }
         fake.run();
         Ok(())

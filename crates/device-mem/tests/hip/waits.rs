@@ -1,6 +1,6 @@
 //! Waits end: when the device is ready, at a deadline, or when another thread loses the device.
 
-use std::sync::Barrier;
+use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -88,14 +88,16 @@ fn nothing_waits_for_a_device_that_hangs_but_by_asking() {
 fn a_wait_ends_when_another_thread_loses_the_device() {
     let device = open();
     hip(&device).set_deadline(Duration::from_secs(600));
-    let barrier = Barrier::new(2);
+    let waits = Arc::new(Barrier::new(2));
     thread::scope(|scope| {
         let waiting = scope.spawn(|| {
-            fake::with(|fake| fake.ready_for = Some(0));
-            barrier.wait();
+            fake::with(|fake| {
+                fake.ready_for = Some(0);
+                fake.first_wait = Some(waits.clone());
+            });
             device.synchronize().unwrap_err()
         });
-        barrier.wait();
+        waits.wait();
         fake::fail("hipMemGetInfo", 1, hipError_t::hipErrorIllegalAddress);
         let error = device.free_memory().unwrap_err();
         assert_eq!(error.class(), Some(ErrorClass::Lost));
