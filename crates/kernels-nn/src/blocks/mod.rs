@@ -92,7 +92,7 @@ impl BlockType {
         match self {
             BlockType::Q8_0 | BlockType::Q4_0 | BlockType::Q5_0 => &[0],
             BlockType::Q5_1 | BlockType::Q4_K | BlockType::Q5_K => &[0, 2],
-            BlockType::Q6_K => &[q6_k::BYTES - 2],
+            BlockType::Q6_K => &[q6_k::SCALE],
         }
     }
 
@@ -177,13 +177,8 @@ impl BlockType {
     /// Whether all scales of `blocks` are finite, as ggml's `ggml_validate_row_data` asks. A part of a block at the end does
     /// not count.
     pub fn is_finite(self, blocks: &[u8]) -> bool {
-        let places: &[usize] = match self {
-            BlockType::Q8_0 | BlockType::Q4_0 | BlockType::Q5_0 => &[0],
-            BlockType::Q5_1 | BlockType::Q4_K | BlockType::Q5_K => &[0, 2],
-            BlockType::Q6_K => &[q6_k::SCALE],
-        };
         let mut blocks = blocks.chunks_exact(self.block_bytes());
-        blocks.all(|block| places.iter().all(|&at| scales::half(block, at).is_finite()))
+        blocks.all(|block| self.scales().iter().all(|&at| scales::half(block, at).is_finite()))
     }
 
     fn expect_lengths(self, bytes: usize, elements: usize) -> Result<(), NnError> {

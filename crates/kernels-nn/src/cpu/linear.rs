@@ -1,12 +1,13 @@
 use std::array;
+use std::cell::OnceCell;
 use std::ops::Range;
 
 use device_mem::Isa;
 use rayon::prelude::*;
 
-use super::quantized::{self, BlockTiles, Tokens};
+use super::quantized::{self, BlockPanels, BlockTiles, Tokens};
 use super::simd::Row;
-use super::tiled::{FloatTiles, TILED_FROM, Tiles, WidenRow, linear_tiled};
+use super::tiled::{FloatPanels, FloatTiles, TILED_FROM, WidenRow, linear_tiled};
 use crate::layers::HostWeight;
 
 /// Rows of the weight that are multiplied together, so that each element of x is read once for all of them.
@@ -39,10 +40,11 @@ pub(crate) fn linear_host<const LAYERS: usize>(
     let Some(in_features) = layers.iter().flatten().map(|(layer, _)| layer.features[1]).next() else {
         return;
     };
-    if x.len() / in_features >= TILED_FROM {
-        return layers.into_iter().flatten().for_each(|(layer, out)| layer.multiply_tiles(x, out));
-    }
     let isa = Isa::best();
+    if x.len() / in_features >= TILED_FROM {
+        let many = Many { isa, x, floats: OnceCell::new(), blocks: OnceCell::new() };
+        return layers.into_iter().flatten().for_each(|(layer, out)| many.multiply(layer, out));
+    }
     let is_rounded = layers.iter().flatten().any(|(layer, _)| matches!(layer.weight, HostWeight::Blocks(..)));
     Tokens::with(isa, if is_rounded { x } else { &[] }, in_features, |rounded| {
         let few = Few { isa, x, rounded };
@@ -108,33 +110,38 @@ impl Few<'_> {
     }
 }
 
-impl HostLinear<'_> {
-    /// Many tokens.
-    fn multiply_tiles(self, x: &[f32], out: &mut [f32]) {
-        match self.weight {
-            HostWeight::F32(weight) => self.multiply_with(&self.float_tiles(x, weight), out),
-            HostWeight::F16(weight) => self.multiply_with(&self.float_tiles(x, weight), out),
-            HostWeight::BF16(weight) => self.multiply_with(&self.float_tiles(x, weight), out),
+/// Enough tokens for tiles, set side by side once for all layers.
+struct Many<'a> {
+    isa: Isa,
+    /// `[tokens, in_features]`
+    x: &'a [f32],
+    floats: OnceCell<FloatPanels>,
+    blocks: OnceCell<BlockPanels>,
+}
+
+impl Many<'_> {
+    fn multiply(&self, layer: HostLinear<'_>, out: &mut [f32]) {
+        match layer.weight {
+            HostWeight::F32(weight) => self.multiply_floats(layer, weight, out),
+            HostWeight::F16(weight) => self.multiply_floats(layer, weight, out),
+            HostWeight::BF16(weight) => self.multiply_floats(layer, weight, out),
             HostWeight::Blocks(block, weight) => {
-                let [_, in_features] = self.features;
-                self.multiply_with(&BlockTiles::new(Isa::best(), x, block, weight, in_features), out);
+                let [out_features, in_features] = layer.features;
+                let panels = self.blocks.get_or_init(|| BlockPanels::new(self.isa, self.x, in_features));
+                linear_tiled(&BlockTiles { panels, block, weight }, layer.bias, out_features, out);
             }
         }
     }
 
-    fn multiply_with(self, tiles: &impl Tiles, out: &mut [f32]) {
-        let [out_features, _] = self.features;
-        linear_tiled(tiles, self.bias, out_features, out);
-    }
-
-    fn float_tiles<T: Row>(self, x: &[f32], weight: &[T]) -> FloatTiles<impl WidenRow> {
-        let [_, in_features] = self.features;
-        FloatTiles::new(x, widen_floats(weight, self.features), in_features)
+    fn multiply_floats<T: Row>(&self, layer: HostLinear<'_>, weight: &[T], out: &mut [f32]) {
+        let [out_features, in_features] = layer.features;
+        let panels = self.floats.get_or_init(|| FloatPanels::new(self.isa, self.x, in_features));
+        let widen = widen_floats(self.isa, weight, in_features);
+        linear_tiled(&FloatTiles { panels, widen }, layer.bias, out_features, out);
     }
 }
 
-fn widen_floats<T: Row>(weight: &[T], [_, in_features]: [usize; 2]) -> impl WidenRow {
-    let isa = Isa::best();
+fn widen_floats<T: Row>(isa: Isa, weight: &[T], in_features: usize) -> impl WidenRow {
     move |row: usize, range: Range<usize>, wide: &mut [f32]| {
         let row = &weight[row * in_features..(row + 1) * in_features];
         isa.widen(&row[range], wide);

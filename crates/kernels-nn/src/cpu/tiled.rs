@@ -59,29 +59,44 @@ pub(super) fn linear_tiled(tiles: &impl Tiles, bias: Option<&[f32]>, out_feature
 pub(super) trait WidenRow: Fn(usize, Range<usize>, &mut [f32]) + Sync {}
 impl<F: Fn(usize, Range<usize>, &mut [f32]) + Sync> WidenRow for F {}
 
+/// Tokens side by side, for weights of floats.
+pub(super) struct FloatPanels {
+    isa: Isa,
+    in_features: usize,
+    panel_tokens: usize,
+    /// `[panels, in_features, panel_tokens]`, with zeros for the tokens that the last one lacks.
+    values: Vec<f32>,
+}
+
+impl FloatPanels {
+    /// Of `x` `[tokens, in_features]`.
+    pub(super) fn new(isa: Isa, x: &[f32], in_features: usize) -> FloatPanels {
+        let tokens = x.len() / in_features;
+        let panel_tokens = isa.lanes(tokens);
+        let panel = panel_tokens * in_features;
+        let mut values = vec![0.0; tokens.div_ceil(panel_tokens) * panel];
+        let rows = x.par_chunks(panel);
+        values.par_chunks_exact_mut(panel).zip(rows).for_each(|(panel, x)| {
+            for (token, row) in x.chunks_exact(in_features).enumerate() {
+                for (column, value) in panel.chunks_exact_mut(panel_tokens).zip(row) {
+                    column[token] = *value;
+                }
+            }
+        });
+        FloatPanels { isa, in_features, panel_tokens, values }
+    }
+}
+
 /// A weight of floats, whose rows are widened.
 ///
 /// Each sum is fused multiply-adds in ascending order, from 0 again after each [`DEPTH`] elements, then those sums. It depends
 /// on neither the other tokens nor the number of threads.
-pub(super) struct FloatTiles<W> {
-    isa: Isa,
-    widen: W,
-    in_features: usize,
-    panel_tokens: usize,
-    /// `[panels, in_features, panel_tokens]`
-    panels: Vec<f32>,
+pub(super) struct FloatTiles<'a, W> {
+    pub(super) panels: &'a FloatPanels,
+    pub(super) widen: W,
 }
 
-impl<W: WidenRow> FloatTiles<W> {
-    /// Of `x` `[tokens, in_features]`.
-    pub(super) fn new(x: &[f32], widen: W, in_features: usize) -> FloatTiles<W> {
-        let isa = Isa::best();
-        let panel_tokens = isa.lanes(x.len() / in_features);
-        FloatTiles { isa, widen, in_features, panel_tokens, panels: pack(x, in_features, panel_tokens) }
-    }
-}
-
-impl<W: WidenRow> Tiles for FloatTiles<W> {
+impl<W: WidenRow> Tiles for FloatTiles<'_, W> {
     /// `[BLOCK_ROWS, DEPTH]`
     type Memory = Vec<f32>;
 
@@ -90,11 +105,11 @@ impl<W: WidenRow> Tiles for FloatTiles<W> {
     }
 
     fn panel_tokens(&self) -> usize {
-        self.panel_tokens
+        self.panels.panel_tokens
     }
 
     fn multiply(&self, rows: Range<usize>, weight: &mut Vec<f32>, sums: &mut [f32]) {
-        let &FloatTiles { isa, in_features, panel_tokens, .. } = self;
+        let &FloatPanels { isa, in_features, panel_tokens, ref values } = self.panels;
         sums.fill(0.0);
         for start in (0..in_features).step_by(DEPTH) {
             let depth = DEPTH.min(in_features - start);
@@ -103,27 +118,10 @@ impl<W: WidenRow> Tiles for FloatTiles<W> {
             }
             let Some(weight) = Strided::new(weight, [rows.len(), depth], [DEPTH, 1]) else { return };
             let sums = sums.chunks_exact_mut(BLOCK_ROWS * panel_tokens);
-            for (panel, sums) in self.panels.chunks_exact(in_features * panel_tokens).zip(sums) {
+            for (panel, sums) in values.chunks_exact(in_features * panel_tokens).zip(sums) {
                 let x = &panel[start * panel_tokens..(start + depth) * panel_tokens];
                 isa.multiply(weight, x, panel_tokens, Onto::Sums, sums);
             }
         }
     }
-}
-
-/// `x` `[tokens, in_features]` as panels of some tokens, each `[in_features, panel_tokens]`, with zeros for the tokens that
-/// the last one lacks.
-fn pack(x: &[f32], in_features: usize, panel_tokens: usize) -> Vec<f32> {
-    let tokens = x.len() / in_features;
-    let panel = panel_tokens * in_features;
-    let mut panels = vec![0.0; tokens.div_ceil(panel_tokens) * panel];
-    let rows = x.par_chunks(panel);
-    panels.par_chunks_exact_mut(panel).zip(rows).for_each(|(panel, x)| {
-        for (token, row) in x.chunks_exact(in_features).enumerate() {
-            for (column, value) in panel.chunks_exact_mut(panel_tokens).zip(row) {
-                column[token] = *value;
-            }
-        }
-    });
-    panels
 }

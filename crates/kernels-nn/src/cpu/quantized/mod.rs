@@ -20,7 +20,7 @@ use self::token::{GROUP, Part, Token};
 use super::simd::{LANES, Lanes, add_lanes};
 use crate::blocks::BlockType;
 
-pub(super) use self::tiles::BlockTiles;
+pub(super) use self::tiles::{BlockPanels, BlockTiles};
 pub(super) use self::token::Tokens;
 
 /// Rows of the weight that are multiplied together, so that what they need of a token is made once for all of them.

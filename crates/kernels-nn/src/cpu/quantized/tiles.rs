@@ -53,7 +53,10 @@ impl Layout {
 }
 
 /// Tokens side by side, rounded to 8 bits. Lanes without a token hold zeros.
-struct Panels {
+pub(in crate::cpu) struct BlockPanels {
+    isa: Isa,
+    layout: Layout,
+    in_features: usize,
     /// `[panels, groups, words]`
     lines: Vec<Line>,
     /// `[panels, groups]`
@@ -70,8 +73,10 @@ pub(super) struct Panel<'a> {
     pub(super) sums: &'a [[[i32; TOKENS]; 2]],
 }
 
-impl Panels {
-    fn new(isa: Isa, layout: Layout, x: &[f32], in_features: usize) -> Panels {
+impl BlockPanels {
+    /// Of `x` `[tokens, in_features]`.
+    pub(in crate::cpu) fn new(isa: Isa, x: &[f32], in_features: usize) -> BlockPanels {
+        let layout = Layout::of(isa);
         let panels = (x.len() / in_features).div_ceil(TOKENS);
         let groups = in_features / GROUP;
         let mut lines = vec![Line([[0; 4]; TOKENS]); panels * groups * layout.words()];
@@ -83,13 +88,14 @@ impl Panels {
         lines_of.zip(of_groups).zip(tokens).for_each(|((lines, (scales, sums)), x)| {
             isa.run(Pack { layout, x, in_features, lines, scales, sums });
         });
-        Panels { lines, scales, sums }
+        BlockPanels { isa, layout, in_features, lines, scales, sums }
     }
 
-    /// Those groups of a panel with so many in all.
-    fn part(&self, layout: Layout, panel: usize, all: usize, groups: Range<usize>) -> Panel<'_> {
+    /// Those groups of a panel.
+    fn part(&self, panel: usize, groups: Range<usize>) -> Panel<'_> {
+        let all = self.in_features / GROUP;
         let groups = panel * all + groups.start..panel * all + groups.end;
-        let lines = groups.start * layout.words()..groups.end * layout.words();
+        let lines = groups.start * self.layout.words()..groups.end * self.layout.words();
         Panel { lines: &self.lines[lines], scales: &self.scales[groups.clone()], sums: &self.sums[groups] }
     }
 }
@@ -197,34 +203,16 @@ impl Unpacked {
 
 /// A weight of blocks.
 pub(in crate::cpu) struct BlockTiles<'a> {
-    isa: Isa,
-    layout: Layout,
-    block: BlockType,
-    weight: &'a [u8],
-    in_features: usize,
-    panels: Panels,
-}
-
-impl<'a> BlockTiles<'a> {
-    /// Of `x` `[tokens, in_features]`.
-    pub(in crate::cpu) fn new(
-        isa: Isa,
-        x: &[f32],
-        block: BlockType,
-        weight: &'a [u8],
-        in_features: usize,
-    ) -> BlockTiles<'a> {
-        let layout = Layout::of(isa);
-        let panels = Panels::new(isa, layout, x, in_features);
-        BlockTiles { isa, layout, block, weight, in_features, panels }
-    }
+    pub(in crate::cpu) panels: &'a BlockPanels,
+    pub(in crate::cpu) block: BlockType,
+    pub(in crate::cpu) weight: &'a [u8],
 }
 
 impl Tiles for BlockTiles<'_> {
     type Memory = Unpacked;
 
     fn memory(&self) -> Unpacked {
-        Unpacked::new(self.layout, self.block)
+        Unpacked::new(self.panels.layout, self.block)
     }
 
     fn panel_tokens(&self) -> usize {
@@ -232,7 +220,8 @@ impl Tiles for BlockTiles<'_> {
     }
 
     fn multiply(&self, rows: Range<usize>, weight: &mut Unpacked, sums: &mut [f32]) {
-        let &BlockTiles { isa, layout, block, in_features, .. } = self;
+        let &BlockTiles { panels, block, .. } = self;
+        let &BlockPanels { isa, in_features, .. } = panels;
         let bytes_of = |elements: usize| elements / block.block_len() * block.block_bytes();
         let groups = in_features / GROUP;
         sums.fill(0.0);
@@ -245,7 +234,7 @@ impl Tiles for BlockTiles<'_> {
             }
             // Two panels share one read of the weight.
             for (pair, sums) in sums.chunks_mut(2 * BLOCK_ROWS * TOKENS).enumerate() {
-                let panel = |side| self.panels.part(layout, 2 * pair + side, groups, part.clone());
+                let panel = |side| panels.part(2 * pair + side, part.clone());
                 let (sums, _) = sums.as_chunks_mut::<TOKENS>();
                 match sums.split_at_mut_checked(BLOCK_ROWS) {
                     Some((sums, [])) => add_products_of_one(isa, weight, rows.len(), panel(0), sums),
@@ -360,7 +349,8 @@ mod tests {
             let mut bytes = vec![0; weights.len() / block.block_len() * block.block_bytes()];
             block.quantize(weights, &mut bytes).unwrap();
             let found = Vec::from_iter(Isa::available().map(|isa| {
-                let tiles = BlockTiles::new(isa, x, block, &bytes, in_features);
+                let panels = &BlockPanels::new(isa, x, in_features);
+                let tiles = BlockTiles { panels, block, weight: &bytes };
                 let mut sums = vec![0.0; tokens.div_ceil(TOKENS) * BLOCK_ROWS * TOKENS];
                 let mut all = Vec::new();
                 for first in (0..rows).step_by(BLOCK_ROWS) {
@@ -386,7 +376,8 @@ mod tests {
             {
                 let weight = vec![fill; DEPTH / block.block_len() * block.block_bytes()];
                 let sum = |isa| {
-                    let tiles = BlockTiles::new(isa, &[x; DEPTH], block, &weight, DEPTH);
+                    let panels = &BlockPanels::new(isa, &[x; DEPTH], DEPTH);
+                    let tiles = BlockTiles { panels, block, weight: &weight };
                     let mut sums = vec![0.0; BLOCK_ROWS * TOKENS];
                     tiles.multiply(0..1, &mut tiles.memory(), &mut sums);
                     sums[0]
