@@ -209,21 +209,27 @@ struct ByMatrix {
     __device__ void add(ByMatrix &to) {
         for (uint32_t i = 0; i < HEIGHT; ++i) {
             for (uint32_t j = 0; j < WIDTH; ++j) {
-                for (uint32_t k = 0; k < matrix::SUMS; ++k) {
-                    to.sums[i][j].at[k] += sums[i][j].at[k];
-                    sums[i][j].at[k] = 0.0f;
+                for (uint32_t c = 0; c < matrix::COLUMNS; ++c) {
+                    for (uint32_t r = 0; r < matrix::ROWS; ++r) {
+                        to.sums[i][j].at[c][r] += sums[i][j].at[c][r];
+                        sums[i][j].at[c][r] = 0.0f;
+                    }
                 }
             }
         }
     }
 
-    static constexpr uint32_t OWN_ROWS = WIDTH;
-    static constexpr uint32_t OWN_TOKENS = HEIGHT * matrix::SUMS;
-    __device__ static uint32_t row(uint32_t j) { return first_row() + j * matrix::SIDE + lane() % matrix::SIDE; }
-    __device__ static uint32_t token(uint32_t i) {
-        return first_token() + i / matrix::SUMS * matrix::SIDE + matrix::row_of(lane(), i % matrix::SUMS);
+    static constexpr uint32_t OWN_ROWS = WIDTH * matrix::COLUMNS;
+    static constexpr uint32_t OWN_TOKENS = HEIGHT * matrix::ROWS;
+    __device__ static uint32_t row(uint32_t j) {
+        return first_row() + j / matrix::COLUMNS * matrix::SIDE + matrix::column_of(lane(), j % matrix::COLUMNS);
     }
-    __device__ float sum(uint32_t i, uint32_t j) const { return sums[i / matrix::SUMS][j].at[i % matrix::SUMS]; }
+    __device__ static uint32_t token(uint32_t i) {
+        return first_token() + i / matrix::ROWS * matrix::SIDE + matrix::row_of(lane(), i % matrix::ROWS);
+    }
+    __device__ float sum(uint32_t i, uint32_t j) const {
+        return sums[i / matrix::ROWS][j / matrix::COLUMNS].at[j % matrix::COLUMNS][i % matrix::ROWS];
+    }
 
     template <uint32_t ALL>
     __device__ static matrix::Fragment load(const bf16_t (&rows)[ALL][Step::STEP], uint32_t first) {

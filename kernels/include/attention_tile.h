@@ -31,8 +31,10 @@ constexpr uint32_t SLABS = TILE_ELEMENTS / STEP;
 // Slabs of queries that are on the chip, and in registers.
 constexpr uint32_t CHIP_SLABS = matrix::TWICE ? SLABS : 0;
 constexpr uint32_t HELD_SLABS = matrix::TWICE ? 1 : SLABS;
-// A unit is 8 elements, 16 bytes of bf16. Rows of keys have a gap of one, which spreads them over the memory's banks.
+// A unit is 8 elements, 16 bytes of bf16. Rows of keys have a gap, which spreads over the memory's banks what is loaded at
+// once: one unit of 8 rows, or 4 units of 2 rows.
 constexpr uint32_t UNIT = matrix::UNIT;
+constexpr uint32_t KEY_GAP = matrix::COLUMNS == 1 ? UNIT : 4 * UNIT;
 constexpr uint32_t KEY_UNITS = TILE_ELEMENTS / UNIT;
 constexpr uint32_t STEP_UNITS = STEP / UNIT;
 // Units of keys that a thread brings to the chip.
@@ -58,7 +60,7 @@ constexpr uint32_t PIECES<bf16_t> = 1;
 template <typename T>
 struct TileShared {
     union {
-        alignas(16) bf16_t keys[PIECES<T>][STEP][TILE_ELEMENTS + UNIT];
+        alignas(16) bf16_t keys[PIECES<T>][STEP][TILE_ELEMENTS + KEY_GAP];
         // By element: units of 8 keys, at `place`.
         alignas(16) bf16_t values[PIECES<T>][TILE_ELEMENTS][STEP];
     };
@@ -307,9 +309,11 @@ struct TileBlock {
                 const matrix::Fragment pieces[2] = {query(slab, 0), query(slab, 1)};
                 multiply_add(pieces, others, dots);
             }
-            for (uint32_t s = 0; s < matrix::SUMS; ++s) {
-                const uint32_t at = first_row + matrix::row_of(lane, s);
-                shared.slabs[0][at][first_key + lane % matrix::SIDE] = dots.at[s] * call.scale;
+            for (uint32_t c = 0; c < matrix::COLUMNS; ++c) {
+                for (uint32_t r = 0; r < matrix::ROWS; ++r) {
+                    const uint32_t at = first_row + matrix::row_of(lane, r);
+                    shared.slabs[0][at][first_key + matrix::column_of(lane, c)] = dots.at[c][r] * call.scale;
+                }
             }
         }
     }
@@ -368,15 +372,23 @@ struct TileBlock {
         return (across * VALUE_FRAGMENTS + fragment) * matrix::SIDE;
     }
 
+    // The elements of which this lane has sums.
+    static constexpr uint32_t OWN_ELEMENTS = VALUE_FRAGMENTS * matrix::COLUMNS;
+    __device__ uint32_t own_element(uint32_t i) const {
+        return first_element(i / matrix::COLUMNS) + matrix::column_of(lane, i % matrix::COLUMNS);
+    }
+
     // Adds the wave's rows of weights times values, for its share of the elements.
     __device__ void add_values(uint32_t start, uint32_t turn) {
         const matrix::Fragment weights[2] = {load_rows(0, 0), load_rows(0, 1)};
-        float factors[matrix::SUMS];
-        for (uint32_t s = 0; s < matrix::SUMS; ++s) factors[s] = shared.factors[first_row + matrix::row_of(lane, s)];
+        float factors[matrix::ROWS];
+        for (uint32_t r = 0; r < matrix::ROWS; ++r) factors[r] = shared.factors[first_row + matrix::row_of(lane, r)];
         const uint32_t head_dim = head_dim_anew();
         for (uint32_t i = 0; i < VALUE_FRAGMENTS; ++i) {
             if (first_element(i) >= head_dim) continue;
-            for (uint32_t s = 0; s < matrix::SUMS; ++s) sums[i].at[s] *= factors[s];
+            for (uint32_t c = 0; c < matrix::COLUMNS; ++c) {
+                for (uint32_t r = 0; r < matrix::ROWS; ++r) sums[i].at[c][r] *= factors[r];
+            }
             matrix::Fragment others[PIECES<T>];
             for (uint32_t piece = 0; piece < PIECES<T>; ++piece) {
                 others[piece] = matrix::load(lane, [&](uint32_t at, uint32_t keys_unit) {
@@ -394,15 +406,15 @@ struct TileBlock {
         GPU_UNROLL(1)
         for (uint32_t key = 0; key < at_most(end - start, STEP); ++key) {
             const T *elements = call.cache.values + offset(start + key);
-            for (uint32_t i = 0; i < VALUE_FRAGMENTS; ++i) {
+            for (uint32_t i = 0; i < OWN_ELEMENTS; ++i) {
                 // Whether the head has it would else be kept throughout.
-                const uint32_t element = anew(first_element(i) + lane % matrix::SIDE);
+                const uint32_t element = anew(own_element(i));
                 const float value = element < call.head_dim ? widen(elements[element]) : 0.0f;
                 if (finite(value)) continue;
-                for (uint32_t s = 0; s < matrix::SUMS; ++s) {
-                    const uint32_t at = first_row + matrix::row_of(lane, s);
+                for (uint32_t r = 0; r < matrix::ROWS; ++r) {
+                    const uint32_t at = first_row + matrix::row_of(lane, r);
                     const float product = weight(at, key) * value;
-                    sums[i].at[s] += start + key < shared.visible[at] ? product : 0.0f;
+                    sums[i / matrix::COLUMNS].at[i % matrix::COLUMNS][r] += start + key < shared.visible[at] ? product : 0.0f;
                 }
             }
         }
@@ -440,13 +452,14 @@ struct TileBlock {
     }
 
     __device__ void write() const {
-        for (uint32_t i = 0; i < VALUE_FRAGMENTS; ++i) {
-            const uint32_t element = first_element(i) + lane % matrix::SIDE;
+        for (uint32_t i = 0; i < OWN_ELEMENTS; ++i) {
+            const uint32_t element = own_element(i);
             if (element >= call.head_dim) continue;
-            for (uint32_t s = 0; s < matrix::SUMS; ++s) {
-                const uint32_t at = first_row + matrix::row_of(lane, s);
+            const float(&sums_of_rows)[matrix::ROWS] = sums[i / matrix::COLUMNS].at[i % matrix::COLUMNS];
+            for (uint32_t r = 0; r < matrix::ROWS; ++r) {
+                const uint32_t at = first_row + matrix::row_of(lane, r);
                 // Steps that a row does not see may have made a zero of a negative one, which adding 0 does as well.
-                if (at < rows) call.out[shared.offset[at] + element] = (sums[i].at[s] + 0.0f) / shared.sum[at];
+                if (at < rows) call.out[shared.offset[at] + element] = (sums_of_rows[r] + 0.0f) / shared.sum[at];
             }
         }
     }

@@ -6,6 +6,7 @@
 //   lanes of gfx11 hold all elements of row lane % 16, and of column lane % 16 the rows 2 i + lane / 16
 //   lanes of gfx12 hold half of them, and the rows 8 (lane / 16) + i
 //   the 64 lanes of gfx90a and gfx942 hold a quarter of them, and the rows 4 (lane / 16) + i
+//   lanes of sm_80 hold a quarter of them, of the rows lane / 4 and lane / 4 + 8, and have these rows of four columns
 //
 // No manual says in which order a unit adds the 16 products of an instruction, or how it rounds. The host does as the
 // emulator: in the order of the elements, each product added with one rounding.
@@ -18,7 +19,7 @@
 #if defined(__gfx90a__) || defined(__gfx942__) || defined(__gfx9_4_generic__)
 #define GPU_MATRIX_CDNA
 #endif
-#if defined(__GFX11__) || defined(__GFX12__) || defined(GPU_MATRIX_CDNA) || defined(GPU_HOST)
+#if defined(__GFX11__) || defined(__GFX12__) || defined(GPU_MATRIX_CDNA) || defined(__NVPTX__) || defined(GPU_HOST)
 #define GPU_MATRIX
 
 namespace matrix {
@@ -41,19 +42,35 @@ constexpr bool TWICE = true;
 #else
 constexpr bool TWICE = false;
 #endif
-// Sums of a lane.
-constexpr uint32_t SUMS = SIDE * SIDE / LANES;
+// Sums of a lane: those of so many rows of the first side, of each of so many rows of the second side, the columns.
+#if defined(__NVPTX__)
+constexpr uint32_t COLUMNS = 4;
+#else
+constexpr uint32_t COLUMNS = 1;
+#endif
+constexpr uint32_t ROWS = SIDE * SIDE / LANES / COLUMNS;
 
 struct Sums {
-    float at[SUMS];
+    float at[COLUMNS][ROWS];
 };
 
-// The row of the first side that sum i of a lane belongs to; its row of the second side is lane % SIDE.
+// The row that a lane's sums at[..][i] belong to.
 __device__ static inline uint32_t row_of(uint32_t lane, uint32_t i) {
 #if defined(GPU_MATRIX_CDNA) || defined(__GFX12__)
-    return lane / SIDE * SUMS + i;
+    return lane / SIDE * ROWS + i;
+#elif defined(__NVPTX__)
+    return lane / 4 + 8 * i;
 #else
     return 2 * i + lane / SIDE;
+#endif
+}
+
+// The column that a lane's sums at[i] belong to.
+__device__ static inline uint32_t column_of(uint32_t lane, [[maybe_unused]] uint32_t i) {
+#if defined(__NVPTX__)
+    return i / 2 * 8 + lane % 4 * 2 + i % 2;
+#else
+    return lane % SIDE;
 #endif
 }
 
@@ -77,10 +94,42 @@ Fragment load(uint32_t, UnitAt unit_at) {
 }
 
 inline void multiply_add(const Fragment &a, const Fragment &b, uint32_t lane, Sums &sums) {
-    for (uint32_t i = 0; i < SUMS; ++i) {
+    const bf16_t *column = b.values[column_of(lane, 0)];
+    for (uint32_t i = 0; i < ROWS; ++i) {
         const bf16_t *row = a.values[row_of(lane, i)];
-        for (uint32_t k = 0; k < STEP; ++k) {
-            sums.at[i] = __builtin_fmaf(widen(row[k]), widen(b.values[lane % SIDE][k]), sums.at[i]);
+        float &sum = sums.at[0][i];
+        for (uint32_t k = 0; k < STEP; ++k) sum = __builtin_fmaf(widen(row[k]), widen(column[k]), sum);
+    }
+}
+
+#elif defined(__NVPTX__)
+
+// Of rows lane / 4 and lane / 4 + 8 the unit lane % 4, in words of two elements.
+struct Fragment {
+    uint32_t words[2][4];
+};
+
+template <typename UnitAt>
+__device__ static inline Fragment load(uint32_t lane, UnitAt unit_at) {
+    Fragment fragment;
+    for (uint32_t i = 0; i < 2; ++i) {
+        const bf16_t *from = unit_at(lane / 4 + 8 * i, lane % 4);
+        __builtin_memcpy(fragment.words[i], __builtin_assume_aligned(from, 16), 16);
+    }
+    return fragment;
+}
+
+__device__ static inline void multiply_add(const Fragment &a, const Fragment &b, uint32_t, Sums &sums) {
+    // An instruction takes 16 elements of a row, and 8 columns.
+    for (uint32_t word = 0; word < 4; word += 2) {
+        for (uint32_t half = 0; half < 2; ++half) {
+            float(&left)[ROWS] = sums.at[2 * half];
+            float(&right)[ROWS] = sums.at[2 * half + 1];
+            asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+                "{%0, %1, %2, %3};"
+                : "+f"(left[0]), "+f"(right[0]), "+f"(left[1]), "+f"(right[1])
+                : "r"(a.words[0][word]), "r"(a.words[1][word]), "r"(a.words[0][word + 1]), "r"(a.words[1][word + 1]),
+                  "r"(b.words[half][word]), "r"(b.words[half][word + 1]));
         }
     }
 }
@@ -93,7 +142,7 @@ constexpr uint32_t CALLS = STEP / DEPTH;
 constexpr uint32_t SHARE = TWICE ? STEP : STEP * SIDE / LANES;
 
 typedef short Operand __attribute__((ext_vector_type(SHARE / CALLS)));
-typedef float Accumulator __attribute__((ext_vector_type(SUMS)));
+typedef float Accumulator __attribute__((ext_vector_type(ROWS)));
 
 struct Fragment {
     Operand values[CALLS];

@@ -109,13 +109,14 @@ pub fn named_devices() -> Result<Vec<(String, Gpu)>, DevicesError> {
 }
 
 /// Whose matrix units multiply many rows there, since each kind takes the elements of a product in an order of its own: those of
-/// gfx11, which what is compiled for the host does as well, of gfx12, and of MI200 and MI300; `None` for other cards, which
-/// have none.
+/// gfx11, which what is compiled for the host does as well, of gfx12, of MI200 and MI300, and of each generation of NVIDIA's
+/// cards; `None` for other cards, which have none.
 pub fn matrix_units(device: &Device) -> Option<&'static str> {
     let Device::Hip(hip) = device else { return None };
     let arch = &hip.properties().arch;
-    let kinds = [("gfx11", "gfx11"), ("gfx12", "gfx12"), ("gfx90a", "gfx9"), ("gfx94", "gfx9")];
-    kinds.iter().find(|(family, _)| arch.starts_with(family)).map(|&(_, kind)| kind)
+    let amd = [("gfx11", "gfx11"), ("gfx12", "gfx12"), ("gfx90a", "gfx9"), ("gfx94", "gfx9")];
+    let nvidia = ["sm_8", "sm_9", "sm_10", "sm_11", "sm_12"].map(|generation| (generation, generation));
+    amd.iter().chain(&nvidia).find(|(family, _)| arch.starts_with(family)).map(|&(_, kind)| kind)
 }
 
 /// The first of the devices that gives the bits of `device`, which is one of them, in every operation; itself at the least.
