@@ -3,8 +3,8 @@
 // the token itself. Bits are those of the parts: include/rms_norm.h, include/rotate.h, include/attention_block.h. Queries,
 // keys and values are left as they are.
 //
-// A block takes a tile of 16 query heads of a key and value head and a span of 1024 keys, as `attend_split` does, and rotates
-// its queries on the chip. The blocks of the last span do the same with the new key, and take it and its value from there;
+// A block takes a tile of 16 query heads of a key and value head and a span of keys, as `attend_split` does, and rotates its
+// queries on the chip. The blocks of the last span do the same with the new key, and take it and its value from there;
 // that of the first tile stores them. No block reads what another one stores before it is told of it.
 //
 // How many tokens a sequence has is read from `lengths`, so that the same launch serves any length: a block for each span that
@@ -138,7 +138,7 @@ __device__ static inline void decode(const Call<T> &call, KvRows<T> cache, const
     const uint32_t span = blockIdx.x % call.spans;
     const Tile tile = tile_of(blockIdx.x / call.spans, call.kv_heads, tiles);
     const uint32_t len = lengths[tile.sequence];
-    const uint32_t last = len / SPAN;
+    const uint32_t last = len / Block<T, Fresh<T>>::span_of(call, len + 1);
     bool served = cache.has(tile.sequence, len);
     for (uint32_t axis = 0; axis < token.axes; ++axis) {
         if (rotation.positions[axis * rotation.tokens + tile.sequence] >= token.table_length) served = false;

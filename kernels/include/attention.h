@@ -3,6 +3,7 @@
 
 #include "exp.h"
 #include "kv_rows.h"
+#include "matrix.h"
 #include "per_head.h"
 
 namespace attention {
@@ -115,6 +116,38 @@ __device__ static inline Blocks blocks_of(const Call<T> &call, const Tile &tile)
             tile.kv_head * cache.head_stride};
 }
 
+#if defined(GPU_MATRIX)
+// Waves of a block, and the heads that they attend with, see attention_waves.h.
+constexpr uint32_t WAVES = THREADS / matrix::LANES;
+constexpr uint32_t WAVE_HEAD_DIM = 128;
+constexpr uint32_t WAVE_FRAGMENTS = WAVE_HEAD_DIM / matrix::SIDE;
+// Fragments of sums that are on the chip at once while waves meet.
+constexpr uint32_t MET_FRAGMENTS = WAVE_FRAGMENTS / 2;
+
+// What waves have on the chip.
+struct WaveShared {
+    union {
+        struct {
+            // In two pieces, with a gap.
+            alignas(16) bf16_t queries[2][ROWS][WAVE_HEAD_DIM + matrix::UNIT];
+            // Of each wave, in two pieces: units of keys at `weight_place`.
+            alignas(16) bf16_t weights[WAVES][2][ROWS][matrix::STEP];
+        };
+        float sums[WAVES / 2][MET_FRAGMENTS][matrix::COLUMNS][matrix::ROWS][matrix::LANES];
+    };
+    // Each wave's softmax of each row.
+    float max[WAVES][ROWS];
+    float sum[WAVES][ROWS];
+    // Threads that met sums that are not finite.
+    uint32_t special;
+};
+#endif
+
+// Most spans that waves cut a sequence into.
+constexpr uint32_t MOST_SPANS = 64;
+// What a span leaves of a row: its softmax, and from here on the sums, which are then aligned to 16 bytes.
+constexpr uint32_t PARTIAL_SUMS = 4;
+
 // Where sums go.
 struct Results {
     GPU_GLOBAL float *out;
@@ -136,6 +169,11 @@ struct Shared {
             float scores[ROWS * SCORE_PITCH];
             Piece values[VALUE_PIECES];
         } means;
+#if defined(GPU_MATRIX)
+        WaveShared waves;
+        // Of each row, what a span's sums are multiplied by.
+        float span_factors[ROWS][MOST_SPANS];
+#endif
     };
     // Elements before the first key of the chunk in each of the blocks that it lies in.
     uint64_t rows[CHUNK];

@@ -53,9 +53,7 @@ static_assert(KEY_FRAGMENTS > 0, "each wave has keys");
 
 // Pieces that keys and values of a type are split into.
 template <typename T>
-constexpr uint32_t PIECES = 2;
-template <>
-constexpr uint32_t PIECES<bf16_t> = 1;
+constexpr uint32_t PIECES = __is_same(T, bf16_t) ? 1 : 2;
 
 template <typename T>
 struct TileShared {

@@ -26,6 +26,8 @@
 //   stay_behind(offset)      the same offset: what is loaded with it is not loaded before, where it would take registers.
 //   shift_pair(high, low, bits)  the low word of high and low, shifted right by 0 to 31 bits.
 //   count_up(counter)        adds 1 to a counter that several blocks share, and gives what it was.
+//   sync_wave()              what lanes of a group wrote to shared memory before is seen by the group's others after it; on the
+//                            host all threads of the block must take part.
 //   publish(), observe()     a thread's writes before publish() are seen by whoever learns of it, through a counter, and
 //                            then calls observe().
 #pragma once

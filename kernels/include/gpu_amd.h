@@ -42,6 +42,12 @@ __device__ static inline void __syncthreads() {
     __builtin_amdgcn_fence(__ATOMIC_ACQUIRE, "workgroup");
 }
 
+__device__ static inline void sync_wave() {
+    __builtin_amdgcn_fence(__ATOMIC_RELEASE, "wavefront");
+    __builtin_amdgcn_wave_barrier();
+    __builtin_amdgcn_fence(__ATOMIC_ACQUIRE, "wavefront");
+}
+
 // ds_swizzle in its mask mode stays within 32 lanes, in waves of 64 too.
 template <uint32_t MASK>
 __device__ static inline uint32_t lane_xor(uint32_t value) {

@@ -47,6 +47,8 @@ inline thread_local gpu_host::Index threadIdx, blockIdx, blockDim, gridDim;
 
 inline void __syncthreads() { gpu_host::Fibers::wait(); }
 
+inline void sync_wave() { __syncthreads(); }
+
 template <uint32_t MASK>
 uint32_t lane_xor(uint32_t value) {
     static_assert(MASK < 32, "lanes are counted in groups of 32");

@@ -29,6 +29,8 @@ GPU_INDEX(blockDim, ntid);
 GPU_INDEX(gridDim, nctaid);
 #undef GPU_INDEX
 
+__device__ static inline void sync_wave() { __nvvm_bar_warp_sync(~0u); }
+
 template <uint32_t MASK>
 __device__ static inline uint32_t lane_xor(uint32_t value) {
     static_assert(MASK < 32, "lanes are counted in groups of 32");

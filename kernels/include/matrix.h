@@ -42,6 +42,12 @@ constexpr bool TWICE = true;
 #else
 constexpr bool TWICE = false;
 #endif
+// Whether a wave that keeps many sums has registers for few fragments more.
+#if defined(__GFX11__) || defined(__GFX12__)
+constexpr bool FEW_REGISTERS = true;
+#else
+constexpr bool FEW_REGISTERS = false;
+#endif
 // Sums of a lane: those of so many rows of the first side, of each of so many rows of the second side, the columns.
 #if defined(__NVPTX__)
 constexpr uint32_t COLUMNS = 4;
@@ -74,6 +80,17 @@ __device__ static inline uint32_t column_of(uint32_t lane, [[maybe_unused]] uint
 #endif
 }
 
+#if defined(GPU_MATRIX_CDNA)
+// What `value` is in the lane whose index differs by 32.
+__device__ static inline float other_half(uint32_t lane, float value) {
+    int bits;
+    __builtin_memcpy(&bits, &value, sizeof bits);
+    bits = __builtin_amdgcn_ds_bpermute((int)((lane ^ 32u) * 4), bits);
+    __builtin_memcpy(&value, &bits, sizeof value);
+    return value;
+}
+#endif
+
 #if defined(GPU_HOST)
 
 // All rows, since no lane sees the registers of another.
@@ -81,17 +98,11 @@ struct Fragment {
     bf16_t values[SIDE][STEP];
 };
 
-// The fragment of rows whose units of elements are at unit_at(row, unit).
-template <typename UnitAt>
-Fragment load(uint32_t, UnitAt unit_at) {
-    Fragment fragment;
-    for (uint32_t row = 0; row < SIDE; ++row) {
-        for (uint32_t unit = 0; unit < STEP / UNIT; ++unit) {
-            memcpy(fragment.values[row] + unit * UNIT, unit_at(row, unit), UNIT * sizeof(bf16_t));
-        }
-    }
-    return fragment;
-}
+// Units of a lane's fragment, each of a row of its own.
+constexpr uint32_t SLOTS = SIDE * STEP / UNIT;
+
+__device__ static inline uint32_t row_of_slot(uint32_t, uint32_t slot) { return slot / (STEP / UNIT); }
+__device__ static inline uint32_t unit_of_slot(uint32_t, uint32_t slot) { return slot % (STEP / UNIT); }
 
 inline void multiply_add(const Fragment &a, const Fragment &b, uint32_t lane, Sums &sums) {
     const bf16_t *column = b.values[column_of(lane, 0)];
@@ -109,15 +120,10 @@ struct Fragment {
     uint32_t words[2][4];
 };
 
-template <typename UnitAt>
-__device__ static inline Fragment load(uint32_t lane, UnitAt unit_at) {
-    Fragment fragment;
-    for (uint32_t i = 0; i < 2; ++i) {
-        const bf16_t *from = unit_at(lane / 4 + 8 * i, lane % 4);
-        __builtin_memcpy(fragment.words[i], __builtin_assume_aligned(from, 16), 16);
-    }
-    return fragment;
-}
+constexpr uint32_t SLOTS = 2;
+
+__device__ static inline uint32_t row_of_slot(uint32_t lane, uint32_t slot) { return lane / 4 + 8 * slot; }
+__device__ static inline uint32_t unit_of_slot(uint32_t lane, uint32_t) { return lane % 4; }
 
 __device__ static inline void multiply_add(const Fragment &a, const Fragment &b, uint32_t, Sums &sums) {
     // An instruction takes 16 elements of a row, and 8 columns.
@@ -148,15 +154,11 @@ struct Fragment {
     Operand values[CALLS];
 };
 
-template <typename UnitAt>
-__device__ static inline Fragment load(uint32_t lane, UnitAt unit_at) {
-    constexpr uint32_t UNITS = SHARE / UNIT;
-    Fragment fragment;
-    for (uint32_t i = 0; i < UNITS; ++i) {
-        const bf16_t *from = unit_at(lane % SIDE, lane / SIDE * UNITS % (STEP / UNIT) + i);
-        __builtin_memcpy((char *)&fragment + i * 16, __builtin_assume_aligned(from, 16), 16);
-    }
-    return fragment;
+constexpr uint32_t SLOTS = SHARE / UNIT;
+
+__device__ static inline uint32_t row_of_slot(uint32_t lane, uint32_t) { return lane % SIDE; }
+__device__ static inline uint32_t unit_of_slot(uint32_t lane, uint32_t slot) {
+    return lane / SIDE * SLOTS % (STEP / UNIT) + slot;
 }
 
 __device__ static inline void multiply_add(const Fragment &a, const Fragment &b, uint32_t, Sums &sums) {
@@ -175,6 +177,73 @@ __device__ static inline void multiply_add(const Fragment &a, const Fragment &b,
 }
 
 #endif
+
+// Eight elements of 16 bits.
+struct alignas(16) Unit {
+    uint32_t words[UNIT / 2];
+};
+
+static_assert(sizeof(Fragment) == SLOTS * sizeof(Unit), "a fragment is its units");
+
+// The fragment of rows whose units are unit_of(row, unit).
+template <typename UnitOf>
+__device__ static inline Fragment gather(uint32_t lane, UnitOf unit_of) {
+    Unit units[SLOTS];
+    for (uint32_t slot = 0; slot < SLOTS; ++slot) units[slot] = unit_of(row_of_slot(lane, slot), unit_of_slot(lane, slot));
+    Fragment fragment;
+    __builtin_memcpy(&fragment, units, sizeof fragment);
+    return fragment;
+}
+
+// The fragment of rows whose units are at unit_at(row, unit).
+template <typename UnitAt>
+__device__ static inline Fragment load(uint32_t lane, UnitAt unit_at) {
+    return gather(lane, [&](uint32_t row, uint32_t unit) {
+        Unit loaded;
+        __builtin_memcpy(&loaded, __builtin_assume_aligned(unit_at(row, unit), 16), sizeof loaded);
+        return loaded;
+    });
+}
+
+// Elements of a row whose columns a lane takes at once: a unit, or half of one where registers are few.
+#if defined(__GFX11__) || defined(__GFX12__)
+constexpr uint32_t OWN_COLUMNS = UNIT / 2;
+#else
+constexpr uint32_t OWN_COLUMNS = UNIT;
+#endif
+
+// What a lane has of STEP rows, of each of which it takes neighbouring columns: what `columns` makes fragments of.
+struct Columns {
+    uint32_t words[SLOTS][UNIT][OWN_COLUMNS / 2];
+};
+
+// `load_own(row, own, to)` loads OWN_COLUMNS elements of a row from element OWN_COLUMNS * own on.
+template <typename LoadOwn>
+__device__ static inline Columns gather_columns(uint32_t lane, LoadOwn load_own) {
+    Columns gathered;
+    for (uint32_t slot = 0; slot < SLOTS; ++slot) {
+        for (uint32_t k = 0; k < UNIT; ++k) {
+            load_own(unit_of_slot(lane, slot) * UNIT + k, row_of_slot(lane, slot), gathered.words[slot][k]);
+        }
+    }
+    return gathered;
+}
+
+// The fragment whose row r is the column OWN_COLUMNS * r + at of those rows.
+__device__ static inline Fragment columns(const Columns &gathered, uint32_t at) {
+    Unit units[SLOTS];
+    for (uint32_t slot = 0; slot < SLOTS; ++slot) {
+        for (uint32_t k = 0; k < UNIT; k += 2) {
+            const uint32_t first = gathered.words[slot][k][at / 2];
+            const uint32_t second = gathered.words[slot][k + 1][at / 2];
+            units[slot].words[k / 2] =
+                at % 2 == 0 ? (first & 0xffffu) | second << 16 : first >> 16 | (second & 0xffff0000u);
+        }
+    }
+    Fragment fragment;
+    __builtin_memcpy(&fragment, units, sizeof fragment);
+    return fragment;
+}
 
 template <bool FINITE = false>
 __device__ static inline void split(bf16_t value, bf16_t (&pieces)[1]) {
@@ -199,6 +268,21 @@ __device__ static inline void split(float value, bf16_t (&pieces)[2]) {
 template <bool FINITE = false>
 __device__ static inline void split(f16_t value, bf16_t (&pieces)[2]) {
     split<FINITE>(widen(value), pieces);
+}
+
+// Folds what the lanes have of each of their columns, so that all lanes of a column have the same.
+template <typename Fold>
+__device__ static inline void fold_columns([[maybe_unused]] uint32_t lane, float (&values)[COLUMNS], Fold fold) {
+    for (uint32_t c = 0; c < COLUMNS; ++c) {
+        float &value = values[c];
+        value = fold(value, lane_xor<16>(value));
+#if defined(__NVPTX__)
+        value = fold(value, lane_xor<8>(value));
+        value = fold(value, lane_xor<4>(value));
+#elif defined(GPU_MATRIX_CDNA)
+        value = fold(value, other_half(lane, value));
+#endif
+    }
 }
 
 }  // namespace matrix

@@ -21,10 +21,16 @@ use crate::{AttentionError, AttentionShape, KvDType, MAX_HIP_HEAD_DIM, cpu};
 const BLOCK: u32 = 256;
 /// Rows that a block of the kernel takes.
 const ROWS: u32 = 16;
-/// Keys of a span.
+/// Keys of a span; where waves may attend by themselves (`include/attention_waves.h`), the fewest of one, the most spans, and
+/// the width of a head.
 const SPAN: u32 = 1024;
+const WAVE_SPAN: u32 = 256;
+const WAVE_SPANS: u32 = 64;
+const WAVE_HEAD_DIM: u32 = 128;
 /// Rows that a block of the kernel for many tokens takes.
 const TILE_ROWS: u32 = 64;
+/// Elements that a span leaves of a row before its sums.
+const PARTIAL_SUMS: u32 = 4;
 /// Tokens from which on `kernels/attention_tiled.hip` attends, and the widest heads that it takes.
 const TILED_FROM: u32 = 16;
 const TILED_HEAD_DIM: u32 = 128;
@@ -44,6 +50,7 @@ pub(crate) struct HipAttention {
     counters: DeviceBuffer<u32>,
     /// Spans that a sequence has room for.
     spans: u32,
+    dtype: KvDType,
 }
 
 /// Elements from one token of a cache to the next.
@@ -56,6 +63,13 @@ fn tiles(rows: u64) -> u64 {
     rows.div_ceil(u64::from(ROWS))
 }
 
+/// Spans of one token that sees up to `keys` keys, at most, whether or not the card has matrix units.
+fn most_spans(shape: AttentionShape, dtype: KvDType, keys: u32) -> u32 {
+    let spans = keys.div_ceil(SPAN);
+    let by_waves = dtype == KvDType::BF16 && shape.head_dim() == WAVE_HEAD_DIM;
+    if by_waves { spans.max(keys.div_ceil(WAVE_SPAN).min(WAVE_SPANS)) } else { spans }
+}
+
 /// Elements that the spans of one token of each sequence leave for each other.
 pub(crate) struct Sums {
     partials: usize,
@@ -63,12 +77,12 @@ pub(crate) struct Sums {
 }
 
 impl Sums {
-    fn of(shape: AttentionShape, sequences: u32, capacity: u32) -> Result<Sums, MemError> {
-        let spans = capacity.div_ceil(SPAN);
+    fn of(shape: AttentionShape, sequences: u32, capacity: u32, dtype: KvDType) -> Result<Sums, MemError> {
+        let spans = most_spans(shape, dtype, capacity);
         // A single span leaves nothing.
         let kept_spans = if spans > 1 { u64::from(spans) } else { 0 };
         let token_tiles = u64::from(shape.kv_heads()) * tiles(shape.group().into());
-        let row = u64::from(ROWS) * u64::from(2 + row_len(shape.head_dim()));
+        let row = u64::from(ROWS) * u64::from(PARTIAL_SUMS + row_len(shape.head_dim()));
         let too_large = || MemError::TooLarge { elements: usize::MAX, dtype: DType::F32 };
         let all_tiles = token_tiles.checked_mul(sequences.into()).ok_or_else(too_large)?;
         let partials = all_tiles.checked_mul(row).and_then(|row| row.checked_mul(kept_spans));
@@ -79,8 +93,13 @@ impl Sums {
     }
 
     /// Bytes for a cache of this many sequences, each of this capacity.
-    pub(crate) fn bytes(shape: AttentionShape, sequences: u32, capacity: u32) -> Result<usize, MemError> {
-        let Sums { partials, counters } = Sums::of(shape, sequences, capacity)?;
+    pub(crate) fn bytes(
+        shape: AttentionShape,
+        sequences: u32,
+        capacity: u32,
+        dtype: KvDType,
+    ) -> Result<usize, MemError> {
+        let Sums { partials, counters } = Sums::of(shape, sequences, capacity, dtype)?;
         Ok(partials.saturating_add(counters).saturating_mul(size_of::<f32>()))
     }
 }
@@ -108,7 +127,7 @@ impl HipAttention {
             }
         };
         let tiled = tiled.filter(|_| shape.head_dim() <= TILED_HEAD_DIM);
-        let Sums { partials, counters } = Sums::of(shape, sequences, capacity)?;
+        let Sums { partials, counters } = Sums::of(shape, sequences, capacity, dtype)?;
         let on = Device::Hip(device.clone());
         Ok(HipAttention {
             attend: Kernel::load(device, &ATTENTION, attend)?,
@@ -117,7 +136,8 @@ impl HipAttention {
             decode: Kernel::load(device, &DECODE_ATTENTION, decode)?,
             partials: DeviceBuffer::zeroed(&on, partials)?,
             counters: DeviceBuffer::zeroed(&on, counters)?,
-            spans: capacity.div_ceil(SPAN),
+            spans: most_spans(shape, dtype, capacity),
+            dtype,
         })
     }
 }
@@ -152,22 +172,28 @@ pub(crate) fn attend_device(
         Before::OnDevice(_) => keys_of_all(cache),
     };
     let bytes = q.bytes() + out.bytes() + keys * kv.token_bytes;
-    let HipAttention { attend, attend_split, attend_tiled, partials, counters, spans, .. } =
+    let HipAttention { attend, attend_split, attend_tiled, partials, counters, spans: room, dtype, .. } =
         cache.hip.as_deref_mut().ok_or_else(foreign)?;
     if let (Before::Tokens(len), Some(kernel), TILED_FROM..) = (before, attend_tiled, tokens) {
         let pass = TiledPass { sequence: cache.sequence, shape, tokens, len, prefix };
         return attend_tiled_device(kernel, &pass, &q, &kv, bytes, &mut out);
     }
-    let (sequence, sequences, tokens, len, lengths, most_spans) = match before {
+    let (sequence, sequences, tokens, len, lengths, spans) = match before {
         // The cache has room for the tokens, so their end is a u32.
-        Before::Tokens(len) => {
-            (cache.sequence, 1, tokens, len, KernelPointer::default(), (len + tokens).div_ceil(SPAN))
-        }
-        Before::OnDevice(lengths) => (0, tokens, 1, 0, on_device(lengths)?.pointer(), *spans),
+        Before::Tokens(len) => (
+            cache.sequence,
+            1,
+            tokens,
+            len,
+            KernelPointer::default(),
+            most_spans(shape, *dtype, len + tokens),
+        ),
+        Before::OnDevice(lengths) => (0, tokens, 1, 0, on_device(lengths)?.pointer(), *room),
     };
     let pass_tiles = tiles(u64::from(tokens) * u64::from(shape.group()));
-    let split = most_spans > 1 && pass_tiles <= tiles(shape.group().into());
-    let (kernel, spans) = if split { (attend_split, most_spans) } else { (attend, 0) };
+    // One token has the bits of `decode_attention`.
+    let split = tokens == 1 || (spans > 1 && pass_tiles <= tiles(shape.group().into()));
+    let (kernel, spans) = if split { (attend_split, spans.max(1)) } else { (attend, 0) };
     let args = AttentionArgs {
         q: q.pointer(),
         keys: kv.keys,

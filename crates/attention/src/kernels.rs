@@ -35,7 +35,7 @@ hsaco::kernel! {
         values: KernelPointer,
         /// `[sequences, tokens, kv_heads * group, head_dim]` f32.
         out: KernelPointer,
-        /// For `attend_split`: `[sequences, kv_heads, tiles of 16 rows, spans, 16, 2 + cache_row_len]` f32.
+        /// For `attend_split`: `[sequences, kv_heads, tiles of 16 rows, spans, 16, 4 + cache_row_len]` f32.
         partials: KernelPointer,
         /// For `attend_split`: `[sequences, kv_heads, tiles of 16 rows]` u32, zero before and after.
         counters: KernelPointer,
@@ -142,7 +142,7 @@ hsaco::kernel! {
         values: KernelPointer,
         /// `[sequences, kv_heads * group, head_dim]` f32.
         out: KernelPointer,
-        /// `[sequences, kv_heads, tiles of 16 heads, spans, 16, 2 + row_len]` f32.
+        /// `[sequences, kv_heads, tiles of 16 heads, spans, 16, 4 + row_len]` f32.
         partials: KernelPointer,
         /// `[sequences, kv_heads, tiles of 16 heads]` u32, zero before and after.
         counters: KernelPointer,

@@ -104,8 +104,8 @@ pub(crate) struct KeysValues<T: Float> {
 
 impl KvCache {
     /// An empty cache of one sequence of up to `capacity` tokens. All memory is taken here:
-    /// `2 * layers * capacity * kv_heads * head_dim` elements, and on a HIP device `capacity / 1024 * q_heads * (head_dim + 2)`
-    /// f32 to put spans of keys together.
+    /// `2 * layers * capacity * kv_heads * head_dim` elements, and on a HIP device up to
+    /// `max(64, capacity / 1024) * q_heads * (head_dim + 4)` f32 to put spans of keys together.
     ///
     /// # Errors
     /// [`AttentionError::CacheSize`] when the size cannot be addressed, [`AttentionError::HeadDim`] for heads wider than
@@ -195,7 +195,7 @@ impl KvCache {
         let bytes = bytes_of(layers, shape, layout, KvBlocks::PerSequence(1), dtype)?;
         match device {
             Device::Cpu => Ok(bytes),
-            Device::Hip(_) => Ok(bytes.saturating_add(Sums::bytes(shape, 1, capacity)?)),
+            Device::Hip(_) => Ok(bytes.saturating_add(Sums::bytes(shape, 1, capacity, dtype)?)),
         }
     }
 

@@ -1,16 +1,29 @@
 //! `attend` against f64, within both forms of the derived bound, on the CPU and on every device.
 
+use std::collections::BTreeMap;
+
 use attention::KvDType;
 use device_mem::Device;
 use half::bf16;
-use parity::{Tolerance, compare, first_alike};
+use parity::{Tolerance, compare, first_alike, matrix_units};
 
 use crate::common::{KV_TYPES, Pass, cache, devices, gpus, shape};
 use crate::truth::{Exact, Order};
 
+/// Holds what devices gave to the same bits: all of them, or where matrix units may have multiplied, those with the same.
+pub(crate) fn alike<'a>(results: impl IntoIterator<Item = (&'a Device, &'a [f32])>, order: Order) {
+    let mut firsts = BTreeMap::new();
+    for (device, result) in results {
+        let kind = if let Order::Hip = order { None } else { matrix_units(device) };
+        let first = firsts.entry(kind).or_insert(result);
+        compare(first, result, Tolerance::Bits)
+            .unwrap_or_else(|mismatch| panic!("{device} and another device: {mismatch}"));
+    }
+}
+
 /// The largest share of the probable bound that an output uses.
 #[track_caller]
-fn within(what: &str, exact: &Exact, order: Order, got: &[f32]) -> f64 {
+pub(crate) fn within(what: &str, exact: &Exact, order: Order, got: &[f32]) -> f64 {
     if let Err(mismatch) = compare(&exact.out, got, Tolerance::Elementwise(&exact.worst)) {
         panic!("{what}, worst-case form: {mismatch}");
     }
@@ -116,12 +129,14 @@ fn tokens_after_long_prompts_keep_the_bound() {
                 pass.tokens(0, end - 1).append_only(&mut cache);
                 pass.tokens(end - 1, end).run(&mut cache)
             };
-            let results = Vec::from_iter(gpus().iter().map(|device| last(device)));
-            let exact = pass.exact_from(end - 1, dtype, Order::Hip);
+            let gpus = gpus();
+            let results = Vec::from_iter(gpus.iter().map(|device| last(device)));
+            let order = Order::hip(dtype, pass.shape, 1);
+            let exact = pass.exact_from(end - 1, dtype, order);
             for got in &results {
-                within(&format!("{}, token {end}, {dtype}", pass.shape), &exact, Order::Hip, got);
-                compare(&results[0], got, Tolerance::Bits).unwrap();
+                within(&format!("{}, token {end}, {dtype}", pass.shape), &exact, order, got);
             }
+            alike(gpus.iter().zip(&results).map(|(device, got)| (&**device, &**got)), order);
         }
     }
 }

@@ -70,6 +70,8 @@ impl Pass {
     }
 }
 
+/// Elements of heads whose single tokens matrix units may attend with caches of bf16 on a HIP device.
+const WAVE_HEAD_DIM: u32 = 128;
 /// Tokens from which on 16-bit caches of heads up to 128 are attended in tiles on a HIP device.
 pub(crate) const TILED_FROM: u32 = 16;
 
@@ -84,17 +86,25 @@ pub(crate) enum Order {
         products: usize,
         left_out: f64,
     },
+    /// One token on HIP, likewise, by waves that each take some steps of its keys: a product is made of two.
+    HipWaves {
+        left_out: f64,
+    },
 }
 
 impl Order {
     /// That of a pass of `tokens` on a HIP device.
     pub(crate) fn hip(dtype: KvDType, shape: AttentionShape, tokens: u32) -> Order {
         // Of a query or a weight two pieces leave 2^-17 of it out; of a product with two pieces the rests', 2^-16 of it.
-        match dtype {
-            _ if tokens < TILED_FROM || shape.head_dim() > 128 => Order::Hip,
-            KvDType::F32 => Order::Hip,
-            KvDType::F16 => Order::HipTiled { products: 3, left_out: 128.0 + 256.0 },
-            KvDType::BF16 => Order::HipTiled { products: 2, left_out: 128.0 },
+        match (dtype, shape.head_dim()) {
+            (KvDType::BF16, WAVE_HEAD_DIM) if tokens == 1 => Order::HipWaves { left_out: 128.0 },
+            (KvDType::F16, ..=128) if tokens >= TILED_FROM => {
+                Order::HipTiled { products: 3, left_out: 128.0 + 256.0 }
+            }
+            (KvDType::BF16, ..=128) if tokens >= TILED_FROM => {
+                Order::HipTiled { products: 2, left_out: 128.0 }
+            }
+            _ => Order::Hip,
         }
     }
 
@@ -113,6 +123,7 @@ impl Order {
         let sums = match self {
             Order::Cpu => (head_dim.min(64) + head_dim.div_ceil(64)) as f64,
             Order::Hip => (head_dim.min(32) + head_dim.div_ceil(32) - 1) as f64,
+            Order::HipWaves { left_out } => left_out + (2 * 2 * head_dim.next_multiple_of(32)) as f64,
             Order::HipTiled { products, left_out } => {
                 left_out + (2 * products * head_dim.next_multiple_of(32)) as f64
             }
@@ -128,6 +139,7 @@ impl Order {
             // root of a sixth of a slab's elements, and 1 for products and slabs.
             Order::Cpu => 6.0 * (head_dim.min(64) as f64 / 6.0 + 1.0).sqrt(),
             Order::Hip => 8.0,
+            Order::HipWaves { left_out } => 6.0 / 3.0_f64.sqrt() * left_out + 8.0 * 2.0 * 2.0_f64.sqrt(),
             Order::HipTiled { products, left_out } => {
                 6.0 / 3.0_f64.sqrt() * left_out + 8.0 * 2.0 * (products as f64).sqrt()
             }
@@ -138,6 +150,7 @@ impl Order {
     fn probable_mean(self, keys: f64) -> f64 {
         match self {
             Order::Cpu | Order::Hip => (6.0 * keys.sqrt() + 8.0) * U,
+            Order::HipWaves { left_out } => (left_out + 6.0 * 2.0 * (2.0 * keys).sqrt() + 8.0) * U,
             Order::HipTiled { products, left_out } => {
                 (left_out + 6.0 * 2.0 * (products as f64 * keys).sqrt() + 8.0) * U
             }
@@ -168,6 +181,13 @@ impl Order {
                 let steps = (keys / 32.0).ceil();
                 (steps, 2.0 * products as f64 * 32.0 * steps + 10.0 + 2.0 * steps, left_out)
             }
+            // No wave has more than all steps. The denominator has 16 sums of a step in a lane, both have a product and a sum
+            // per step; then there are 2 sums of lanes or 3 of waves, 8 of waves' denominators, and 64 of spans.
+            Order::HipWaves { left_out } => {
+                let steps = (keys / 32.0).ceil();
+                let spans = if keys > 256.0 { 64.0 } else { 0.0 };
+                (steps + 2.0, (2.0 * 2.0 * 32.0 + 18.0) * steps + 13.0 + spans, left_out)
+            }
         };
         let both = eps + (2.0 * spread + 2.0 + 3.0 * blocks) * U;
         (1.01 * (2.0 * both + (sums + 1.0 + left_out) * U)).exp_m1()
@@ -191,7 +211,9 @@ impl Exact {
         let energy = |values: &[f64]| values.iter().map(|value| value * value).sum::<f64>();
         match order {
             Order::Cpu | Order::Hip => 1e-11,
-            Order::HipTiled { .. } => energy(&self.probable) / 4.0 / energy(&self.out),
+            Order::HipTiled { .. } | Order::HipWaves { .. } => {
+                energy(&self.probable) / 4.0 / energy(&self.out)
+            }
         }
     }
 }
