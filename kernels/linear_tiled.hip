@@ -1,6 +1,6 @@
 // out = x W^T + b for x [tokens, in_features], W [out_features, in_features], out [tokens, out_features], for many tokens.
 //
-// A block of 256 threads takes tiles of TOKENS x ROWS of out in turn, those of the same rows of W one after another. Both
+// A block of 256 threads takes tiles of TOKENS x Sums::ROWS of out in turn, those of the same rows of W one after another. Both
 // operands go through shared memory, a step of each row at a time: while one stage is multiplied, the next one is on its way
 // to registers, and from there to the other half of the memory.
 //
@@ -18,12 +18,9 @@ namespace tiled {
 
 constexpr uint32_t THREADS = 256;
 constexpr uint32_t TOKENS = 64;
-constexpr uint32_t ROWS = 128;
 // A step of a row is so many units of 16 bytes in shared memory.
 constexpr uint32_t UNITS = 4;
 constexpr uint32_t FOLD = 256;
-// Threads load one unit of x each, and one of so many rows of W.
-constexpr uint32_t LOADED_ROWS = ROWS / TOKENS;
 static_assert(TOKENS * UNITS == THREADS, "each thread has a unit of x");
 
 struct Matrices {
@@ -40,7 +37,7 @@ struct Matrices {
 __device__ static inline uint32_t place(uint32_t row, uint32_t unit) { return (unit ^ row / 2) % UNITS; }
 
 // A step of the operands, each in pieces.
-template <typename T, uint32_t X_PIECES, uint32_t W_PIECES>
+template <typename T, uint32_t ROWS, uint32_t X_PIECES, uint32_t W_PIECES>
 struct Stage {
     static constexpr uint32_t UNIT = 16 / sizeof(T);
     static constexpr uint32_t STEP = UNITS * UNIT;
@@ -88,8 +85,9 @@ __device__ static inline void load_unit(const T *row, uint64_t column, uint64_t 
     }
 }
 
-// A thread's part of a step, on its way from memory to a stage. Rows and tokens beyond the last are the last.
-template <bool WIDE, typename W, uint32_t UNIT>
+// A thread's part of a step, on its way from memory to a stage: a unit of x, and one of so many rows of W. Rows and tokens
+// beyond the last are the last.
+template <bool WIDE, typename W, uint32_t UNIT, uint32_t LOADED_ROWS>
 struct Part {
     const float *x_row;
     const W *w_rows[LOADED_ROWS];
@@ -122,7 +120,8 @@ struct Part {
 
 // A thread's sums, by fused multiply-adds: those of neighbouring tokens and of every 32nd row.
 struct ByVector {
-    using Step = Stage<float, 1, 1>;
+    static constexpr uint32_t ROWS = 128;
+    using Step = Stage<float, ROWS, 1, 1>;
     static constexpr uint32_t LANES = 32;
     static constexpr uint32_t HEIGHT = TOKENS / (THREADS / LANES);
     static constexpr uint32_t WIDTH = ROWS / LANES;
@@ -176,7 +175,9 @@ struct ByVector {
 // A wave's sums, by matrix units: half of the tile's tokens, and a part of its rows.
 template <uint32_t W_PIECES>
 struct ByMatrix {
-    using Step = Stage<bf16_t, 2, W_PIECES>;
+    // As many as 48 KiB have room for where lanes have registers for their sums.
+    static constexpr uint32_t ROWS = matrix::COLUMNS > 1 && W_PIECES == 1 ? 256 : 128;
+    using Step = Stage<bf16_t, ROWS, 2, W_PIECES>;
     static constexpr uint32_t WAVES_ACROSS = THREADS / matrix::LANES / 2;
     static constexpr uint32_t HEIGHT = TOKENS / 2 / matrix::SIDE;
     static constexpr uint32_t WIDTH = ROWS / WAVES_ACROSS / matrix::SIDE;
@@ -262,7 +263,7 @@ template <bool WIDE, typename Sums, typename W>
 __device__ static inline void multiply_tile(const Matrices &m, const W *weight, uint64_t first_token, uint64_t first_row,
                                             typename Sums::Step (&stages)[2]) {
     constexpr uint32_t STEP = Sums::Step::STEP;
-    Part<WIDE, W, Sums::Step::UNIT> part(m, weight, first_token, first_row);
+    Part<WIDE, W, Sums::Step::UNIT, Sums::ROWS / TOKENS> part(m, weight, first_token, first_row);
     // Where the tile ends early, some waves only help to load.
     const bool multiplies = first_token + Sums::first_token() < m.tokens;
     Sums sums, folded;
@@ -297,12 +298,12 @@ __device__ static inline void linear(const Matrices &m, const W *weight) {
     using Sums = typename Chosen<W>::Sums;
     __shared__ typename Sums::Step stages[2];
     const uint64_t token_tiles = (m.tokens + TOKENS - 1) / TOKENS;
-    const uint64_t tiles = (m.out_features + ROWS - 1) / ROWS * token_tiles;
+    const uint64_t tiles = (m.out_features + Sums::ROWS - 1) / Sums::ROWS * token_tiles;
     // A whole number of units, so that rows start aligned if the first does.
     const bool wide = m.in_features % Sums::Step::UNIT == 0 && (uint64_t)m.x % 16 == 0 && (uint64_t)weight % 16 == 0;
     for (uint64_t tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
         const uint64_t first_token = tile % token_tiles * TOKENS;
-        const uint64_t first_row = tile / token_tiles * ROWS;
+        const uint64_t first_row = tile / token_tiles * Sums::ROWS;
         if (wide) {
             multiply_tile<true, Sums>(m, weight, first_token, first_row, stages);
         } else {

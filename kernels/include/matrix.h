@@ -250,10 +250,18 @@ __device__ static inline void split(bf16_t value, bf16_t (&pieces)[1]) {
     pieces[0] = value;
 }
 
-// A value in pieces, each the nearest to what is left, of two the one of greater magnitude, so that no carry is missed: of two
-// pieces |value - high - rest| <= 2^-17 |value|. What is not finite has no rest; FINITE says that there is no such value.
+// A value in pieces, each the nearest to what is left, of two the one of greater magnitude: of two pieces
+// |value - high - rest| <= 2^-17 |value|. What is not finite has no rest; FINITE says that there is no such value.
 template <bool FINITE = false>
 __device__ static inline void split(float value, bf16_t (&pieces)[2]) {
+#if defined(__NVPTX__)
+    // Instructions that round to bf16, of two the even one.
+    const __bf16 high = (__bf16)value;
+    __builtin_memcpy(&pieces[0], &high, sizeof high);
+    const float rest = value - widen(pieces[0]);
+    const __bf16 low = (__bf16)(FINITE || rest == rest ? rest : 0.0f);
+    __builtin_memcpy(&pieces[1], &low, sizeof low);
+#else
     constexpr uint32_t HALF = 0x8000u, EXPONENT = 0x7f800000u;
     uint32_t bits;
     __builtin_memcpy(&bits, &value, sizeof bits);
@@ -263,6 +271,7 @@ __device__ static inline void split(float value, bf16_t (&pieces)[2]) {
     const float rest = value - widen(pieces[0]);
     __builtin_memcpy(&bits, &rest, sizeof bits);
     pieces[1].bits = finite ? (uint16_t)((bits + HALF) >> 16) : 0;
+#endif
 }
 
 template <bool FINITE = false>

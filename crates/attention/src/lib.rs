@@ -32,8 +32,8 @@
 //!   of 1024; a long pass over the cache is shared out by spans, and no bit depends on it, nor on blocks of a table.
 //!
 //! - On a HIP device passes of 16 tokens and more over a cache of f16 or bf16, of heads up to 128 elements, are attended in
-//!   tiles of 64 rows, 32 keys after another, on matrix units where the card has them (gfx11, gfx12, MI200, MI300): those
-//!   multiply bf16 and add in f32. So queries and weights are split into two bf16, to `2^-17` of themselves, f16 into two
+//!   tiles of 64 rows, 32 keys after another, on matrix units where the card has them (gfx11, gfx12, MI200, MI300, NVIDIA's):
+//!   those multiply bf16 and add in f32. So queries and weights are split into two bf16, to `2^-17` of themselves, f16 into two
 //!   that are exact, and the product of two rests, at most `2^-16` of the whole, is left out. Such passes have bits of their
 //!   own: those of one pass, however it is cut into pieces of 16 tokens and more. No manual says how the units round: the
 //!   bound allows an addition two units of `2^-24`. Queries and products must lie within the range of bf16.

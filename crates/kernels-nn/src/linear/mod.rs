@@ -32,9 +32,9 @@ mod hip;
 /// - On a HIP device 16 or more tokens are multiplied with floats in such tiles too. With `a = min(in_features, 256)` and
 ///   `p = ceil(in_features / 256)`, `m = a + p + 1` for a weight of f32, `4 a + p + 140` for bf16, `6 a + p + 410` for f16.
 ///
-/// The last two are for matrix units (WMMA of gfx11 and gfx12, MFMA of gfx90a and gfx94x), which multiply bf16 exactly and
-/// add in f32. So an activation is split into two bf16, to `2^-17` of itself, which is what 128 roundings may do, and
-/// less than the sum's own once there are 32 elements; a weight of f16 is split into two exactly, and the product of the
+/// The last two are for matrix units (WMMA of gfx11 and gfx12, MFMA of gfx90a and gfx94x, tensor cores of NVIDIA's), which
+/// multiply bf16 exactly and add in f32. So an activation is split into two bf16, to `2^-17` of itself, which is what 128
+/// roundings may do, and less than the sum's own once there are 32 elements; a weight of f16 is split into two exactly, and the product of the
 /// two small parts, at most `2^-16` of the whole, is left out. No manual says how the units round: the bound allows an
 /// addition two units of `2^-24`, not the one of the nearest number. Activations and products must lie within the range of
 /// bf16: those above `3.39e38` count as infinite, parts below `2^-126` as 0 where a card flushes them. Other cards
