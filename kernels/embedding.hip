@@ -2,17 +2,29 @@
 // NaN, since a kernel cannot refuse. Blocks take tokens along y and columns along x in turn.
 // Rows of blocks are unpacked by pieces.
 #include "include/blocks.h"
+#include "include/quads.h"
 
 template <typename T>
 __device__ static inline void embed(const T *table, const uint32_t *ids, float *out, uint64_t tokens, uint64_t vocab,
                                     uint64_t hidden) {
-    const uint64_t step = (uint64_t)gridDim.x * blockDim.x;
+    const bool in_quads = hidden % QUAD == 0 && has_quads(table) && has_quads(out);
+    const uint64_t step = threads_of_launch();
     for (uint64_t token = blockIdx.y; token < tokens; token += gridDim.y) {
         const uint64_t id = ids[token];
+        const bool is_there = id < vocab;
         const T *row = table + id * hidden;
         float *out_row = out + token * hidden;
-        for (uint64_t column = (uint64_t)blockIdx.x * blockDim.x + threadIdx.x; column < hidden; column += step) {
-            out_row[column] = id < vocab ? widen(row[column]) : __builtin_nanf("");
+        if (in_quads) {
+            for (uint64_t column = place_in_launch() * QUAD; column < hidden; column += step * QUAD) {
+                float values[QUAD];
+                for (float &value : values) value = __builtin_nanf("");
+                if (is_there) load_quad(row + column, values);
+                store_quad(values, out_row + column);
+            }
+        } else {
+            for (uint64_t column = place_in_launch(); column < hidden; column += step) {
+                out_row[column] = is_there ? widen(row[column]) : __builtin_nanf("");
+            }
         }
     }
 }
@@ -20,12 +32,12 @@ __device__ static inline void embed(const T *table, const uint32_t *ids, float *
 template <typename B>
 __device__ static inline void embed_blocks(const uint8_t *table, const uint32_t *ids, float *out, uint64_t tokens,
                                            uint64_t vocab, uint64_t hidden) {
-    const uint64_t step = (uint64_t)gridDim.x * blockDim.x;
+    const uint64_t step = threads_of_launch();
     for (uint64_t token = blockIdx.y; token < tokens; token += gridDim.y) {
         const uint64_t id = ids[token];
         const uint8_t *row = table + id * (hidden / B::LEN * B::BYTES);
         float *out_row = out + token * hidden;
-        for (uint64_t piece = (uint64_t)blockIdx.x * blockDim.x + threadIdx.x; piece < hidden / PIECE; piece += step) {
+        for (uint64_t piece = place_in_launch(); piece < hidden / PIECE; piece += step) {
             const uint64_t block = piece / blocks::PIECES<B>;
             const uint32_t at = (uint32_t)(piece % blocks::PIECES<B>);
             const uint8_t *from = row + block * B::BYTES;

@@ -20,9 +20,13 @@ pub(crate) const BLOCK: u32 = 256;
 const LOGIT_BLOCK: u32 = 1024;
 /// Blocks take their work in turn, so a grid needs no more along x, and its threads stay below 2^32.
 const MAX_BLOCKS: u32 = 1 << 20;
+/// Blocks that keep the largest card busy. More would each begin anew what a block finds out once for all of its rows.
+const ENOUGH_BLOCKS: u32 = 1 << 12;
 /// The most blocks along y that every card takes.
 const MAX_BLOCKS_Y: u32 = 65_535;
 
+/// Elements that a thread takes of a row at once that is not multiplied with a matrix.
+const QUAD: usize = 4;
 /// Elements that a lane takes of a row of floats at once.
 pub(crate) const CHUNK: usize = 8;
 /// Elements that a lane takes of a row of blocks at once.
@@ -46,7 +50,7 @@ pub(crate) fn embed_device(
     // What a thread writes at once.
     let columns = match embedding.weight {
         Weight::Blocks(..) => embedding.hidden / PIECE,
-        _ => embedding.hidden,
+        _ => embedding.hidden.div_ceil(QUAD),
     };
     let kernel = Kernel::<EmbeddingArgs>::load(ids.device(), &EMBEDDING, symbol)?;
     let row = embedding.weight.bytes() / embedding.vocab;
@@ -198,7 +202,7 @@ pub(crate) fn swiglu_device(gate_up: View<'_, f32>, ff: usize, out: ViewMut<'_, 
         SwigluArgs { gate_up: gate_up.pointer(), out: out.pointer(), tokens: tokens as u64, ff: ff as u64 };
     // SAFETY: the kernel reads gate_up[..tokens * 2 * ff] and writes out[..tokens * ff], as `swiglu` proved; both are
     // borrowed, on the kernel's device, and are freed by hipFree, which waits for the stream.
-    unsafe { kernel.launch(rows_and_columns(tokens, ff), gate_up.bytes() + out.bytes(), &args) }?;
+    unsafe { kernel.launch(rows_and_columns(tokens, ff.div_ceil(QUAD)), gate_up.bytes() + out.bytes(), &args) }?;
     Ok(())
 }
 
@@ -216,7 +220,7 @@ pub(crate) fn add_device<T: Element>(
     let args = AddArgs { x: x.pointer(), y: y.pointer(), len: y.len() as u64 };
     // SAFETY: the kernel reads y[..len] and reads and writes x[..len], which the caller proved to be as long; both are borrowed,
     // on the kernel's device, and are freed by hipFree, which waits for the stream.
-    unsafe { kernel.launch(rows_and_columns(1, y.len()), 2 * x.bytes() + y.bytes(), &args) }?;
+    unsafe { kernel.launch(rows_and_columns(1, y.len().div_ceil(QUAD)), 2 * x.bytes() + y.bytes(), &args) }?;
     Ok(())
 }
 
@@ -288,10 +292,12 @@ fn rows_in_turn(rows: usize) -> Grid {
     Grid { blocks: [blocks(rows), 1, 1], threads: [BLOCK, 1, 1] }
 }
 
-/// Threads for the columns along x and blocks for the rows along y.
+/// Threads for the columns along x and blocks for the rows along y, each of which takes as many in turn.
 fn rows_and_columns(rows: usize, columns: usize) -> Grid {
     let across = blocks(columns.div_ceil(BLOCK as usize));
-    Grid { blocks: [across, blocks(rows).min(MAX_BLOCKS_Y), 1], threads: [BLOCK, 1, 1] }
+    let turns = rows.div_ceil((ENOUGH_BLOCKS / across.max(1)).max(1) as usize).max(1);
+    let down = blocks(rows.div_ceil(turns)).min(MAX_BLOCKS_Y);
+    Grid { blocks: [across, down, 1], threads: [BLOCK, 1, 1] }
 }
 
 pub(crate) fn matrix(weight: &Weight) -> Result<KernelPointer, MemError> {

@@ -184,6 +184,30 @@ fn added_then_normed(
     (x.to_host_vec().unwrap(), out.to_host_vec().unwrap())
 }
 
+#[test]
+fn rows_may_start_at_any_element() {
+    const WIDTH: usize = 4100;
+    const LEN: usize = 2 * WIDTH;
+    let (x, y) = (uniform::<f32>(1, 2 * LEN + 4), uniform::<f32>(2, LEN + 4));
+    for (x_at, y_at, out_at) in [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (3, 2, 1), (2, 2, 2)] {
+        all_agree(&format!("from {x_at}, {y_at} and {out_at} on"), |device| {
+            let norm = norm_on(device, 3, WIDTH, 1e-5);
+            let embedding = Embedding::new(Weight::F32(on(device, &y[..LEN])), 2, WIDTH).unwrap();
+            let (x, y, ids) = (on(device, &x), on(device, &y), on(device, &[1_u32, 0]));
+            let rows = || y.view(y_at..y_at + LEN).unwrap();
+            let mut outs = [(); 5].map(|()| unwritten(device, LEN + 4));
+            let mut at = outs.each_mut().map(|out| out.view_mut(out_at..out_at + LEN).unwrap());
+            let [gated, sum, normed, sum_normed, embedded] = &mut at;
+            swiglu(x.view(x_at..x_at + 2 * LEN).unwrap(), WIDTH, gated.reborrow()).unwrap();
+            add(sum.reborrow(), rows()).unwrap();
+            rms_norm(rows(), &norm, normed.reborrow()).unwrap();
+            add_rms_norm(sum.reborrow(), rows(), None, &norm, sum_normed.reborrow()).unwrap();
+            embed(&embedding, ids.as_view(), embedded.reborrow()).unwrap();
+            outs.map(|out| out.to_host_vec().unwrap()).concat()
+        });
+    }
+}
+
 fn maxima_agree(logits: &[f32], vocab: usize) -> Vec<u32> {
     let find = |device: &Device| {
         let rows = logits.len() / vocab;
