@@ -7,10 +7,17 @@ namespace norm_linear {
 // Rows of T, of whole chunks that start aligned to 16 bytes. Chunk c of a row belongs to lane c % 256, as in kernels/linear.hip in 8
 // slices, and a lane has its chunk of each row of a tile. A row has less than 2^26 elements, so that 32 bits are enough within a tile.
 template <typename T, uint32_t TILE_ROWS>
-struct Wide : Shape<1, TILE_ROWS, NORM_KEPT> {
+struct Wide : Shape<1, TILE_ROWS, NORM_HELD> {
     using F = Wide;
     using Weight = T;
     static constexpr bool WIDE = true;
+
+    // For the lanes' first chunks of a few rows: as much as comes while a row is normed.
+    __device__ static inline void ask(uint32_t width, const Layer<T> &layer, uint64_t first_column) {
+        if (threadIdx.x * CHUNK >= width) return;
+        const T *const own = layer.weight + first_column * width + threadIdx.x * CHUNK;
+        for (uint32_t row = 0; row < F::ROWS / 4; ++row) ask_ahead(own + row * width);
+    }
 
     __device__ static inline void add_products(const NormRow &x, const typename F::Normed &normed, const Layer<T> &layer,
                                                bool gated, uint64_t first_column, float (&sums)[F::ROWS]) {
@@ -37,7 +44,7 @@ struct Wide : Shape<1, TILE_ROWS, NORM_KEPT> {
 
 // Rows of T of any width that start anywhere.
 template <typename T, uint32_t TILE_ROWS>
-struct Any : Shape<1, TILE_ROWS, NORM_KEPT> {
+struct Any : Shape<1, TILE_ROWS, NORM_HELD> {
     using F = Any;
     using Weight = T;
     static constexpr bool WIDE = false;

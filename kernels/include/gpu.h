@@ -4,7 +4,7 @@
 //   clang++ -x cuda --cuda-device-only -nocudainc -nocudalib     PTX
 //   c++ -DGPU_HOST                                               function of the host, see gpu_host.h
 //
-// Each of them gives __global__, __device__, __shared__, __launch_bounds__(threads), threadIdx, blockIdx, blockDim,
+// Each of them gives __global__, __device__, __shared__, __launch_bounds__(threads, blocks), threadIdx, blockIdx, blockDim,
 // gridDim, __syncthreads(), the fixed-width integers, and
 //
 //   lane_xor<MASK>(value)    what `value` is in the lane whose index differs by MASK. Lanes are the threads of a
@@ -16,6 +16,7 @@
 //   per_thread(pointer)      the same pointer, of which each thread keeps a copy: a block has fewer registers for what its
 //                            threads have in common.
 //   load_words(pointer)      16 bytes of global memory, whose address is a multiple of 16, at once.
+//   ask_ahead(pointer)       asks for what is there in global memory, where a card can, before it is loaded.
 //   GPU_GLOBAL               what is pointed to is in global memory; for pointers that are kept in shared memory, of which
 //                            the compiler could not see it.
 //   global_pointer<T>(bits)  a pointer to global memory from its bits, such as a block keeps in its shared memory: from there

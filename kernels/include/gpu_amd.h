@@ -5,7 +5,7 @@
 #define __device__ __attribute__((device))
 #define __shared__ __attribute__((shared))
 // The AMD back end ignores launch_bounds and would budget registers for 1024 threads.
-#define __launch_bounds__(threads) __attribute__((amdgpu_flat_work_group_size(1, threads)))
+#define __launch_bounds__(threads, ...) __attribute__((amdgpu_flat_work_group_size(1, threads)))
 
 typedef __INT8_TYPE__ int8_t;
 typedef __UINT8_TYPE__ uint8_t;
@@ -74,6 +74,9 @@ typedef uint32_t words_t __attribute__((ext_vector_type(4)));
 __device__ static inline words_t load_words(const void *pointer) {
     return *(const GPU_GLOBAL words_t *)pointer;
 }
+
+// Not every card has an instruction for it.
+__device__ static inline void ask_ahead(const void *) {}
 
 template <typename T>
 __device__ static inline T *global_pointer(uint64_t bits) {

@@ -31,7 +31,7 @@
 #define __device__
 // Blocks run one after another in their launching thread.
 #define __shared__ static thread_local
-#define __launch_bounds__(threads)
+#define __launch_bounds__(...)
 
 namespace gpu_host {
 
@@ -73,6 +73,8 @@ inline words_t load_words(const void *pointer) {
     memcpy(&words, pointer, sizeof words);
     return words;
 }
+
+inline void ask_ahead(const void *) {}
 
 template <typename T>
 T *global_pointer(uint64_t bits) {

@@ -4,7 +4,7 @@
 #define __global__ __attribute__((global))
 #define __device__ __attribute__((device))
 #define __shared__ __attribute__((shared))
-#define __launch_bounds__(threads) __attribute__((launch_bounds(threads)))
+#define __launch_bounds__(...) __attribute__((launch_bounds(__VA_ARGS__)))
 
 typedef __INT8_TYPE__ int8_t;
 typedef __UINT8_TYPE__ uint8_t;
@@ -53,9 +53,13 @@ __device__ static inline words_t load_words(const void *pointer) {
     return *(const GPU_GLOBAL words_t *)pointer;
 }
 
+__device__ static inline void ask_ahead(const void *pointer) {
+    asm volatile("prefetch.global.L2 [%0];" ::"l"((const GPU_GLOBAL void *)pointer));
+}
+
 template <typename T>
 __device__ static inline T *global_pointer(uint64_t bits) {
-    return (T *)bits;
+    return (T *)(GPU_GLOBAL T *)bits;
 }
 
 __device__ static inline uint32_t anew(uint32_t offset) {

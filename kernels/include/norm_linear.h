@@ -43,6 +43,10 @@ struct Shape {
     __device__ static uint32_t set_columns(bool gated) { return gated ? ROWS / 2 : ROWS; }
 
     __device__ static uint32_t columns(bool gated) { return SETS * set_columns(gated); }
+
+    // Asks for what a tile begins with, before the block needs it.
+    template <typename T>
+    __device__ static inline void ask(uint32_t, const Layer<T> &, uint64_t) {}
 };
 
 template <typename F>
@@ -118,7 +122,23 @@ __device__ static inline void multiply(const NormRow &x, float *sum, bool gated,
         shared.layers[2] = third;
     }
     const uint64_t token = blockIdx.x;
-    shared.normed.norm(x, blockIdx.y == 0 ? sum : nullptr);
+    // The first tile's rows are on their way while the block norms its row.
+    const auto ask = [&] {
+        const uint64_t tile = blockIdx.y;
+        if (tile < second_tile) {
+            F::ask(x.width, first, first_of_tile<F>(first, gated, tile * columns));
+        } else if (tile < third_tile) {
+            F::ask(x.width, second, first_of_tile<F>(second, gated, (tile - second_tile) * columns));
+        } else if (tile < tiles) {
+            F::ask(x.width, third, first_of_tile<F>(third, gated, (tile - third_tile) * columns));
+        }
+    };
+    float *const own_sum = blockIdx.y == 0 ? sum : nullptr;
+    if (x.width < NORM_HELD) {
+        shared.normed.template norm<0>(x, own_sum, ask);
+    } else {
+        shared.normed.template norm<NORM_TURNS>(x, own_sum, ask);
+    }
     uint32_t turn = 0;
     for (uint64_t tile = blockIdx.y; tile < tiles; tile += gridDim.y, turn ^= 1) {
         const uint32_t at = (tile >= second_tile) + (tile >= third_tile);

@@ -43,70 +43,74 @@ struct NormedRow {
     // Where element i is kept.
     __device__ static uint32_t place_of(uint32_t i) { return i / HALF % 2 * HALF_PITCH + i / CHUNK * HALF + i % HALF; }
 
-    // Calls kept_body(i - t, place) for the elements i = t, t + 256, ... of thread t that are kept, and other_body(i - t) for
-    // the rest. No thread jumps alone but for the last element.
-    template <typename Kept, typename Other>
+    // Calls kept_body(i - t, place) for the elements i = t, t + 256, ... of thread t that are kept, but for those of the first
+    // TURNS turns, and other_body(i - t) for the rest. No thread jumps alone but for the last element.
+    template <uint32_t TURNS, typename Kept, typename Other>
     __device__ static inline void for_each_own(uint32_t width, Kept kept_body, Other other_body) {
         const uint32_t end = width < KEPT ? width : KEPT;
         // Elements 256 apart are as many halves of chunks apart.
         const uint32_t own = place_of(threadIdx.x);
-        uint32_t base = 0;
+        uint32_t base = TURNS * NORM_LANES;
         GPU_UNROLL(4)
         for (; base + NORM_LANES <= end; base += NORM_LANES) kept_body(base, own + base / 2);
         if (base + threadIdx.x < end) kept_body(base, own + base / 2);
         for (base = KEPT; base + threadIdx.x < width; base += NORM_LANES) other_body(base);
     }
 
-    // Keeps the values that kept_value(i - t, place) and other_value(i - t) give, and gives the sum of their squares.
-    template <bool FIRST_OF_BLOCK, typename Kept, typename Other>
-    __device__ inline double keep(uint32_t width, Kept kept_value, Other other_value) {
-        double squares = 0.0;
-        const auto add = [&](float value) { squares = __builtin_fma((double)value, (double)value, squares); };
-        for_each_own(
-            width,
-            [&](uint32_t base, uint32_t place) {
-                const float value = kept_value(base, place);
-                kept[place] = value;
-                add(value);
-            },
-            [&](uint32_t base) { add(other_value(base)); });
-        return sum_of_lanes<FIRST_OF_BLOCK>(squares);
-    }
-
-    // Norms a row, and writes its values to `sum` if that is not null.
-    __device__ void norm(const NormRow &row, float *sum) {
+    // Norms a row, and writes its values to `sum` if that is not null. What is read of the first TURNS turns is all on its way when
+    // it calls ahead(), before it waits for any of it.
+    template <uint32_t TURNS, typename Ahead>
+    __device__ inline void norm(const NormRow &row, float *sum, Ahead ahead) {
+        static_assert(TURNS * NORM_LANES <= KEPT, "what is held is kept in the end");
         const uint32_t lane = threadIdx.x * (uint32_t)sizeof(float);
         const auto own = [lane](const float *vector, uint32_t base) { return *behind(vector + base, lane); };
+        Held<TURNS> values, added, weights;
+        values.load(row.x);
+        if (row.branch) added.load(row.branch);
         float branch_factor = 1.0f;
-        // One loop for each kind of value: none of them asks in every turn.
-        double squares;
-        const auto other = [&](uint32_t base) { return row.value(base + threadIdx.x, branch_factor); };
         if (row.branch_weight) {
-            squares = keep<true>(
-                row.width, [&](uint32_t base, uint32_t) { return own(row.branch, base); },
-                [&](uint32_t base) { return own(row.branch, base); });
-            branch_factor = norm_scale(squares, row.inverse_width, row.branch_eps);
-            const auto value = [&](uint32_t base, uint32_t place) {
-                return own(row.x, base) + kept[place] * branch_factor * own(row.branch_weight, base);
-            };
-            squares = keep<false>(row.width, value, other);
-        } else if (row.branch) {
-            const auto value = [&](uint32_t base, uint32_t) { return own(row.x, base) + own(row.branch, base); };
-            squares = keep<true>(row.width, value, other);
+            weights.load(row.branch_weight);
+            ahead();
+            double squares = 0.0;
+            for_each_held<TURNS>([&](uint32_t turn, uint32_t) { squares = add_square(squares, added[turn]); });
+            for_each_own<TURNS>(
+                row.width, [&](uint32_t base, uint32_t) { squares = add_square(squares, own(row.branch, base)); },
+                [&](uint32_t base) { squares = add_square(squares, own(row.branch, base)); });
+            branch_factor = norm_scale(sum_of_lanes<true>(squares), row.inverse_width, row.branch_eps);
+            for_each_held<TURNS>(
+                [&](uint32_t turn, uint32_t) { added[turn] = added[turn] * branch_factor * weights[turn]; });
+            // Threads may still read the lanes' sums.
+            __syncthreads();
         } else {
-            squares = keep<true>(row.width, [&](uint32_t base, uint32_t) { return own(row.x, base); }, other);
+            ahead();
         }
-        if (sum) {
-            for_each_own(
-                row.width, [&](uint32_t base, uint32_t place) { sum[base + threadIdx.x] = kept[place]; },
-                [&](uint32_t base) {
-                    sum[base + threadIdx.x] = row.value(base + threadIdx.x, branch_factor);
-                });
+        weights.load(row.weight);
+        if (row.branch) {
+            for_each_held<TURNS>([&](uint32_t turn, uint32_t) { values[turn] += added[turn]; });
         }
-        const float factor = norm_scale(squares, row.inverse_width, row.eps);
-        for_each_own(
+        double squares = 0.0;
+        for_each_held<TURNS>([&](uint32_t turn, uint32_t) { squares = add_square(squares, values[turn]); });
+        const auto value = [&](uint32_t base) { return row.value(base + threadIdx.x, branch_factor); };
+        for_each_own<TURNS>(
             row.width,
-            [&](uint32_t base, uint32_t place) { kept[place] = kept[place] * factor * own(row.weight, base); },
+            [&](uint32_t base, uint32_t place) {
+                kept[place] = value(base);
+                squares = add_square(squares, kept[place]);
+            },
+            [&](uint32_t base) { squares = add_square(squares, value(base)); });
+        if (sum) {
+            const auto own_sum = [&](uint32_t base) -> float & { return sum[base + threadIdx.x]; };
+            for_each_held<TURNS>([&](uint32_t turn, uint32_t base) { own_sum(base) = values[turn]; });
+            for_each_own<TURNS>(
+                row.width, [&](uint32_t base, uint32_t place) { own_sum(base) = kept[place]; },
+                [&](uint32_t base) { own_sum(base) = value(base); });
+        }
+        const float factor = norm_scale(sum_of_lanes<true>(squares), row.inverse_width, row.eps);
+        const uint32_t place = place_of(threadIdx.x);
+        for_each_held<TURNS>(
+            [&](uint32_t turn, uint32_t base) { kept[place + base / 2] = values[turn] * factor * weights[turn]; });
+        for_each_own<TURNS>(
+            row.width, [&](uint32_t base, uint32_t at) { kept[at] = kept[at] * factor * own(row.weight, base); },
             [](uint32_t) {});
         if (threadIdx.x == 0) {
             branch_scale = branch_factor;

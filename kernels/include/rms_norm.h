@@ -9,8 +9,42 @@
 
 // Threads of a block, and lanes of a sum.
 constexpr uint32_t NORM_LANES = 256;
-// Elements of a row that stay on the chip between its two passes.
-constexpr uint32_t NORM_KEPT = 4096;
+// Turns of a block through a row of which its lanes hold the elements in registers, where the row has as many: how many is
+// known to the compiler, so that all of them are on their way at once.
+constexpr uint32_t NORM_TURNS = 16;
+// The elements of these turns.
+constexpr uint32_t NORM_HELD = NORM_TURNS * NORM_LANES;
+
+// Calls body(turn, i - t) for the elements i of thread t in the first TURNS turns.
+template <uint32_t TURNS, typename Body>
+__device__ static inline void for_each_held(Body body) {
+    GPU_UNROLL(16)
+    for (uint32_t turn = 0; turn < TURNS; ++turn) body(turn, turn * NORM_LANES);
+}
+
+// A thread's elements of these turns.
+template <uint32_t TURNS>
+struct Held {
+    float values[TURNS > 0 ? TURNS : 1];
+
+    __device__ float &operator[](uint32_t turn) { return values[turn]; }
+
+    __device__ void load(const float *row) {
+        for_each_held<TURNS>([&](uint32_t turn, uint32_t base) { values[turn] = (row + base)[threadIdx.x]; });
+    }
+};
+
+// Calls body(i) for this thread's other elements i.
+template <uint32_t TURNS, typename Body>
+__device__ static inline void for_each_other(uint64_t width, Body body) {
+    GPU_UNROLL(2)
+    for (uint64_t i = TURNS * NORM_LANES + threadIdx.x; i < width; i += NORM_LANES) body(i);
+}
+
+// A lane's sum with the square of one more element, which is exact: the sum is rounded once.
+__device__ static inline double add_square(double sum, float value) {
+    return __builtin_fma((double)value, (double)value, sum);
+}
 
 // Where the lanes of a block put what they add.
 __device__ static inline double (&lane_sums())[NORM_LANES] {

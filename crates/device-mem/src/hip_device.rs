@@ -59,6 +59,8 @@ pub struct HipProperties {
     pub total_memory: usize,
     /// The most threads of a block.
     pub max_block: u32,
+    /// Multiprocessors, each of which runs blocks of its own.
+    pub units: u32,
     /// Bus and device number on the PCI bus of a GPU that shares the CPU's memory; `None` of one with its own.
     pub integrated_at: Option<(u8, u8)>,
 }
@@ -318,6 +320,7 @@ fn read_properties(api: &HipApi, ordinal: i32) -> Result<HipProperties, HipError
         wavefront_size: attribute(hipDeviceAttribute_t::hipDeviceAttributeWarpSize)?,
         total_memory,
         max_block: attribute(hipDeviceAttribute_t::hipDeviceAttributeMaxThreadsPerBlock)?,
+        units: attribute(hipDeviceAttribute_t::hipDeviceAttributeMultiprocessorCount)?,
         integrated_at,
     })
 }

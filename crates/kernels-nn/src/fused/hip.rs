@@ -1,6 +1,6 @@
 //! The launches of fused operations, whose operands `super` has proven.
 
-use device_mem::{Grid, HipView, Kernel, ViewMut};
+use device_mem::{Grid, HipDevice, HipProperties, HipView, Kernel, ViewMut};
 use hsaco::KernelPointer;
 
 use super::{Branch, MOST_LAYERS, Residual};
@@ -14,6 +14,8 @@ use crate::{Linear, MOST_WIDTH, NnError, RmsNorm, Weight, cpu};
 /// Blocks of a token. Each norms the token's row for itself, which is as many instructions as multiplying 20 rows of 4096
 /// elements, so that few blocks with several tiles each cost less than many with one.
 const MAX_BLOCKS: usize = 144;
+/// Blocks that a unit of an NVIDIA card runs at once: fewer leave its memory waiting, more norm the row in turns.
+const BLOCKS_OF_UNIT: usize = 3;
 
 /// A kernel, and the rows of a matrix that a block of it takes at once.
 #[derive(Clone, Copy)]
@@ -232,7 +234,7 @@ fn launch(
     // norm's device, and is freed by hipFree, which waits for the stream.
     unsafe {
         kernel.launch(
-            Grid { blocks: [blocks(tokens), turns(tiles), 1], threads: [BLOCK, 1, 1] },
+            Grid { blocks: [blocks(tokens), turns(tiles, most_blocks(x.device())), 1], threads: [BLOCK, 1, 1] },
             bytes,
             &args,
         )
@@ -240,7 +242,12 @@ fn launch(
     Ok(())
 }
 
-/// Blocks that take `tiles` in as many turns each.
-fn turns(tiles: usize) -> u32 {
-    blocks(tiles.div_ceil(tiles.div_ceil(MAX_BLOCKS).max(1)))
+fn most_blocks(device: &HipDevice) -> usize {
+    let HipProperties { arch, units, .. } = device.properties();
+    if arch.starts_with("sm_") { BLOCKS_OF_UNIT * (*units).max(1) as usize } else { MAX_BLOCKS }
+}
+
+/// Blocks that take `tiles` in as many turns each, at most `most`.
+fn turns(tiles: usize, most: usize) -> u32 {
+    blocks(tiles.div_ceil(tiles.div_ceil(most).max(1)))
 }
