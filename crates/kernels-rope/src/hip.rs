@@ -284,6 +284,7 @@ fn position_embeddings_gpu_kernel<T: Float>(
     if q_layout.is_empty() && k_layout.is_empty() {
         return Ok(());
     }
+    let grid = quads_of_each_token(rotation, q_layout, k_layout, append.bytes != 0);
     // Keys that are appended are read whole.
     let whole = if append.bytes == 0 { 0 } else { rotation.not_rotated::<T>(k_layout) };
     let rotated = rotation.rotated::<T>(q_layout) + rotation.rotated::<T>(k_layout);
@@ -324,7 +325,7 @@ fn position_embeddings_gpu_kernel<T: Float>(
     // `KvBlocks::count` bounds, and of tokens below the capacity, which the kernel checks where it reads `lengths`, of which
     // `check` proved one for each token. C is the symbol's second type. q, k, keys and values are distinct since all are
     // borrowed for writing.
-    unsafe { kernel.launch(block_per_token(rotation.tokens), bytes, &args) }?;
+    unsafe { kernel.launch(grid, bytes, &args) }?;
     Ok(())
 }
 
@@ -371,6 +372,16 @@ pub(crate) fn append_kv_device<C: Float>(
     // writing. All of it is on the kernel's device, and is freed by hipFree, which waits for the stream.
     unsafe { kernel.launch(block_per_token(tokens), k.bytes() + append.bytes, &args) }?;
     Ok(())
+}
+
+/// Blocks for each token, a thread for each four pairs, and for each four elements that are appended without rotation.
+fn quads_of_each_token(rotation: &DeviceRotation, q: &Layout, k: &Layout, appends: bool) -> Grid {
+    let [q_heads, kv_heads, head_dim, rotary_dim] =
+        [q.heads, k.heads, k.head_dim, rotation.rotary_dim].map(u64::from);
+    let copied = if appends { (2 * head_dim).saturating_sub(rotary_dim) } else { 0 };
+    let quads = (q_heads + kv_heads).saturating_mul(rotary_dim / 8).saturating_add(kv_heads * (copied / 4));
+    let down = u16::try_from(quads.div_ceil(BLOCK.into())).unwrap_or(u16::MAX).max(1);
+    Grid { blocks: [rotation.tokens, down.into(), 1], threads: [BLOCK, 1, 1] }
 }
 
 /// A block per token.
