@@ -116,6 +116,12 @@ __device__ static inline Blocks blocks_of(const Call<T> &call, const Tile &tile)
             tile.kv_head * cache.head_stride};
 }
 
+// The softmax of a row over some keys: the largest score and the sum of e^(score - max).
+struct Softmax {
+    float max = NO_SCORE;
+    float sum = 0.0f;
+};
+
 #if defined(GPU_MATRIX)
 // Waves of a block, and the heads that they attend with, see attention_waves.h.
 constexpr uint32_t WAVES = THREADS / matrix::LANES;
@@ -135,9 +141,12 @@ struct WaveShared {
         };
         float sums[WAVES / 2][MET_FRAGMENTS][matrix::COLUMNS][matrix::ROWS][matrix::LANES];
     };
-    // Each wave's softmax of each row.
+    // Each wave's softmax of each row, and then instead of its maximum what its sums are multiplied by.
     float max[WAVES][ROWS];
     float sum[WAVES][ROWS];
+    // Of all waves.
+    float all_max[ROWS];
+    float all_sum[ROWS];
     // Threads that met sums that are not finite.
     uint32_t special;
 };
@@ -187,12 +196,6 @@ struct Shared {
     float sum[ROWS];
     // What the tile's counter was.
     uint32_t turn;
-};
-
-// The softmax of a row over some keys: the largest score and the sum of e^(score - max).
-struct Softmax {
-    float max = NO_SCORE;
-    float sum = 0.0f;
 };
 
 // A thread's sums of weights times values.

@@ -473,16 +473,23 @@ struct Block {
             if (fresh.in_memory(0, end) == 0) return false;
             Waves<Fresh> waves(call, shared, fresh, end);
             if (!waves.attend(first, last, rows)) return false;
-            waves.for_each_own([&](uint32_t row, uint32_t element, const auto &sums, const Softmax &softmax) {
+            if (spans == 1) {
+                waves.for_each_own([&](uint32_t row, uint32_t element, const auto &sums) {
+                    if (row >= rows) return;
+                    GPU_GLOBAL float *to = shared.results.out + shared.offset[row] + element;
+                    for (float sum : sums) *to++ = sum / shared.waves.all_sum[row];
+                });
+                return true;
+            }
+            waves.for_each_own([&](uint32_t row, uint32_t element, const auto &sums) {
                 if (row >= rows) return;
-                const bool whole = spans == 1;
-                GPU_GLOBAL float *to = whole ? shared.results.out + shared.offset[row] : partial(span, row) + PARTIAL_SUMS;
-                uint32_t i = element;
-                for (float sum : sums) to[i++] = whole ? sum / softmax.sum : sum;
-                if (whole || element != 0) return;
-                partial(span, row)[0] = softmax.max;
-                partial(span, row)[1] = softmax.sum;
+                GPU_GLOBAL float *to = partial(span, row) + PARTIAL_SUMS + element;
+                __builtin_memcpy(__builtin_assume_aligned((float *)to, 16), sums, sizeof sums);
             });
+            if (threadIdx.x < rows) {
+                partial(span, threadIdx.x)[0] = shared.waves.all_max[threadIdx.x];
+                partial(span, threadIdx.x)[1] = shared.waves.all_sum[threadIdx.x];
+            }
             return true;
         }
 #endif

@@ -69,7 +69,7 @@ struct Waves {
     uint32_t end;
     uint32_t wave;
     uint32_t lane;
-    // Of the lane's columns, which are rows of the tile: the softmax, whose sums are the lane's alone until waves meet.
+    // Of the lane's columns, which are rows of the tile: the softmax of the wave's steps, the sums those of the lane's keys.
     float max[matrix::COLUMNS];
     float sum[matrix::COLUMNS] = {};
     // Those at part * OWN + j are of the elements (16 part + r) * OWN + j, r being a row of a fragment.
@@ -179,7 +179,8 @@ struct Waves {
             for (uint32_t i = 0; i < KEY_FRAGMENTS; ++i) {
                 of_keys[i] = matrix::gather(lane, [&](uint32_t row, uint32_t unit) {
                     matrix::Unit loaded;
-                    load_row<WHOLE>(keys, last, token, i * matrix::SIDE + row, slab * STEP + unit * UNIT,
+                    const uint32_t key = i * matrix::SIDE + matrix::place_of_row(row);
+                    load_row<WHOLE>(keys, last, token, key, slab * STEP + unit * UNIT,
                                     [&](uint32_t at) { return fresh.key_piece(at); }, loaded.words);
                     return loaded;
                 });
@@ -212,11 +213,13 @@ struct Waves {
     __device__ void weigh(uint32_t start, matrix::Sums (&scores)[KEY_FRAGMENTS]) {
         float step_max[matrix::COLUMNS];
         for (uint32_t c = 0; c < matrix::COLUMNS; ++c) step_max[c] = NO_SCORE;
+        // A lane's keys in a fragment are neighbours.
+        const uint32_t own = matrix::place_of_row(matrix::row_of(lane, 0));
         for (uint32_t i = 0; i < KEY_FRAGMENTS; ++i) {
             for_each_sum([&](uint32_t c, uint32_t r) {
                 float &score = scores[i].at[c][r];
                 score *= call.scale;
-                if (!WHOLE && start + i * matrix::SIDE + matrix::row_of(lane, r) >= end) score = NO_SCORE;
+                if (!WHOLE && start + i * matrix::SIDE + own + r >= end) score = NO_SCORE;
                 step_max[c] = score > step_max[c] ? score : step_max[c];
             });
         }
@@ -231,22 +234,28 @@ struct Waves {
             sum[c] *= factor[c];
         }
         for (uint32_t i = 0; i < KEY_FRAGMENTS; ++i) {
-            for_each_sum([&](uint32_t c, uint32_t r) {
-                const float weight = exp_nonpositive(scores[i].at[c][r] - base[c]);
-                sum[c] += weight;
-                bf16_t both[2];
-                matrix::split(weight, both);
+            const uint32_t key = i * matrix::SIDE + own;
+            for (uint32_t c = 0; c < matrix::COLUMNS; ++c) {
+                bf16_t pieces[2][matrix::ROWS];
+                for (uint32_t r = 0; r < matrix::ROWS; ++r) {
+                    const float weight = exp_nonpositive(scores[i].at[c][r] - base[c]);
+                    sum[c] += weight;
+                    bf16_t both[2];
+                    matrix::split(weight, both);
+                    for (uint32_t piece = 0; piece < 2; ++piece) pieces[piece][r] = both[piece];
+                }
                 const uint32_t row = matrix::column_of(lane, c);
-                const uint32_t key = i * matrix::SIDE + matrix::row_of(lane, r);
-                const uint32_t at = weight_place(row, key / UNIT) * UNIT + key % UNIT;
-                for (uint32_t piece = 0; piece < 2; ++piece) shared.waves.weights[wave][piece][row][at] = both[piece];
-            });
+                for (uint32_t piece = 0; piece < 2; ++piece) {
+                    bf16_t *to = shared.waves.weights[wave][piece][row] + weight_place(row, key / UNIT) * UNIT + key % UNIT;
+                    __builtin_memcpy(__builtin_assume_aligned(to, sizeof pieces[piece]), pieces[piece], sizeof pieces[piece]);
+                }
+            }
         }
         multiply_sums(factor);
     }
 
     // The span of the keys from `first` to `last`, a multiple of a step's behind the start. Whether all sums are finite: then the
-    // first wave has them, and of all columns the softmax.
+    // first wave has them, and the softmax is on the chip.
     __device__ bool attend(uint32_t first, uint32_t last, uint32_t rows) {
         bring_queries(rows);
         const uint32_t whole = at_most(last, in_memory());
@@ -279,19 +288,22 @@ struct Waves {
         if (!finite) add_shared(&chip.special, 1u);
         __syncthreads();
         if (chip.special) return false;
-        float factor[matrix::COLUMNS];
-        for (uint32_t c = 0; c < matrix::COLUMNS; ++c) {
-            const uint32_t row = matrix::column_of(lane, c);
+        if (threadIdx.x < ROWS) {
+            const uint32_t row = threadIdx.x;
             float most = NO_SCORE;
             for (uint32_t w = 0; w < WAVES; ++w) most = chip.max[w][row] > most ? chip.max[w][row] : most;
-            const float base = base_of(most);
-            factor[c] = exp_nonpositive(max[c] - base);
-            max[c] = most;
-            sum[c] = 0.0f;
+            float all = 0.0f;
             for (uint32_t w = 0; w < WAVES; ++w) {
-                sum[c] = __builtin_fmaf(chip.sum[w][row], exp_nonpositive(chip.max[w][row] - base), sum[c]);
+                const float factor = exp_nonpositive(chip.max[w][row] - base_of(most));
+                all = __builtin_fmaf(chip.sum[w][row], factor, all);
+                chip.max[w][row] = factor;
             }
+            chip.all_max[row] = most;
+            chip.all_sum[row] = all;
         }
+        __syncthreads();
+        float factor[matrix::COLUMNS];
+        for (uint32_t c = 0; c < matrix::COLUMNS; ++c) factor[c] = chip.max[wave][matrix::column_of(lane, c)];
         multiply_sums(factor);
         GPU_UNROLL(2)
         for (uint32_t part = 0; part < WAVE_FRAGMENTS; part += MET_FRAGMENTS) {
@@ -315,7 +327,7 @@ struct Waves {
         return true;
     }
 
-    // Calls body(row, first element, OWN sums, softmax) for the elements that this lane of the first wave has.
+    // Calls body(row, first element, OWN sums) for the elements that this lane of the first wave has.
     template <typename Body>
     __device__ void for_each_own(Body body) const {
         if (wave != 0) return;
@@ -325,7 +337,7 @@ struct Waves {
                 float own[OWN];
                 for (uint32_t j = 0; j < OWN; ++j) own[j] = sums[part * OWN + j].at[c][r];
                 const uint32_t element = (part * matrix::SIDE + matrix::row_of(lane, r)) * OWN;
-                body(matrix::column_of(lane, c), element, own, Softmax{max[c], sum[c]});
+                body(matrix::column_of(lane, c), element, own);
             });
         }
     }

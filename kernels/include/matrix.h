@@ -71,6 +71,17 @@ __device__ static inline uint32_t row_of(uint32_t lane, uint32_t i) {
 #endif
 }
 
+// Where a row of the first side comes if those of each lane's sums are put side by side.
+__device__ static inline uint32_t place_of_row(uint32_t row) {
+#if defined(GPU_MATRIX_CDNA) || defined(__GFX12__)
+    return row;
+#elif defined(__NVPTX__)
+    return row % 8 * 2 + row / 8;
+#else
+    return row % 2 * 8 + row / 2;
+#endif
+}
+
 // The column that a lane's sums at[i] belong to.
 __device__ static inline uint32_t column_of(uint32_t lane, [[maybe_unused]] uint32_t i) {
 #if defined(__NVPTX__)

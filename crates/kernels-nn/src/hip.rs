@@ -202,7 +202,9 @@ pub(crate) fn swiglu_device(gate_up: View<'_, f32>, ff: usize, out: ViewMut<'_, 
         SwigluArgs { gate_up: gate_up.pointer(), out: out.pointer(), tokens: tokens as u64, ff: ff as u64 };
     // SAFETY: the kernel reads gate_up[..tokens * 2 * ff] and writes out[..tokens * ff], as `swiglu` proved; both are
     // borrowed, on the kernel's device, and are freed by hipFree, which waits for the stream.
-    unsafe { kernel.launch(rows_and_columns(tokens, ff.div_ceil(QUAD)), gate_up.bytes() + out.bytes(), &args) }?;
+    unsafe {
+        kernel.launch(rows_and_columns(tokens, ff.div_ceil(QUAD)), gate_up.bytes() + out.bytes(), &args)
+    }?;
     Ok(())
 }
 

@@ -219,6 +219,7 @@ unsafe extern "C" fn hip_device_get_attribute(
     let found = match attribute {
         hipDeviceAttribute_t::hipDeviceAttributeWarpSize => 32,
         hipDeviceAttribute_t::hipDeviceAttributeMaxThreadsPerBlock => 1024,
+        hipDeviceAttribute_t::hipDeviceAttributeMultiprocessorCount => 1,
         hipDeviceAttribute_t::hipDeviceAttributeIntegrated => 0,
         _ => return INVALID_VALUE,
     };

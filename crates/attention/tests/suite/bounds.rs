@@ -190,6 +190,33 @@ fn a_score_of_minus_infinity_weighs_nothing_and_nan_spoils_its_own_query_only() 
     }
 }
 
+/// One token over heads of 128, which waves of matrix units attend in two pieces: an infinite key or value must not meet a rest of 0.
+#[test]
+fn one_token_meets_infinities_as_the_formula_does() {
+    let (q_heads, head_dim, end) = (4, 128, 300);
+    for (key, of_values) in [(7, true), (7, false), (290, true), (299, false)] {
+        let mut pass = Pass::new(41, shape(q_heads, 1, head_dim), end, 2.0);
+        let changed = if of_values { &mut pass.v } else { &mut pass.k };
+        changed[key * head_dim as usize + 3] = f32::INFINITY;
+        for device in devices() {
+            let mut cache = cache(&device, pass.shape, end, KvDType::BF16);
+            pass.tokens(0, end - 1).append_only(&mut cache);
+            let out = pass.tokens(end - 1, end).run(&mut cache);
+            for (head, row) in out.chunks_exact(head_dim as usize).enumerate() {
+                let query = pass.q[((end as usize - 1) * q_heads as usize + head) * head_dim as usize + 3];
+                let what = format!("key {key}, values {of_values}, head {head} on {device}: {row:?}");
+                if of_values {
+                    assert!(row[3] == f32::INFINITY, "{what}");
+                    assert!(row.iter().enumerate().all(|(i, value)| i == 3 || value.is_finite()), "{what}");
+                } else {
+                    // The key scores +inf, which has no distribution, or -inf, which weighs nothing.
+                    assert!(row.iter().all(|value| value.is_nan() == (query > 0.0)), "{what}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn special_values_give_nan_and_infinity_where_the_formula_does() {
     let spoil = |part: fn(&mut Pass) -> &mut Vec<f32>, at: usize, value: f32| {

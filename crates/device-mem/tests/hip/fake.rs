@@ -266,6 +266,7 @@ unsafe extern "C" fn hip_device_get_attribute(
     let found = match attribute {
         hipDeviceAttribute_t::hipDeviceAttributeWarpSize => 32,
         hipDeviceAttribute_t::hipDeviceAttributeMaxThreadsPerBlock => 128,
+        hipDeviceAttribute_t::hipDeviceAttributeMultiprocessorCount => 3,
         hipDeviceAttribute_t::hipDeviceAttributeIntegrated => with(|fake| fake.integrated.into()),
         hipDeviceAttribute_t::hipDeviceAttributePciBusId => 0xfe,
         hipDeviceAttribute_t::hipDeviceAttributePciDeviceId => 0x1f,

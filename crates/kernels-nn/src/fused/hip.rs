@@ -234,7 +234,10 @@ fn launch(
     // norm's device, and is freed by hipFree, which waits for the stream.
     unsafe {
         kernel.launch(
-            Grid { blocks: [blocks(tokens), turns(tiles, most_blocks(x.device())), 1], threads: [BLOCK, 1, 1] },
+            Grid {
+                blocks: [blocks(tokens), turns(tiles, most_blocks(x.device())), 1],
+                threads: [BLOCK, 1, 1],
+            },
             bytes,
             &args,
         )
