@@ -189,8 +189,8 @@ __device__ static inline void multiply_add(const Fragment &a, const Fragment &b,
 
 #endif
 
-// Eight elements of 16 bits.
-struct alignas(16) Unit {
+// Eight elements of 16 bits, of whatever type.
+struct alignas(16) __attribute__((may_alias)) Unit {
     uint32_t words[UNIT / 2];
 };
 
@@ -209,11 +209,7 @@ __device__ static inline Fragment gather(uint32_t lane, UnitOf unit_of) {
 // The fragment of rows whose units are at unit_at(row, unit).
 template <typename UnitAt>
 __device__ static inline Fragment load(uint32_t lane, UnitAt unit_at) {
-    return gather(lane, [&](uint32_t row, uint32_t unit) {
-        Unit loaded;
-        __builtin_memcpy(&loaded, __builtin_assume_aligned(unit_at(row, unit), 16), sizeof loaded);
-        return loaded;
-    });
+    return gather(lane, [&](uint32_t row, uint32_t unit) { return *(const Unit *)unit_at(row, unit); });
 }
 
 // Elements of a row whose columns a lane takes at once: a unit, or half of one where registers are few.
