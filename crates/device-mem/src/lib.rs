@@ -5,6 +5,7 @@
 //! - [`MappedFile`] lends the bytes of a file to CPU buffers without a copy.
 //! - [`exp_nonpositive`] is the exponential that kernels and CPU bodies of the op crates share bit for bit.
 //! - [`Isa`] is what this machine's CPU can do, and runs a [`Body`] compiled for it.
+//! - [`Scratch`] is memory that calls on the CPU leave to those that follow.
 //! - [`Graph`] records work of a HIP device once and does it again by one call.
 //! - The feature `cuda` adds [`DeviceChoice::Cuda`]: NVIDIA's cards, as devices behind the same interface.
 //! - [`Transfers`] counts what crosses the bus, so that a test can prove that nothing else does.
@@ -41,6 +42,7 @@ mod hip_memory;
 mod isa;
 mod mapped;
 mod progress;
+mod scratch;
 mod shared_memory;
 mod tile;
 #[cfg_attr(not(unix), path = "torn_elsewhere.rs")]
@@ -63,6 +65,7 @@ pub use hip_memory::{HipView, HipViewMut};
 pub use isa::{Body, Isa, Level, prefetch};
 pub use mapped::MappedFile;
 pub use progress::{LastWork, Work};
+pub use scratch::Scratch;
 pub use shared_memory::SharedMemory;
 pub use tile::{Onto, Strided};
 pub use transfers::Transfers;

@@ -54,29 +54,30 @@ pub(crate) fn apply_position_embeddings_host<T: Float>(
 pub(crate) fn append_kv_host<T: Float, C: Float>((k, k_layout): (&[T], &Layout), append: AppendKv<'_, T, C>) {
     let v_layout = append.v_layout(k_layout.tokens);
     let AppendKv { v, keys, values, layout, blocks, at } = append;
-    let places = Vec::from_iter((0..k_layout.tokens).map(|token| match at {
+    let place = |token: u32| match at {
         AppendAt::Sequence { sequence, first } => blocks.place(sequence, first.saturating_add(token)),
         AppendAt::Next(View::Host(lengths)) => blocks.place(token, lengths[token as usize]),
         AppendAt::Next(View::Hip(_)) => (u32::MAX, 0),
-    }));
+    };
     if let (View::Host(v), ViewMut::Host(keys), ViewMut::Host(values)) = (v, keys, values) {
-        append_rows((k, k_layout), (keys, &layout), &places);
-        append_rows((v, &v_layout), (values, &layout), &places);
+        append_rows((k, k_layout), (keys, &layout), place);
+        append_rows((v, &v_layout), (values, &layout), place);
     }
 }
 
-/// Writes row `token` of each head to the block and place that `places` has for the token.
+/// Writes row `token` of each head to the block and place that the token has.
 fn append_rows<T: Float, C: Float>(
     (rows, layout): (&[T], &Layout),
     (cache, cache_layout): (&mut [C], &KvLayout),
-    places: &[(u32, u32)],
+    place: impl Fn(u32) -> (u32, u32),
 ) {
     if layout.is_empty() {
         return;
     }
     let index = |count: u32, stride: u64| usize::try_from(u64::from(count) * stride).unwrap_or(usize::MAX);
     let row_len = u64::from(cache_layout.row_len);
-    for (token, &(block, place)) in (0..layout.tokens).zip(places) {
+    for token in 0..layout.tokens {
+        let (block, place) = place(token);
         for head in 0..layout.heads {
             let rows_before = u64::from(block) * u64::from(layout.heads) + u64::from(head);
             let rows_before = rows_before * u64::from(cache_layout.capacity) + u64::from(place);

@@ -44,8 +44,12 @@ impl Draw {
 
     /// Downloads the token that was drawn from `logits`; an error of what was launched before comes out here.
     pub(crate) fn token(&mut self, logits: &DeviceBuffer<f32>) -> Result<TokenId, GlmError> {
-        match *self.token.to_host_vec()? {
-            [token] if token != NO_TOKEN => Ok(token),
+        let token = match self.token.as_view() {
+            View::Host(&[token]) => token,
+            on_device => on_device.to_host_vec()?.first().copied().unwrap_or(NO_TOKEN),
+        };
+        match token {
+            token if token != NO_TOKEN => Ok(token),
             // The sampler refuses the same logits, and says why.
             _ => match self.sampler.sample(&logits.to_host_vec()?) {
                 Err(error) => Err(error.into()),

@@ -79,7 +79,8 @@ pub fn generate(
 ) -> Result<Generated, GlmError> {
     let GenerateOptions { max_tokens, sampler, stop_ids } = options;
     let start = Instant::now();
-    let mut tokens = Vec::new();
+    let room = cache.capacity().saturating_sub(cache.len()) as usize;
+    let mut tokens = Vec::with_capacity(max_tokens.min(room));
     let length = u32::try_from(prompt.len()).unwrap_or(u32::MAX).saturating_add(cache.len());
     let mut draw = Draw::new(model.device(), sampler, length)?;
     let mut next = model.prefill(cache, prompt, &mut draw)?;

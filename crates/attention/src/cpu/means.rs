@@ -4,6 +4,7 @@ use device_mem::{Body, exp_nonpositive};
 
 /// What each row has gathered: softmax with a running maximum (online normalisation, Milakov and Gimelshein), so that no row
 /// of scores is ever held whole.
+#[derive(Default)]
 pub(super) struct Means {
     /// `[lanes]`
     pub(super) max: Vec<f32>,
@@ -11,26 +12,41 @@ pub(super) struct Means {
     pub(super) sum: Vec<f32>,
     /// `[head_dim, lanes]`: sums of `e^(score - max) * value`.
     pub(super) weighted: Vec<f32>,
+    /// `[lanes]`: what the sums are rescaled by for the keys that come next.
+    pub(super) rescale: Vec<f32>,
 }
 
 impl Means {
-    /// Those of all keys, from those of the keys before and after.
-    pub(super) fn merged(mut self, after: Means) -> Means {
+    /// Those of no keys.
+    pub(super) fn reset(&mut self, lanes: usize, head_dim: usize) {
+        for (values, len, value) in [
+            (&mut self.max, lanes, f32::NEG_INFINITY),
+            (&mut self.sum, lanes, 0.0),
+            (&mut self.weighted, head_dim * lanes, 0.0),
+            (&mut self.rescale, lanes, 1.0),
+        ] {
+            values.clear();
+            values.resize(len, value);
+        }
+    }
+
+    /// Adds those of the keys after.
+    pub(super) fn merge(&mut self, after: &mut Means) {
         let lanes = self.max.len();
-        let mut shares = vec![[0.0; 2]; lanes];
-        for (lane, shares) in shares.iter_mut().enumerate() {
+        for lane in 0..lanes {
             let max = larger(self.max[lane], after.max[lane]);
-            *shares = [share(self.max[lane], max), share(after.max[lane], max)];
+            let shares = [share(self.max[lane], max), share(after.max[lane], max)];
             self.max[lane] = max;
             self.sum[lane] = self.sum[lane] * shares[0] + after.sum[lane] * shares[1];
+            [self.rescale[lane], after.rescale[lane]] = shares;
         }
+        let shares = self.rescale.iter().zip(&after.rescale);
         let rows = self.weighted.chunks_exact_mut(lanes).zip(after.weighted.chunks_exact(lanes));
         for (row, after) in rows {
-            for ((value, after), shares) in row.iter_mut().zip(after).zip(&shares) {
-                *value = *value * shares[0] + after * shares[1];
+            for ((value, after), (share, share_after)) in row.iter_mut().zip(after).zip(shares.clone()) {
+                *value = *value * share + after * share_after;
             }
         }
-        self
     }
 }
 
@@ -46,8 +62,8 @@ fn share(from: f32, to: f32) -> f32 {
     if from == to { 1.0 } else { exp_nonpositive(from - to) }
 }
 
-/// Makes weights `e^(score - max)` of the products of a block of keys, and adds them to the sums; gives what the sums over
-/// values are rescaled by.
+/// Makes weights `e^(score - max)` of the products of a block of keys, and adds them to the sums; the sums over values are to be
+/// rescaled.
 pub(super) struct Weigh<'a> {
     /// `[keys, lanes]`
     pub(super) weights: &'a mut [f32],
@@ -56,30 +72,27 @@ pub(super) struct Weigh<'a> {
 }
 
 impl Body for Weigh<'_> {
-    type Output = Vec<f32>;
+    type Output = ();
 
     #[inline(always)]
-    fn run(self) -> Vec<f32> {
+    fn run(self) {
         let Weigh { weights, scale, means } = self;
-        let lanes = means.max.len();
-        let mut rescale = vec![1.0; lanes];
-        match lanes % 16 {
-            0 => weigh::<16>(weights, scale, means, &mut rescale),
-            _ => weigh::<8>(weights, scale, means, &mut rescale),
+        match means.max.len() % 16 {
+            0 => weigh::<16>(weights, scale, means),
+            _ => weigh::<8>(weights, scale, means),
         }
-        rescale
     }
 }
 
 /// Rows side by side `LANES` at a time. Counted loops over arrays are what the compiler turns into vector code.
 #[inline(always)]
-fn weigh<const LANES: usize>(weights: &mut [f32], scale: f32, means: &mut Means, rescale: &mut [f32]) {
+fn weigh<const LANES: usize>(weights: &mut [f32], scale: f32, means: &mut Means) {
     let lanes = means.max.len();
     for first in (0..lanes).step_by(LANES) {
         let (Some(before), Some(sums), Some(rescale)) = (
             means.max[first..].first_chunk_mut::<LANES>(),
             means.sum[first..].first_chunk_mut::<LANES>(),
-            rescale[first..].first_chunk_mut::<LANES>(),
+            means.rescale[first..].first_chunk_mut::<LANES>(),
         ) else {
             return;
         };

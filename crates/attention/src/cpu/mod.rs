@@ -9,12 +9,12 @@ mod panel;
 
 use std::ops::Range;
 
-use device_mem::{Float, Isa, prefetch};
+use device_mem::{Float, Isa, Scratch, prefetch};
 use half::{bf16, f16};
 use kernels_rope::{KvBlocks, KvLayout};
 use rayon::prelude::*;
 
-use self::panel::panels;
+use self::panel::Room;
 use crate::AttentionShape;
 
 pub(crate) use heads::norm_heads;
@@ -61,6 +61,11 @@ impl<'a> Extent<'a> {
             len: len as usize,
             prefix: prefix as usize,
         }
+    }
+
+    /// That of the pass without its first tokens.
+    fn after(&self, tokens: usize) -> Extent<'a> {
+        Extent { len: self.len + tokens, ..*self }
     }
 
     /// Tokens that a token of the pass sees: those up to itself, and those of the prefix.
@@ -129,8 +134,16 @@ pub(crate) fn attend_host(q: &[f32], cache: HostKv<'_>, extent: &Extent<'_>, out
 }
 
 fn attend<T: Float>(q: &[f32], cache: (&[T], &[T]), extent: &Extent<'_>, out: &mut [f32]) {
+    static SCRATCH: Scratch<Room> = Scratch::new();
     let isa = Isa::best();
-    panels(isa, out, extent).into_par_iter().for_each(|panel| panel.attend(isa, q, cache, extent));
+    let row = extent.q_heads() * extent.head_dim;
+    // Tokens whose rows fill the lanes.
+    let tokens = (isa.lanes(q.len() / row * extent.group) / extent.group).max(1);
+    let parts = q.par_chunks(tokens * row).zip(out.par_chunks_mut(tokens * row));
+    parts.enumerate().for_each(|(part, (q, out))| {
+        let extent = extent.after(part * tokens);
+        SCRATCH.lend(|room| panel::attend(isa, q, cache, &extent, out, room));
+    });
 }
 
 /// `head_dim^-0.5`, in f64, rounded once.

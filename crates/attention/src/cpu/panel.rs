@@ -20,42 +20,105 @@ const SPAN: usize = 512;
 /// Spans from which on two heads share lanes.
 const PAIRED_FROM: usize = 4;
 
+/// What attention is computed in.
+#[derive(Default)]
+pub(super) struct Room {
+    panels: Vec<PanelRoom>,
+}
+
+#[derive(Default)]
+struct PanelRoom {
+    /// The rows side by side, `[head_dim, lanes]`, with zeros in the lanes that have none.
+    queries: Vec<f32>,
+    /// `[lanes]`: keys that each row sees.
+    visible: Vec<usize>,
+    spans: Vec<SpanRoom>,
+}
+
+#[derive(Default)]
+struct SpanRoom {
+    means: Means,
+    /// A block of keys or values as f32.
+    wide: Vec<f32>,
+    /// `[keys, lanes]`
+    weights: Vec<f32>,
+}
+
+/// The first `count`, made where they are missing.
+fn first<T: Default>(rooms: &mut Vec<T>, count: usize) -> &mut [T] {
+    if rooms.len() < count {
+        rooms.resize_with(count, T::default);
+    }
+    &mut rooms[..count]
+}
+
+/// Attends `q` `[tokens, q_heads, head_dim]`, whose first token is the first behind the extent.
+pub(super) fn attend<T: Float>(
+    isa: Isa,
+    q: &[f32],
+    cache: (&[T], &[T]),
+    extent: &Extent<'_>,
+    out: &mut [f32],
+    room: &mut Room,
+) {
+    let panels = Panels::new(isa, out.len() / extent.head_dim / extent.q_heads(), extent);
+    let rooms = first(&mut room.panels, panels.count(extent));
+    rooms
+        .par_iter_mut()
+        .enumerate()
+        .for_each(|(index, room)| panels.panel(index).attend(isa, q, cache, extent, room));
+    for (index, room) in rooms.iter().enumerate() {
+        panels.panel(index).write(room, extent, out);
+    }
+}
+
+/// How the rows of some tokens x heads are laid side by side.
+struct Panels {
+    /// Rows of a key and value head.
+    rows: usize,
+    lanes: usize,
+    /// Key and value heads of a panel.
+    sides: usize,
+}
+
+impl Panels {
+    fn new(isa: Isa, tokens: usize, extent: &Extent<'_>) -> Panels {
+        let rows = tokens * extent.group;
+        let lanes = isa.lanes(rows);
+        // A short cache leaves more to share out when heads are alone.
+        let is_long = extent.visible(tokens.saturating_sub(1)) >= PAIRED_FROM * SPAN;
+        let is_even = extent.kv_heads.is_multiple_of(2);
+        let sides = if is_long && is_even && 2 * rows <= lanes { 2 } else { 1 };
+        Panels { rows, lanes, sides }
+    }
+
+    fn count(&self, extent: &Extent<'_>) -> usize {
+        extent.kv_heads / self.sides * self.of_a_head()
+    }
+
+    fn of_a_head(&self) -> usize {
+        self.rows.div_ceil(self.lanes)
+    }
+
+    fn panel(&self, index: usize) -> Panel {
+        let &Panels { rows, lanes, sides } = self;
+        let (kv_head, first) = (index / self.of_a_head() * sides, index % self.of_a_head() * lanes);
+        Panel { kv_heads: kv_head..kv_head + sides, first, lanes, rows: lanes.min(sides * rows - first) }
+    }
+}
+
 /// Some query rows of a key and value head, those from `first` on of its tokens x heads, or all of two heads where they leave
 /// half of the lanes.
-pub(super) struct Panel<'a> {
+struct Panel {
     kv_heads: Range<usize>,
     first: usize,
     /// Rows that stand side by side: at least as many as there are. Those of two heads take turns.
     lanes: usize,
-    /// Each row's output `[head_dim]`.
-    out: Vec<&'a mut [f32]>,
+    /// Rows that there are.
+    rows: usize,
 }
 
-pub(super) fn panels<'a>(isa: Isa, out: &'a mut [f32], extent: &Extent<'_>) -> Vec<Panel<'a>> {
-    let tokens = out.len() / extent.head_dim / extent.q_heads();
-    let rows = tokens * extent.group;
-    let lanes = isa.lanes(rows);
-    // A short cache leaves more to share out when heads are alone.
-    let is_long = extent.visible(tokens.saturating_sub(1)) >= PAIRED_FROM * SPAN;
-    let is_even = extent.kv_heads.is_multiple_of(2);
-    let sides = if is_long && is_even && 2 * rows <= lanes { 2 } else { 1 };
-    let mut out = Vec::from_iter(out.chunks_exact_mut(extent.head_dim).map(Some));
-    let mut panels = Vec::new();
-    for kv_head in (0..extent.kv_heads).step_by(sides) {
-        for first in (0..rows).step_by(lanes) {
-            let mut panel =
-                Panel { kv_heads: kv_head..kv_head + sides, first, lanes, out: Vec::with_capacity(lanes) };
-            for lane in 0..lanes.min(sides * rows - first) {
-                let row = panel.row(lane, extent);
-                panel.out.extend(out.get_mut(row).and_then(Option::take));
-            }
-            panels.push(panel);
-        }
-    }
-    panels
-}
-
-impl Panel<'_> {
+impl Panel {
     /// The token of a lane.
     fn token(&self, lane: usize, extent: &Extent<'_>) -> usize {
         (self.first + lane / self.kv_heads.len()) / extent.group
@@ -69,39 +132,58 @@ impl Panel<'_> {
         self.token(lane, extent) * extent.q_heads() + head
     }
 
-    pub(super) fn attend<T: Float>(self, isa: Isa, q: &[f32], cache: (&[T], &[T]), extent: &Extent<'_>) {
-        let queries = self.queries(q, extent);
-        let visible = Vec::from_iter((0..self.lanes).map(|lane| match lane < self.out.len() {
+    /// Leaves the means of all keys in the first span's room.
+    fn attend<T: Float>(
+        &self,
+        isa: Isa,
+        q: &[f32],
+        cache: (&[T], &[T]),
+        extent: &Extent<'_>,
+        room: &mut PanelRoom,
+    ) {
+        let PanelRoom { queries, visible, spans } = room;
+        self.lay(q, extent, queries);
+        visible.clear();
+        visible.extend((0..self.lanes).map(|lane| match lane < self.rows {
             true => extent.visible(self.token(lane, extent)),
             false => 0,
         }));
+        let (queries, visible) = (&*queries, &*visible);
         let end = visible.iter().copied().max().unwrap_or(0);
-        let spans = (0..end.div_ceil(SPAN)).into_par_iter().map(|span| {
+        let spans = first(spans, end.div_ceil(SPAN));
+        spans.par_iter_mut().enumerate().for_each(|(span, room)| {
             let keys = span * SPAN..end.min((span + 1) * SPAN);
-            let (kv_heads, rows) = (self.kv_heads.clone(), self.out.len());
-            let span = Span { isa, extent, kv_heads, lanes: self.lanes, rows, visible: &visible };
-            span.attend(&queries, cache, keys)
+            let (kv_heads, rows) = (self.kv_heads.clone(), self.rows);
+            let span = Span { isa, extent, kv_heads, lanes: self.lanes, rows, visible };
+            span.attend(queries, cache, keys, room);
         });
-        let spans: Vec<Means> = spans.collect();
-        let Some(means) = spans.into_iter().reduce(|before, after| before.merged(after)) else { return };
-        for (lane, out) in self.out.into_iter().enumerate() {
+        if let Some((all, after)) = spans.split_first_mut() {
+            after.iter_mut().for_each(|after| all.means.merge(&mut after.means));
+        }
+    }
+
+    /// Writes the means of each row to its output `[head_dim]`.
+    fn write(&self, room: &PanelRoom, extent: &Extent<'_>, out: &mut [f32]) {
+        let Some(SpanRoom { means, .. }) = room.spans.first() else { return };
+        for lane in 0..self.rows {
+            let out = &mut out[self.row(lane, extent) * extent.head_dim..][..extent.head_dim];
             for (value, row) in out.iter_mut().zip(means.weighted.chunks_exact(self.lanes)) {
                 *value = row[lane] / means.sum[lane];
             }
         }
     }
 
-    /// The rows side by side, `[head_dim, lanes]`, with zeros in the lanes that have none.
-    fn queries(&self, q: &[f32], extent: &Extent<'_>) -> Vec<f32> {
-        let mut queries = vec![0.0; extent.head_dim * self.lanes];
-        for lane in 0..self.out.len() {
+    /// Lays the rows side by side.
+    fn lay(&self, q: &[f32], extent: &Extent<'_>, queries: &mut Vec<f32>) {
+        queries.clear();
+        queries.resize(extent.head_dim * self.lanes, 0.0);
+        for lane in 0..self.rows {
             let row = self.row(lane, extent);
             let row = &q[row * extent.head_dim..(row + 1) * extent.head_dim];
             for (column, value) in queries.chunks_exact_mut(self.lanes).zip(row) {
                 column[lane] = *value;
             }
         }
-        queries
     }
 }
 
@@ -118,16 +200,20 @@ struct Span<'a> {
 }
 
 impl Span<'_> {
-    fn attend<T: Float>(&self, queries: &[f32], (keys, values): (&[T], &[T]), span: Range<usize>) -> Means {
+    /// Leaves the means of the keys in the room.
+    fn attend<T: Float>(
+        &self,
+        queries: &[f32],
+        (keys, values): (&[T], &[T]),
+        span: Range<usize>,
+        room: &mut SpanRoom,
+    ) {
         let &Span { isa, extent, ref kv_heads, lanes, rows, visible } = self;
         let head_dim = extent.head_dim;
-        let mut means = Means {
-            max: vec![f32::NEG_INFINITY; lanes],
-            sum: vec![0.0; lanes],
-            weighted: vec![0.0; head_dim * lanes],
-        };
-        let mut wide = vec![0.0; KEY_BLOCK * head_dim * kv_heads.len()];
-        let mut weights = vec![0.0; KEY_BLOCK * lanes];
+        let SpanRoom { means, wide, weights } = room;
+        means.reset(lanes, head_dim);
+        wide.resize(KEY_BLOCK * head_dim * kv_heads.len(), 0.0);
+        weights.resize(KEY_BLOCK * lanes, 0.0);
         let scale = inverse_root(head_dim);
         extent.prefetch(keys, kv_heads.clone(), span.start..span.end.min(span.start + KEY_BLOCK));
         let least_visible = visible[..rows].iter().copied().min().unwrap_or(0);
@@ -136,27 +222,27 @@ impl Span<'_> {
             let weights = &mut weights[..block.len() * lanes];
             let all_visible = block.end <= least_visible;
 
-            extent.widen(isa, keys, kv_heads.clone(), block.clone(), &mut wide);
+            extent.widen(isa, keys, kv_heads.clone(), block.clone(), wide);
             extent.prefetch(values, kv_heads.clone(), block.clone());
-            self.score(&wide, queries, weights);
+            self.score(wide, queries, weights);
             if !all_visible {
                 hide(weights, lanes, visible, start);
             }
-            let rescale = isa.run(Weigh { weights, scale, means: &mut means });
+            isa.run(Weigh { weights, scale, means });
+            let Means { rescale, weighted, .. } = &mut *means;
 
-            extent.widen(isa, values, kv_heads.clone(), block.clone(), &mut wide);
+            extent.widen(isa, values, kv_heads.clone(), block.clone(), wide);
             extent.prefetch(keys, kv_heads.clone(), block.end..span.end.min(block.end + KEY_BLOCK));
             let is_finite =
                 || wide[..block.len() * head_dim * kv_heads.len()].iter().all(|value| value.is_finite());
             if all_visible || is_finite() {
-                if let Some(values) = self.values(&wide, block.len()) {
-                    isa.multiply(values, weights, lanes, Onto::Rescaled(&rescale), &mut means.weighted);
+                if let Some(values) = self.values(wide, block.len()) {
+                    isa.multiply(values, weights, lanes, Onto::Rescaled(rescale), weighted);
                 }
             } else {
-                self.add_visible(&wide, weights, start, &rescale, &mut means.weighted);
+                self.add_visible(wide, weights, start, rescale, weighted);
             }
         }
-        means
     }
 
     /// One head's matrix, or those of both.

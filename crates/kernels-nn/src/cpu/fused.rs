@@ -1,6 +1,6 @@
 //! A norm and what it goes to, as the bodies of the operations that they are made of.
 
-use device_mem::{MemError, View, ViewMut};
+use device_mem::{MemError, Scratch, View, ViewMut};
 
 use super::{add_rms_norm_host, linear_host, rms_norm_host, swiglu_host};
 use crate::{Branch, Linear, NnError, Residual, RmsNorm};
@@ -11,13 +11,14 @@ pub(crate) fn norm_linear_host<const LAYERS: usize>(
     norm: &RmsNorm,
     layers: [(&Linear, ViewMut<'_, f32>); LAYERS],
 ) -> Result<(), NnError> {
-    let normed = normed(rows, norm)?;
     let on_cpu = layers.map(|(layer, out)| Some((layer.host()?, on_host_mut(out).ok()?)));
     if on_cpu.iter().any(Option::is_none) {
         return Err(foreign().into());
     }
-    linear_host(&normed, on_cpu);
-    Ok(())
+    SCRATCH.lend(|room| {
+        linear_host(normed(rows, norm, &mut room.normed)?, on_cpu);
+        Ok(())
+    })
 }
 
 /// `out = silu(gate) * up` for `[gate; up] = norm(rows) W^T + b`.
@@ -27,26 +28,40 @@ pub(crate) fn norm_swiglu_host(
     gate_up: &Linear,
     out: ViewMut<'_, f32>,
 ) -> Result<(), NnError> {
-    let normed = normed(rows, norm)?;
     let out = on_host_mut(out)?;
-    let mut products = vec![0.0; 2 * out.len()];
-    linear_host(&normed, [Some((gate_up.host().ok_or_else(foreign)?, &mut products[..]))]);
-    swiglu_host(&products, gate_up.out_features / 2, out);
-    Ok(())
+    let layer = gate_up.host().ok_or_else(foreign)?;
+    SCRATCH.lend(|Room { normed: room, products }| {
+        let normed = normed(rows, norm, room)?;
+        products.resize(2 * out.len(), 0.0);
+        linear_host(normed, [Some((layer, &mut products[..]))]);
+        swiglu_host(products, gate_up.out_features / 2, out);
+        Ok(())
+    })
 }
 
+/// What a call works in.
+#[derive(Default)]
+struct Room {
+    /// `[tokens, hidden]`
+    normed: Vec<f32>,
+    /// `[tokens, 2 * ff]`
+    products: Vec<f32>,
+}
+
+static SCRATCH: Scratch<Room> = Scratch::new();
+
 /// The normed rows; writes their sum with the branch where there is one.
-fn normed(rows: Residual<'_>, norm: &RmsNorm) -> Result<Vec<f32>, MemError> {
+fn normed<'a>(rows: Residual<'_>, norm: &RmsNorm, normed: &'a mut Vec<f32>) -> Result<&'a [f32], MemError> {
     let x = on_host(rows.x)?;
     let host_norm = norm.host().ok_or_else(foreign)?;
-    let mut normed = vec![0.0; x.len()];
+    normed.resize(x.len(), 0.0);
     match rows.branch {
         Some(Branch { rows, norm: branch_norm, sum }) => {
             let (branch, sum) = (on_host(rows)?, on_host_mut(sum)?);
             sum.copy_from_slice(x);
-            add_rms_norm_host(sum, branch, branch_norm.and_then(RmsNorm::host), host_norm, &mut normed);
+            add_rms_norm_host(sum, branch, branch_norm.and_then(RmsNorm::host), host_norm, normed);
         }
-        None => rms_norm_host(x, host_norm, &mut normed),
+        None => rms_norm_host(x, host_norm, normed),
     }
     Ok(normed)
 }

@@ -2,7 +2,7 @@ use std::cmp::Ordering;
 
 use crate::sampling::{Draw, Rule};
 use crate::{NO_TOKEN, NnError};
-use device_mem::exp_nonpositive;
+use device_mem::{Scratch, exp_nonpositive};
 
 /// A token that can be drawn.
 #[derive(Clone, Copy, Debug)]
@@ -28,17 +28,19 @@ pub(crate) fn sample_host(
     draws: &mut [[u32; 4]],
     tokens: &mut [u32],
 ) {
-    let mut candidates = Vec::new();
-    for ((row, state), token) in logits.chunks_exact(vocab).zip(draws).zip(tokens) {
-        let draw = Draw::from_words(*state);
-        match choose(row, rule, draw.random(), &mut candidates) {
-            Ok(id) => {
-                *token = id;
-                *state = draw.next().to_words();
+    static SCRATCH: Scratch<Vec<Candidate>> = Scratch::new();
+    SCRATCH.lend(|candidates| {
+        for ((row, state), token) in logits.chunks_exact(vocab).zip(draws).zip(tokens) {
+            let draw = Draw::from_words(*state);
+            match choose(row, rule, draw.random(), candidates) {
+                Ok(id) => {
+                    *token = id;
+                    *state = draw.next().to_words();
+                }
+                Err(_) => *token = NO_TOKEN,
             }
-            Err(_) => *token = NO_TOKEN,
         }
-    }
+    });
 }
 
 /// The most likely token, the first of equals, and its logit.

@@ -1,8 +1,6 @@
 //! Tokens rounded to 8 bits.
 
-use std::cell::Cell;
-
-use device_mem::{Body, Isa};
+use device_mem::{Body, Isa, Scratch};
 
 /// Elements that share a scale.
 pub(super) const GROUP: usize = 32;
@@ -42,10 +40,7 @@ pub(super) struct Part<'a> {
     pub(super) scale: f32,
 }
 
-thread_local! {
-    /// Memory of the last call, so that a token allocates nothing.
-    static LAST: Cell<Tokens> = Cell::new(Tokens::default());
-}
+static SCRATCH: Scratch<Tokens> = Scratch::new();
 
 impl Tokens {
     /// Rounds `x` `[tokens, in_features]`, rows of whole groups, and lends them to `run`.
@@ -55,12 +50,11 @@ impl Tokens {
         in_features: usize,
         run: impl FnOnce(&Tokens) -> R,
     ) -> R {
-        let mut tokens = LAST.take();
-        tokens.groups = in_features / GROUP;
-        isa.run(Round { x, tokens: &mut tokens });
-        let result = run(&tokens);
-        LAST.set(tokens);
-        result
+        SCRATCH.lend(|tokens| {
+            tokens.groups = in_features / GROUP;
+            isa.run(Round { x, tokens });
+            run(tokens)
+        })
     }
 
     pub(super) fn get(&self, token: usize) -> Token<'_> {
