@@ -3,7 +3,7 @@
 //! | operation | formula | types |
 //! |---|---|---|
 //! | [`embed`] | `out[t] = table[ids[t]]` | [`Embedding`] |
-//! | [`linear`] | `out = x W^T + b` | [`Linear`], [`Weight`] |
+//! | [`linear`], [`linear_each`] | `out = x W^T + b`, of one layer or up to three | [`Linear`], [`Weight`] |
 //! | [`rms_norm`], [`rms_norm_in_place`] | `out = x / sqrt(mean(x^2) + eps) * weight` (Zhang and Sennrich) | [`RmsNorm`] |
 //! | [`add_rms_norm`] | `x = x + branch`, then `out = norm(x)`, in one pass | [`RmsNorm`] |
 //! | [`norm_linear`] | `sum = x + branch`, then `out = norm(sum) W^T + b` for up to three layers | [`Residual`] |
@@ -79,7 +79,7 @@ pub use blocks::BlockType;
 pub use error::NnError;
 pub use fused::{Branch, Residual, norm_linear, norm_swiglu};
 pub use layers::{Embedding, Linear, RmsNorm, Weight, WeightType};
-pub use linear::linear;
+pub use linear::{linear, linear_each};
 use sampling::Rule;
 pub use sampling::{Sampler, SamplerConfig};
 

@@ -1,5 +1,5 @@
 use attention::{KvCache, Qkv, self_attention};
-use kernels_nn::{Linear, RmsNorm, add_rms_norm, linear, swiglu};
+use kernels_nn::{Linear, RmsNorm, add_rms_norm, linear, linear_each, swiglu};
 use kernels_rope::{Positions, RopeTable};
 
 use crate::GlmError;
@@ -49,9 +49,9 @@ impl Layer {
         observed: &mut ObservedLayer<'_, '_>,
     ) -> Result<(), GlmError> {
         let hidden = self.out.out_features();
-        linear(rows.normed.as_view(), &self.q, rows.q.reborrow())?;
-        linear(rows.normed.as_view(), &self.k, rows.k.reborrow())?;
-        linear(rows.normed.as_view(), &self.v, rows.v.reborrow())?;
+        let projections =
+            [(&self.q, rows.q.reborrow()), (&self.k, rows.k.reborrow()), (&self.v, rows.v.reborrow())];
+        linear_each(rows.normed.as_view(), projections)?;
         observed.heads("q_pre", "k_pre", rows.q.as_view(), rows.k.as_view())?;
         self.attend(index, rows, parts, rope)?;
         observed.heads("q_post", "k_post", rows.q.as_view(), rows.k.as_view())?;

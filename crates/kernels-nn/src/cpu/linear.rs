@@ -15,7 +15,7 @@ const ROWS: usize = 4;
 /// Multiply-adds that are worth a task of their own.
 const TASK_WORK: usize = 1 << 16;
 /// Layers that a call takes at most.
-const MOST_LAYERS: usize = 3;
+pub(crate) const MOST_LAYERS: usize = 3;
 
 /// A layer's parameters: a weight `[out_features, in_features]`, and a bias `[out_features]`.
 #[derive(Clone, Copy)]

@@ -61,3 +61,84 @@ pub fn linear(x: View<'_, f32>, layer: &Linear, out: ViewMut<'_, f32>) -> Result
         (x, _, out) => hip::linear_device(x, layer, out).map(|()| RanOn::Hip),
     }
 }
+
+/// [`linear`] of the same rows with one to three layers, such as the projections to queries, keys and values: the same bits. On the
+/// CPU what layers take of `x` is made ready once.
+///
+/// # Errors
+/// As [`linear`]; nothing is written where a length or a device is wrong.
+pub fn linear_each<const LAYERS: usize>(
+    x: View<'_, f32>,
+    layers: [(&Linear, ViewMut<'_, f32>); LAYERS],
+) -> Result<RanOn, NnError> {
+    const { assert!(1 <= LAYERS && LAYERS <= cpu::MOST_LAYERS, "as many as a call on the CPU takes") };
+    let Some((first, _)) = layers.first() else { return Ok(RanOn::Cpu) };
+    let tokens = whole_rows("x", first.in_features, x.len())?;
+    for (layer, out) in &layers {
+        let device = layer.weight.device();
+        device.expect_same(&x.device())?;
+        device.expect_same(&out.device())?;
+        expect_rows("x", tokens, layer.in_features, x.len())?;
+        expect_rows("out", tokens, layer.out_features, out.len())?;
+    }
+    if let View::Host(x) = x {
+        let on_host = layers.map(|(layer, out)| match out {
+            ViewMut::Host(out) => Some((layer.host()?, out)),
+            ViewMut::Hip(_) => None,
+        });
+        cpu::linear_host(x, on_host);
+        return Ok(RanOn::Cpu);
+    }
+    layers.into_iter().try_fold(RanOn::Hip, |_, (layer, out)| linear(x, layer, out))
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use device_mem::{Device, DeviceBuffer};
+    use half::bf16;
+
+    use super::*;
+    use crate::{BlockType, Weight};
+
+    const IN_FEATURES: usize = 128;
+
+    fn layer(weight: Weight, rows: usize) -> Linear {
+        Linear::new(weight, None, rows, IN_FEATURES).unwrap()
+    }
+
+    #[test]
+    fn several_layers_at_once_have_the_bits_of_each() {
+        let on_cpu = |rows: usize| parity::uniform::<f32>(rows as u64, rows * IN_FEATURES);
+        let mut bytes = vec![0; 40 * IN_FEATURES / 32 * 18];
+        BlockType::Q4_0.quantize(&on_cpu(40), &mut bytes).unwrap();
+        let bytes = DeviceBuffer::from_host_vec(&Device::Cpu, bytes).unwrap();
+        let halves = Vec::from_iter(on_cpu(24).into_iter().map(bf16::from_f32));
+        let layers = [
+            layer(Weight::F32(DeviceBuffer::from_host_vec(&Device::Cpu, on_cpu(9)).unwrap()), 9),
+            layer(Weight::Blocks(BlockType::Q4_0, bytes), 40),
+            layer(Weight::BF16(DeviceBuffer::from_host_vec(&Device::Cpu, halves).unwrap()), 24),
+        ];
+        for tokens in [1, 3, 20] {
+            let x = parity::uniform::<f32>(5, tokens * IN_FEATURES);
+            let zeros = layers.each_ref().map(|layer| vec![0.0; tokens * layer.out_features()]);
+            let (mut alone, [mut first, mut second, mut third]) = (zeros.clone(), zeros);
+            for (layer, out) in layers.iter().zip(&mut alone) {
+                linear(View::Host(&x), layer, ViewMut::Host(out)).unwrap();
+            }
+            let together = [&mut first, &mut second, &mut third].map(|out| ViewMut::Host(out));
+            let [one, two, three] = together;
+            let outs = [(&layers[0], one), (&layers[1], two), (&layers[2], three)];
+            linear_each(View::Host(&x), outs).unwrap();
+            assert_eq!(alone, [first, second, third], "{tokens} tokens");
+        }
+        let narrow = Weight::F32(DeviceBuffer::from_host_vec(&Device::Cpu, vec![0.0; 64]).unwrap());
+        let narrow = Linear::new(narrow, None, 1, 64).unwrap();
+        let (x, mut first, mut second) = (vec![0.0; IN_FEATURES], vec![1.0; 9], vec![1.0; 2]);
+        let outs = [(&layers[0], ViewMut::Host(&mut first)), (&narrow, ViewMut::Host(&mut second))];
+        let error = linear_each(View::Host(&x), outs).unwrap_err();
+        assert!(matches!(error, NnError::OperandLength { .. }), "{error}");
+        assert_eq!(first, [1.0; 9]);
+    }
+}
