@@ -27,6 +27,9 @@ pub(super) use self::token::Tokens;
 const ROWS: usize = 4;
 /// Lanes of a group: lane `l` of an even group sums its elements from `4 l` to `4 l + 3`, lane `8 + l` those of an odd group.
 const GROUP_LANES: usize = LANES / 2;
+/// Lanes of a group of `Q4_0`, whose bytes hold two elements that are 16 apart: lane `l` of the first of four groups sums its
+/// elements from `4 l` to `4 l + 3` and from `16 + 4 l` to `19 + 4 l`, lane `4 + l` those of the second.
+const HALF_LANES: usize = LANES / 4;
 
 /// Each row with each token, of which there are few.
 pub(super) fn multiply(
@@ -78,17 +81,34 @@ struct Sums {
 
 impl Sums {
     /// Adds a group and what a token has there.
-    fn add(&mut self, index: usize, group: &Group, part: &Part<'_>) {
-        let scales = group.scales.map(|scale| scale * part.scale);
-        let first = index % 2 * GROUP_LANES;
-        for lane in 0..GROUP_LANES {
-            let elements = 4 * lane..4 * lane + 4;
-            let levels = group.levels[elements.clone()].iter().zip(&part.levels[elements]);
-            let whole: i32 = levels.map(|(&q, &p)| i32::from(q) * i32::from(p)).sum();
-            self.products[first + lane] += scales[lane / (GROUP_LANES / 2)] * whole as f32;
+    fn add(&mut self, block: BlockType, index: usize, group: &Group, part: &Part<'_>) {
+        match block {
+            BlockType::Q4_0 => self.add_products::<HALF_LANES>(index, group, part),
+            _ => self.add_products::<GROUP_LANES>(index, group, part),
         }
         let whole: i32 = part.levels.iter().map(|&p| i32::from(p)).sum();
         self.minima[index % GROUP_LANES] += group.minimum * part.scale * whole as f32;
+    }
+
+    /// Adds the products of a group, which has so many lanes.
+    fn add_products<const OF_GROUP: usize>(&mut self, index: usize, group: &Group, part: &Part<'_>) {
+        let scales = group.scales.map(|scale| scale * part.scale);
+        let mut whole = [0; OF_GROUP];
+        for (q, p) in group
+            .levels
+            .as_chunks::<4>()
+            .0
+            .chunks(OF_GROUP)
+            .zip(part.levels.as_chunks::<4>().0.chunks(OF_GROUP))
+        {
+            for (whole, (q, p)) in whole.iter_mut().zip(q.iter().zip(p)) {
+                *whole += q.iter().zip(p).map(|(&q, &p)| i32::from(q) * i32::from(p)).sum::<i32>();
+            }
+        }
+        let first = index * OF_GROUP % LANES;
+        for (lane, whole) in whole.into_iter().enumerate() {
+            self.products[first + lane] += scales[lane / (GROUP_LANES / 2)] * whole as f32;
+        }
     }
 
     /// Lanes are added in halves, minima last.
@@ -104,7 +124,7 @@ fn baseline(block: BlockType, row: &[u8], token: Token<'_>) -> Sums {
     let mut sums = Sums { products: [0.0; LANES], minima: [0.0; GROUP_LANES] };
     let groups = row.chunks_exact(block.block_bytes()).flat_map(|bytes| Group::all(block, bytes));
     for (index, (group, part)) in groups.zip(token.groups()).enumerate() {
-        sums.add(index, &group, &part);
+        sums.add(block, index, &group, &part);
     }
     sums
 }

@@ -22,8 +22,23 @@ pub(in crate::cpu) struct Tokens {
     scales: Vec<f32>,
     /// The sum of each group's levels.
     sums: Vec<f32>,
+    /// `[tokens, groups / 4]`
+    quads: Vec<Quad>,
     /// Groups of a token.
     groups: usize,
+}
+
+/// Groups whose levels stand side by side for weights with two levels in a byte.
+pub(super) const QUAD: usize = 4;
+
+/// The levels of four groups, as bytes hold those of a weight that they meet: the first half of a group, then the second.
+#[derive(Clone, Copy)]
+pub(super) struct Quad {
+    /// The first 16 of each group, then the last 16, two groups' side by side.
+    pub(super) levels: [[[i8; GROUP]; QUAD / 2]; 2],
+    /// What a lane's products with levels of 8 come to, negated: lane `4 g + l` has elements `4 l` to `4 l + 3` of both halves of
+    /// group `g`.
+    pub(super) starts: [i32; LANES],
 }
 
 /// One of them.
@@ -32,6 +47,8 @@ pub(super) struct Token<'a> {
     pub(super) levels: &'a [[i8; GROUP]],
     pub(super) scales: &'a [f32],
     pub(super) sums: &'a [f32],
+    /// Of whole fours of groups.
+    pub(super) quads: &'a [Quad],
 }
 
 /// A group of a token.
@@ -59,10 +76,12 @@ impl Tokens {
 
     pub(super) fn get(&self, token: usize) -> Token<'_> {
         let groups = token * self.groups..(token + 1) * self.groups;
+        let quads = self.groups / QUAD;
         Token {
             levels: &self.levels[groups.clone()],
             scales: &self.scales[groups.clone()],
             sums: &self.sums[groups],
+            quads: &self.quads[token * quads..(token + 1) * quads],
         }
     }
 }
@@ -83,7 +102,7 @@ impl Body for Round<'_> {
 
     #[inline(always)]
     fn run(self) {
-        let Tokens { levels, scales, sums, .. } = self.tokens;
+        let Tokens { levels, scales, sums, quads, groups: token_groups } = self.tokens;
         let (groups, _) = self.x.as_chunks::<GROUP>();
         levels.resize(groups.len(), [0; GROUP]);
         scales.resize(groups.len(), 0.0);
@@ -92,7 +111,25 @@ impl Body for Round<'_> {
             (levels[index], scales[index]) = round(x);
             sums[index] = levels[index].iter().map(|&level| i32::from(level)).sum::<i32>() as f32;
         }
+        quads.clear();
+        let tokens = levels.chunks_exact((*token_groups).max(1));
+        quads.extend(tokens.flat_map(|levels| levels.as_chunks::<QUAD>().0).map(quad));
     }
+}
+
+/// Four groups side by side.
+#[inline(always)]
+fn quad(groups: &[[i8; GROUP]; QUAD]) -> Quad {
+    let mut quad = Quad { levels: [[[0; GROUP]; QUAD / 2]; 2], starts: [0; LANES] };
+    for (half, of_half) in quad.levels.iter_mut().enumerate() {
+        for (levels, group) in of_half.as_flattened_mut().chunks_exact_mut(GROUP / 2).zip(groups) {
+            levels.copy_from_slice(&group[half * GROUP / 2..][..GROUP / 2]);
+        }
+        for (start, fours) in quad.starts.iter_mut().zip(of_half.as_flattened().as_chunks::<4>().0) {
+            *start -= 8 * fours.iter().map(|&level| i32::from(level)).sum::<i32>();
+        }
+    }
+    quad
 }
 
 /// The levels of a group, and their scale.

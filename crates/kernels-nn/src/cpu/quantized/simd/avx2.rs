@@ -1,8 +1,9 @@
 //! The bodies for AVX2: the 32 elements of a group in one vector of bytes.
 
 use std::arch::x86_64::{
-    __m256, __m256i, _mm_cvtph_ps, _mm_cvtsi32_si128, _mm_cvtsi64_si128, _mm_cvtss_f32, _mm_loadu_si128,
-    _mm_srli_epi16, _mm256_abs_epi8, _mm256_add_ps, _mm256_and_si256, _mm256_cmpeq_epi8,
+    __m128, __m128i, __m256, __m256i, _mm_cvtph_ps, _mm_cvtsi32_si128, _mm_cvtsi64_si128, _mm_cvtss_f32,
+    _mm_loadu_si128, _mm_mul_ps, _mm_setr_ps, _mm_srli_epi16, _mm256_abs_epi8, _mm256_add_epi16,
+    _mm256_add_epi32, _mm256_add_ps, _mm256_and_si256, _mm256_castps128_ps256, _mm256_cmpeq_epi8,
     _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps, _mm256_cvtepu8_epi32, _mm256_loadu_ps, _mm256_loadu_si256,
     _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_mul_ps, _mm256_or_si256, _mm256_permutevar8x32_ps,
     _mm256_set_m128i, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_epi64x,
@@ -12,7 +13,8 @@ use std::arch::x86_64::{
 };
 
 use crate::blocks::BlockType;
-use crate::cpu::quantized::token::Token;
+use crate::cpu::quantized::groups::Group;
+use crate::cpu::quantized::token::{QUAD, Token};
 use crate::cpu::quantized::{GROUP, Sums};
 
 /// The places of eight elements, as instructions take them.
@@ -27,7 +29,7 @@ const SIGNED: bool = true;
 pub(super) fn product(block: BlockType, row: &[u8], token: Token<'_>) -> f32 {
     let sums = match block {
         BlockType::Q8_0 => small::<34, SIGNED>(row, token, q8_0_levels, None),
-        BlockType::Q4_0 => small::<18, SIGNED>(row, token, q4_0_levels, None),
+        BlockType::Q4_0 => fourth(row, token),
         BlockType::Q5_0 => small::<22, SIGNED>(row, token, q5_0_levels, None),
         BlockType::Q5_1 => {
             let minimum = |block: &[u8; 24]| -half(block[2], block[3]);
@@ -43,8 +45,7 @@ pub(super) fn product(block: BlockType, row: &[u8], token: Token<'_>) -> f32 {
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
 fn products<const SIGN: bool>(levels: __m256i, token: &[i8; GROUP]) -> __m256 {
-    // SAFETY: a group has 32 bytes.
-    let token = unsafe { _mm256_loadu_si256(token.as_ptr().cast()) };
+    let token = group(token);
     let whole = match SIGN {
         SIGNED => fours(_mm256_abs_epi8(levels), _mm256_sign_epi8(token, levels)),
         UNSIGNED => fours(levels, token),
@@ -79,6 +80,59 @@ fn small<const BYTES: usize, const SIGN: bool>(
         }
     }
     sums_of(sums, minima)
+}
+
+/// `Q4_0`: two blocks in one vector, of which the low halves of bytes are multiplied, then the high ones.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+fn fourth(row: &[u8], token: Token<'_>) -> Sums {
+    let mut products = [_mm256_setzero_ps(); 2];
+    let blocks = row.as_chunks::<18>().0;
+    let quads = blocks.as_chunks::<QUAD>().0.iter().zip(token.quads);
+    for ((blocks, quad), token_scales) in quads.zip(token.scales.as_chunks::<QUAD>().0) {
+        let scales = _mm256_castps128_ps256(four_scales(blocks, token_scales));
+        let starts = quad.starts.as_chunks::<8>().0;
+        for (side, blocks) in blocks.as_chunks::<2>().0.iter().enumerate() {
+            let bytes = _mm256_set_m128i(sixteen(halves(&blocks[1])), sixteen(halves(&blocks[0])));
+            let low = _mm256_maddubs_epi16(low_halves(bytes), group(&quad.levels[0][side]));
+            let high = low_halves(_mm256_srli_epi16::<4>(bytes));
+            let high = _mm256_maddubs_epi16(high, group(&quad.levels[1][side]));
+            // Four products fit 16 bits: at most `4 * 15 * 127`.
+            let whole = _mm256_madd_epi16(_mm256_add_epi16(low, high), _mm256_set1_epi16(1));
+            // SAFETY: there are eight elements.
+            let starts = unsafe { _mm256_loadu_si256(starts[side].as_ptr().cast()) };
+            let (first, second) = (GROUPS[2 * side], GROUPS[2 * side + 1]);
+            let places = _mm256_setr_epi32(first, first, first, first, second, second, second, second);
+            let scale = _mm256_permutevar8x32_ps(scales, places);
+            let product = _mm256_mul_ps(scale, _mm256_cvtepi32_ps(_mm256_add_epi32(whole, starts)));
+            products[side] = _mm256_add_ps(products[side], product);
+        }
+    }
+    let mut sums = sums_of(products, [0.0; 8]);
+    // The last groups of a number that is no multiple of four.
+    let rest = blocks.iter().zip(token.groups()).enumerate().skip(QUAD * token.quads.len());
+    for (index, (bytes, part)) in rest {
+        Group::all(BlockType::Q4_0, bytes).for_each(|group| sums.add(BlockType::Q4_0, index, &group, &part));
+    }
+    sums
+}
+
+/// The 16 bytes behind the scale.
+#[inline(always)]
+pub(super) fn halves([_, _, halves @ ..]: &[u8; 18]) -> &[u8; 16] {
+    halves
+}
+
+/// The scales of blocks times those of a token.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+pub(super) fn four_scales(blocks: &[[u8; 18]; QUAD], token: &[f32; QUAD]) -> __m128 {
+    let half = |block: &[u8; 18]| u64::from(u16::from_le_bytes([block[0], block[1]]));
+    let [first, second, third, fourth] = blocks;
+    let halves = half(first) | half(second) << 16 | (half(third) | half(fourth) << 16) << 32;
+    let scales = _mm_cvtph_ps(_mm_cvtsi64_si128(halves.cast_signed()));
+    let &[first, second, third, fourth] = token;
+    _mm_mul_ps(scales, _mm_setr_ps(first, second, third, fourth))
 }
 
 /// Blocks of eight groups, with a scale and a minimum for each.
@@ -136,6 +190,20 @@ fn sixth(row: &[u8], token: Token<'_>) -> Sums {
         }
     }
     sums_of(sums, [0.0; 8])
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn group(levels: &[i8; GROUP]) -> __m256i {
+    // SAFETY: a group has 32 bytes.
+    unsafe { _mm256_loadu_si256(levels.as_ptr().cast()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn sixteen(bytes: &[u8; 16]) -> __m128i {
+    // SAFETY: there are 16 bytes.
+    unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
 }
 
 /// Pairs fit 16 bits: at most `2 * 128 * 127`.
@@ -221,8 +289,7 @@ fn bytes(block: &[u8], at: usize) -> __m256i {
 #[inline]
 #[target_feature(enable = "avx2")]
 fn nibbles(bytes: &[u8; 16]) -> __m256i {
-    // SAFETY: there are 16 bytes.
-    let bytes = unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) };
+    let bytes = sixteen(bytes);
     low_halves(_mm256_set_m128i(_mm_srli_epi16::<4>(bytes), bytes))
 }
 

@@ -17,9 +17,9 @@ pub(super) fn products<const ROWS: usize>(
 #[rustversion::since(1.89)]
 mod bodies {
     use std::arch::x86_64::{
-        __m128i, __m512, __m512i, _mm_loadu_si128, _mm256_add_ps, _mm256_loadu_si256, _mm256_mask_set1_epi16,
-        _mm256_mul_ps, _mm256_set1_epi16, _mm256_setzero_ps, _mm256_storeu_ps, _mm512_add_ps,
-        _mm512_and_si512, _mm512_broadcast_i32x4, _mm512_broadcast_i64x4, _mm512_castps256_ps512,
+        __m512, __m512i, _mm256_add_ps, _mm256_loadu_si256, _mm256_mask_set1_epi16, _mm256_mul_ps,
+        _mm256_set1_epi16, _mm256_setzero_ps, _mm256_storeu_ps, _mm512_add_ps, _mm512_and_si512,
+        _mm512_broadcast_i32x4, _mm512_broadcast_i64x4, _mm512_castps128_ps512, _mm512_castps256_ps512,
         _mm512_castsi256_si512, _mm512_cvtepi8_epi32, _mm512_cvtepi32_ps, _mm512_cvtph_ps,
         _mm512_dpbusd_epi32, _mm512_inserti64x4, _mm512_loadu_si512, _mm512_mask_add_epi8,
         _mm512_mask_broadcast_i32x4, _mm512_mask_mov_ps, _mm512_mul_ps, _mm512_or_si512,
@@ -30,10 +30,11 @@ mod bodies {
 
     use device_mem::prefetch;
 
-    use super::super::avx2::{eight, half, pairs};
+    use super::super::avx2;
+    use super::super::avx2::{eight, four_scales, half, halves, pairs, sixteen};
     use crate::blocks::BlockType;
     use crate::cpu::quantized::groups::Group;
-    use crate::cpu::quantized::token::Token;
+    use crate::cpu::quantized::token::{QUAD, Token};
     use crate::cpu::quantized::{GROUP, Sums};
     use crate::cpu::simd::{LINE, prefetch_rows};
 
@@ -53,12 +54,12 @@ mod bodies {
         let mut sums = [Sums::default(); ROWS];
         match block {
             BlockType::Q8_0 => small::<34, 128, ROWS>(block, rows, token, q8_0_levels, &mut sums),
-            BlockType::Q4_0 => small::<18, 8, ROWS>(block, rows, token, q4_0_levels, &mut sums),
             BlockType::Q5_0 => small::<22, 16, ROWS>(block, rows, token, q5_0_levels, &mut sums),
             BlockType::Q5_1 => small::<24, 0, ROWS>(block, rows, token, q5_1_levels, &mut sums),
             _ => {
                 for (sums, row) in sums.iter_mut().zip(rows) {
                     *sums = match block {
+                        BlockType::Q4_0 => fourth(row, token),
                         BlockType::Q4_K => large::<144>(row, token, q4_k_levels),
                         BlockType::Q5_K => large::<176>(row, token, q5_k_levels),
                         _ => sixth(row, token),
@@ -104,7 +105,9 @@ mod bodies {
                 let blocks = &row[pair];
                 // SAFETY: the caller's features are those of the function.
                 let whole = _mm512_dpbusd_epi32(start, unsafe { levels(blocks) }, token);
-                let [first, second] = blocks.each_ref().map(|block| i16::from_le_bytes([block[0], block[1]]));
+                let [first, second] = blocks;
+                let first = i16::from_le_bytes([first[0], first[1]]);
+                let second = i16::from_le_bytes([second[0], second[1]]);
                 let scales = _mm256_mask_set1_epi16(_mm256_set1_epi16(first), SECOND, second);
                 let scale = _mm512_mul_ps(_mm512_cvtph_ps(scales), token_scale);
                 *product = _mm512_add_ps(*product, _mm512_mul_ps(scale, _mm512_cvtepi32_ps(whole)));
@@ -122,9 +125,49 @@ mod bodies {
             // The last group of an odd number.
             let rest = blocks.iter().zip(token.groups()).enumerate().skip(2 * pairs);
             for (index, (bytes, part)) in rest {
-                Group::all(block, bytes).for_each(|group| sums.add(index, &group, &part));
+                Group::all(block, bytes).for_each(|group| sums.add(block, index, &group, &part));
             }
         }
+    }
+
+    /// `Q4_0`: four blocks in one vector, of which the low halves of bytes are multiplied, then the high ones.
+    #[inline]
+    #[target_feature(enable = "avx2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    fn fourth(row: &[u8], token: Token<'_>) -> Sums {
+        let mut products = _mm512_setzero_ps();
+        let blocks = row.as_chunks::<18>().0;
+        let quads = blocks.as_chunks::<QUAD>().0.iter().zip(token.quads);
+        for ((blocks, quad), token_scales) in quads.zip(token.scales.as_chunks::<QUAD>().0) {
+            prefetch(blocks.as_ptr().cast::<u8>().wrapping_add(AHEAD_OF_BLOCKS));
+            let bytes = four_blocks(blocks);
+            let [low, high] = &quad.levels;
+            let (low, high) = (two_groups(low), two_groups(high));
+            // SAFETY: there are sixteen elements.
+            let starts = unsafe { _mm512_loadu_si512(quad.starts.as_ptr().cast()) };
+            let whole = _mm512_dpbusd_epi32(starts, low_bits(bytes, 15), low);
+            let whole = _mm512_dpbusd_epi32(whole, low_bits(_mm512_srli_epi16::<4>(bytes), 15), high);
+            let scales = _mm512_castps128_ps512(four_scales(blocks, token_scales));
+            let scale = _mm512_permutexvar_ps(places(0, 4), scales);
+            products = _mm512_add_ps(products, _mm512_mul_ps(scale, _mm512_cvtepi32_ps(whole)));
+        }
+        let mut sums = sums_of(products, [0.0; 8]);
+        // The last groups of a number that is no multiple of four.
+        let rest = blocks.iter().zip(token.groups()).enumerate().skip(QUAD * token.quads.len());
+        for (index, (bytes, part)) in rest {
+            let groups = Group::all(BlockType::Q4_0, bytes);
+            groups.for_each(|group| sums.add(BlockType::Q4_0, index, &group, &part));
+        }
+        sums
+    }
+
+    /// The halves of each block in a quarter.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn four_blocks([first, second, third, fourth]: &[[u8; 18]; QUAD]) -> __m512i {
+        let bytes = _mm512_broadcast_i32x4(sixteen(halves(first)));
+        let bytes = _mm512_mask_broadcast_i32x4(bytes, 0x00f0, sixteen(halves(second)));
+        let bytes = _mm512_mask_broadcast_i32x4(bytes, 0x0f00, sixteen(halves(third)));
+        _mm512_mask_broadcast_i32x4(bytes, 0xf000, sixteen(halves(fourth)))
     }
 
     /// Blocks of eight groups, with a scale and a minimum for each.
@@ -275,10 +318,9 @@ mod bodies {
     #[target_feature(enable = "avx512f,avx512bw")]
     fn nibbles(halves: [&[u8; 16]; 2]) -> __m512i {
         const FOUR: i64 = 0x0004_0004_0004_0004;
-        // SAFETY: there are 16 bytes.
-        let [first, second]: [__m128i; 2] =
-            halves.map(|bytes| unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) });
-        let bytes = _mm512_mask_broadcast_i32x4(_mm512_broadcast_i32x4(first), SECOND, second);
+        let [first, second] = halves;
+        let bytes = _mm512_broadcast_i32x4(sixteen(first));
+        let bytes = _mm512_mask_broadcast_i32x4(bytes, SECOND, sixteen(second));
         let bits = _mm512_set_epi64(FOUR, FOUR, 0, 0, FOUR, FOUR, 0, 0);
         low_bits(_mm512_srlv_epi16(bytes, bits), 15)
     }
@@ -295,22 +337,10 @@ mod bodies {
     #[inline]
     #[target_feature(enable = "avx2,avx512f")]
     fn q8_0_levels([first, second]: &[[u8; 34]; 2]) -> __m512i {
-        let [_, _, first @ ..] = first;
-        let [_, _, second @ ..] = second;
-        // SAFETY: there are 32 bytes.
-        let [first, second] =
-            [first, second].map(|bytes| unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) });
+        let (first, second) = (avx2::q8_0_levels(first), avx2::q8_0_levels(second));
         let levels = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(first), second);
         // 128 is added to each.
         _mm512_xor_si512(levels, _mm512_set1_epi8(i8::MIN))
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw")]
-    fn q4_0_levels([first, second]: &[[u8; 18]; 2]) -> __m512i {
-        let [_, _, first @ ..] = first;
-        let [_, _, second @ ..] = second;
-        nibbles([first, second])
     }
 
     #[inline]
@@ -364,8 +394,7 @@ mod bodies {
     #[target_feature(enable = "avx2,f16c,avx512f")]
     fn signed_scales(block: &[u8; 210]) -> __m512 {
         let scales = block[192..].first_chunk::<16>().copied().unwrap_or_default();
-        // SAFETY: there are 16 bytes.
-        let scales = _mm512_cvtepi8_epi32(unsafe { _mm_loadu_si128(scales.as_ptr().cast()) });
+        let scales = _mm512_cvtepi8_epi32(sixteen(&scales));
         _mm512_mul_ps(_mm512_set1_ps(half(block[208], block[209])), _mm512_cvtepi32_ps(scales))
     }
 }
