@@ -1,12 +1,17 @@
 //! Hostile code objects: each named case has its named result. `PARITY_CASE=TEXT` runs the cases whose name contains TEXT.
-//! And mutated ones: `PARITY_FULL=1` tries 40 million, `PARITY_SEED=N` others.
+//! And mutated ones: `PARITY_FULL=1` tries 40 million, `PARITY_TRIES=N` so many, `PARITY_SEED=N` others.
 
 #![expect(clippy::unwrap_used, reason = "a call that fails fails its test")]
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::Write;
+use std::mem::{Discriminant, discriminant};
+use std::ops::Range;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::Instant;
 
 use hsaco::build::{self, BuildError};
@@ -265,12 +270,16 @@ fn a_file_that_only_its_user_can_replace_is_taken() {
 struct Random(u64);
 
 impl Random {
-    fn below(&mut self, limit: usize) -> usize {
+    fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        usize::try_from((mixed ^ (mixed >> 31)) % limit as u64).unwrap()
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, limit: usize) -> usize {
+        usize::try_from(self.next() % limit as u64).unwrap()
     }
 }
 
@@ -302,34 +311,80 @@ fn mutate(image: &mut Vec<u8>, random: &mut Random) {
     }
 }
 
+/// What came of some mutated objects.
+#[derive(Default)]
+struct Outcomes {
+    read: usize,
+    refused: usize,
+    kinds: HashSet<Discriminant<HsacoError>>,
+}
+
+/// Reads the objects with these numbers.
+fn read_mutated(
+    seeds: &[Vec<u8>],
+    seed: u64,
+    range: Range<usize>,
+    image: &mut Vec<u8>,
+    outcomes: &mut Outcomes,
+) {
+    let card: TargetId = "gfx1100".parse().unwrap();
+    let mut random = Random(Random(seed).next() ^ range.start as u64);
+    for at in range {
+        image.clone_from(&seeds[at % seeds.len()]);
+        mutate(image, &mut random);
+        match CodeObject::parse_for(image, &card).and_then(|object| object.check(&DECL, "gfx1100")) {
+            Ok(()) => outcomes.read += 1,
+            Err(error) => {
+                outcomes.refused += 1;
+                outcomes.kinds.insert(discriminant(&error));
+            }
+        }
+    }
+}
+
 #[test]
 fn mutated_objects_are_read_or_refused() {
+    const FEW: usize = 60_000;
+    const RUN: usize = 256;
     let variable = |name: &str| std::env::var(name).ok();
-    let tries = if variable("PARITY_FULL").as_deref() == Some("1") { 40_000_000 } else { 60_000 };
+    let full = if variable("PARITY_FULL").as_deref() == Some("1") { 40_000_000 } else { FEW };
+    let tries = variable("PARITY_TRIES").map_or(full, |tries| tries.parse().unwrap());
     let seed = variable("PARITY_SEED").map_or(0, |seed| seed.parse().unwrap());
     let at = (24 + 8 + 24 + ENTRY.len()) as u64;
     let bundled = [bundle(1, &[(ENTRY, at, GFX1100.len() as u64)]), GFX1100.to_vec()].concat();
     let seeds = [GFX1100.to_vec(), GFX90A.to_vec(), bundled];
-    let card: TargetId = "gfx1100".parse().unwrap();
-    let (mut random, mut image, start) = (Random(seed), Vec::new(), Instant::now());
-    let (mut read, mut refused, mut kinds) = (0_u64, 0_u64, std::collections::HashSet::new());
-    for at in 0..tries {
-        image.clone_from(&seeds[at % seeds.len()]);
-        mutate(&mut image, &mut random);
-        match CodeObject::parse_for(&image, &card).and_then(|object| object.check(&DECL, "gfx1100")) {
-            Ok(()) => read += 1,
-            Err(error) => {
-                refused += 1;
-                kinds.insert(std::mem::discriminant(&error));
+    let (next, start) = (AtomicUsize::new(0), Instant::now());
+    let work = || {
+        let (mut outcomes, mut image) = (Outcomes::default(), Vec::new());
+        loop {
+            let at = next.fetch_add(RUN, Ordering::Relaxed);
+            if at >= tries {
+                return outcomes;
             }
+            read_mutated(&seeds, seed, at..tries.min(at + RUN), &mut image, &mut outcomes);
         }
-    }
+    };
+    let mut all = Outcomes::default();
+    thread::scope(|scope| {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let workers = Vec::from_iter((0..cores).map(|_| scope.spawn(work)));
+        for worker in workers {
+            let Outcomes { read, refused, kinds } = worker.join().unwrap();
+            all.read += read;
+            all.refused += refused;
+            all.kinds.extend(kinds);
+        }
+    });
+    let Outcomes { read, refused, kinds } = all;
     let rate = tries as f64 / start.elapsed().as_secs_f64();
     let _ = writeln!(
         std::io::stderr(),
         "code object mutations: seed {seed}: {tries} executions, {rate:.0} a second: {read} taken, refused for {} reasons",
         kinds.len()
     );
+    if tries < FEW {
+        return;
+    }
     assert!(read > refused / 50 && refused > read / 2, "{read} were read, {refused} refused");
     assert!(kinds.len() >= 10, "only {} kinds of error came", kinds.len());
 }

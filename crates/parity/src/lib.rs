@@ -42,7 +42,7 @@ pub use devices::{
 pub use golden::{Golden, GoldenError, golden_dir};
 pub use host_hip::{HOST_HIP_ARCH, host_hip, host_hip_has, host_hip_with_graphs, spoil_launch, spoiled};
 pub use images::check_images;
-pub use mutate::mutate;
+pub use mutate::{mutate, sweep};
 pub use number::{Number, half_ulp, ulp};
 pub use page::check_told_counts;
-pub use suite::{PARITY_CASE, PARITY_FULL, PARITY_SEED, Suite, SuiteError, Tally};
+pub use suite::{PARITY_CASE, PARITY_FULL, PARITY_SEED, PARITY_TRIES, Suite, SuiteError, Tally};

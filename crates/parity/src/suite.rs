@@ -17,6 +17,8 @@ pub const PARITY_CASE: &str = "PARITY_CASE";
 pub const PARITY_SEED: &str = "PARITY_SEED";
 /// `1` runs every case on every device, `0` what fits a test run.
 pub const PARITY_FULL: &str = "PARITY_FULL";
+/// So many inputs are drawn where a suite draws them, in the place of its own number.
+pub const PARITY_TRIES: &str = "PARITY_TRIES";
 
 /// Failures that are printed; further ones are counted.
 const PRINTED_FAILURES: usize = 20;
@@ -85,11 +87,12 @@ pub struct Suite {
     case: Option<String>,
     seed: u64,
     full: bool,
+    tries: Option<u64>,
 }
 
 impl Suite {
-    /// A suite that `command` runs from a shell, with [`PARITY_CASE`], [`PARITY_SEED`] (0 where it is not set) and
-    /// [`PARITY_FULL`] of the environment.
+    /// A suite that `command` runs from a shell, with [`PARITY_CASE`], [`PARITY_SEED`] (0 where it is not set),
+    /// [`PARITY_FULL`] and [`PARITY_TRIES`] of the environment.
     ///
     /// # Errors
     /// [`SuiteError::Variable`].
@@ -103,10 +106,10 @@ impl Suite {
         variable: impl Fn(&'static str) -> Option<String>,
     ) -> Result<Suite, SuiteError> {
         let refused = |variable, expected, found| SuiteError::Variable { variable, expected, found };
-        let seed = match variable(PARITY_SEED) {
-            None => 0,
+        let number = |name| match variable(name) {
+            None => Ok(None),
             Some(text) => {
-                text.parse().map_err(|_| refused(PARITY_SEED, "a whole number below 2^64", text))?
+                text.parse().map(Some).map_err(|_| refused(name, "a whole number below 2^64", text))
             }
         };
         let full = match variable(PARITY_FULL).as_deref() {
@@ -114,12 +117,18 @@ impl Suite {
             Some("1") => true,
             Some(other) => return Err(refused(PARITY_FULL, "0 or 1", other.to_owned())),
         };
-        Ok(Suite { name, command, case: variable(PARITY_CASE), seed, full })
+        let (seed, tries) = (number(PARITY_SEED)?.unwrap_or(0), number(PARITY_TRIES)?);
+        Ok(Suite { name, command, case: variable(PARITY_CASE), seed, full, tries })
     }
 
     /// Whether every case is to run on every device.
     pub fn is_full(&self) -> bool {
         self.full
+    }
+
+    /// How many inputs to draw: [`PARITY_TRIES`], else `full` where every case is to run, else `few`.
+    pub fn tries(&self, few: u64, full: u64) -> u64 {
+        self.tries.unwrap_or(if self.full { full } else { few })
     }
 
     /// What the data of all cases are seeded with.
@@ -358,14 +367,18 @@ mod tests {
 
     #[test]
     fn variables_with_other_values_are_refused() {
-        for (variable, value) in [(PARITY_SEED, "x"), (PARITY_SEED, "-1"), (PARITY_FULL, "yes")] {
+        let wrong = [(PARITY_SEED, "x"), (PARITY_SEED, "-1"), (PARITY_FULL, "yes"), (PARITY_TRIES, "many")];
+        for (variable, value) in wrong {
             let refused = suite(&[(variable, value)]).unwrap_err();
             assert!(matches!(refused, SuiteError::Variable { .. }), "{refused}");
             assert!(refused.to_string().contains(variable) && refused.to_string().contains(value));
         }
         let set = suite(&[(PARITY_SEED, "7"), (PARITY_FULL, "1")]).unwrap();
         assert_eq!((set.seed(), set.is_full()), (7, true));
-        assert_eq!(suite(&[]).map(|unset| (unset.seed(), unset.is_full())), Ok((0, false)));
+        assert_eq!(set.tries(5, 50), 50);
+        assert_eq!(suite(&[(PARITY_TRIES, "9"), (PARITY_FULL, "1")]).unwrap().tries(5, 50), 9);
+        let unset = suite(&[]).unwrap();
+        assert_eq!((unset.seed(), unset.is_full(), unset.tries(5, 50)), (0, false, 5));
     }
 
     #[test]

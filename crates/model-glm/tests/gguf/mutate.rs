@@ -1,11 +1,14 @@
-//! Files that differ a little from right ones. `PARITY_FULL=1` tries 40 million, `PARITY_SEED=N` others.
+//! Files that differ a little from right ones. `PARITY_FULL=1` tries 40 million, `PARITY_TRIES=N` so many,
+//! `PARITY_SEED=N` others. All cores take part.
 
 use std::collections::HashSet;
+use std::io::Write;
 use std::mem::discriminant;
+use std::time::Instant;
 
 use model_glm::gguf::{Array, Gguf, GgufError, Value};
 use model_glm::{ChatTemplate, GlmConfig, GlmWeights, Tokenizer};
-use parity::{SplitMix64, Suite, mutate};
+use parity::{Suite, sweep};
 
 use crate::builder::*;
 use crate::convert::Checkpoint;
@@ -63,23 +66,22 @@ fn values(value: &Value<'_>) -> usize {
 #[test]
 fn files_with_a_few_changes_are_read_or_refused() {
     let suite = Suite::from_env("gguf mutations", COMMAND).unwrap();
-    let (seeds, mut random) = (seeds(), SplitMix64::new(suite.seed()));
-    let (mut read, mut refused, mut kinds) = (0_u64, 0_u64, HashSet::new());
-    let mut file = Vec::new();
-    for at in 0..if suite.is_full() { READ_IN_FULL } else { READ } {
-        file.clone_from(&seeds[usize::try_from(at % seeds.len() as u64).unwrap()]);
-        mutate(&mut file, 4, &[], &mut random);
-        match Gguf::read(&file) {
-            Ok(gguf) => {
-                walk(&gguf, &file);
-                read += 1;
-            }
-            Err(error) => {
-                refused += 1;
-                kinds.insert(discriminant::<GgufError>(&error));
-            }
+    let (tries, start) = (suite.tries(READ, READ_IN_FULL), Instant::now());
+    let count = |(read, kinds): &mut (u64, HashSet<_>), file: &[u8]| match Gguf::read(file) {
+        Ok(gguf) => {
+            walk(&gguf, file);
+            *read += 1;
         }
+        Err(error) => drop(kinds.insert(discriminant::<GgufError>(&error))),
+    };
+    let counts = sweep((suite.seed(), tries), &seeds(), (4, &[]), Default::default, count);
+    let read: u64 = counts.iter().map(|(read, _)| read).sum();
+    let kinds: HashSet<_> = counts.into_iter().flat_map(|(_, kinds)| kinds).collect();
+    tell("gguf mutations", tries, start);
+    if tries < READ {
+        return;
     }
+    let refused = tries - read;
     // A mutator that breaks nothing, or all at the same place, would try nothing.
     assert!(read > refused / 50 && refused > read / 2, "{read} were read, {refused} refused");
     assert!(kinds.len() >= 28, "only {} kinds of error came", kinds.len());
@@ -88,28 +90,34 @@ fn files_with_a_few_changes_are_read_or_refused() {
 #[test]
 fn models_with_a_few_changes_are_taken_or_refused() {
     let suite = Suite::from_env("gguf model mutations", COMMAND).unwrap();
+    let (tries, start) = (suite.tries(LOADED, LOADED_IN_FULL), Instant::now());
     let checkpoint = Checkpoint::open("glm4");
     let config = Builder { tensors: Vec::new(), data: Vec::new(), ..checkpoint.file(0) };
     let config =
         config.u32("glm4.vocab_size", 256).text("tokenizer.chat_template", "{{ messages[0].content }}");
     let vocabulary = small("glm4", &[("ab", 1), ("<|user|>", 3)], &["a b"]);
     let vocabulary = vocabulary.u32("tokenizer.ggml.eos_token_id", 257);
-    let (seeds, mut random) = ([config.build(), vocabulary.build()], SplitMix64::new(suite.seed()));
-    let mut taken = [0_u64; 4];
-    for at in 0..if suite.is_full() { LOADED_IN_FULL } else { LOADED } {
-        let mut file = seeds[usize::try_from(at % 2).unwrap()].clone();
-        // Long files have more places that the reader refuses.
-        mutate(&mut file, 1, &[], &mut random);
-        let Ok(gguf) = Gguf::read(&file) else { continue };
+    let seeds = [config.build(), vocabulary.build()];
+    let count = |taken: &mut [u64; 4], file: &[u8]| {
+        let Ok(gguf) = Gguf::read(file) else { return };
         let results = [
             GlmConfig::from_gguf(&gguf).is_ok(),
             Tokenizer::from_gguf(&gguf).is_ok_and(|tokenizer| tokenizer.encode("ab <|user|>").is_ok()),
             ChatTemplate::from_gguf(&gguf).is_ok(),
-            GlmWeights::from_bytes(file.clone()).is_ok(),
+            GlmWeights::from_bytes(file.to_vec()).is_ok(),
         ];
         for (count, ok) in taken.iter_mut().zip(results) {
             *count += u64::from(ok);
         }
-    }
-    assert!(taken.iter().all(|&count| count > 10), "{taken:?}");
+    };
+    // Long files have more places that the reader refuses.
+    let counts = sweep((suite.seed(), tries), &seeds, (1, &[]), Default::default, count);
+    let taken = [0, 1, 2, 3].map(|of| counts.iter().map(|taken| taken[of]).sum::<u64>());
+    tell("gguf model mutations", tries, start);
+    assert!(tries < LOADED || taken.iter().all(|&count| count > 10), "{taken:?}");
+}
+
+fn tell(name: &str, tries: u64, start: Instant) {
+    let rate = tries as f64 / start.elapsed().as_secs_f64();
+    let _ = writeln!(std::io::stderr(), "{name}: {tries} executions, {rate:.0} a second");
 }

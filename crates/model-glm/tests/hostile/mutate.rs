@@ -1,12 +1,12 @@
 //! Files that differ a little from right ones: read or refused, never a panic. `PARITY_FULL=1` tries 40 million of each kind,
-//! `PARITY_SEED=N` others.
+//! `PARITY_TRIES=N` so many, `PARITY_SEED=N` others. All cores take part.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::time::Instant;
 
 use model_glm::{ChatTemplate, GlmConfig, GlmError, GlmWeights, Message, Tokenizer};
-use parity::{SplitMix64, Suite, golden_dir, mutate};
+use parity::{Suite, golden_dir};
 
 use crate::case::causes;
 use crate::safetensors::file;
@@ -15,28 +15,25 @@ use crate::tokenizer::good;
 const COMMAND: &str = "cargo test --release -p model-glm --test hostile mutated";
 const IN_FULL: u64 = 40_000_000;
 
-/// Tries files that are made of `seeds`: `few` of them, or all where all are asked for. Both outcomes must come, the refusals
+/// Tries files that are made of `seeds`: `few` of them, or `full` where all are asked for. Both outcomes must come, the refusals
 /// for as many reasons as `kinds` at least.
 fn sweep(
     name: &'static str,
-    few: u64,
+    (few, full): (u64, u64),
     kinds: usize,
     seeds: &[Vec<u8>],
     words: &[&str],
-    read: impl Fn(&[u8]) -> Result<(), GlmError>,
+    read: impl Fn(&[u8]) -> Result<(), GlmError> + Sync,
 ) {
     let suite = Suite::from_env(name, COMMAND).unwrap();
-    let (mut random, mut file) = (SplitMix64::new(suite.seed()), Vec::new());
-    let (mut taken, mut refused) = (0_u64, BTreeMap::<String, u64>::new());
-    let (tries, start) = (if suite.is_full() { IN_FULL } else { few }, Instant::now());
-    for at in 0..tries {
-        file.clone_from(&seeds[usize::try_from(at % seeds.len() as u64).unwrap()]);
-        mutate(&mut file, 4, words, &mut random);
-        match read(&file) {
-            Ok(()) => taken += 1,
-            Err(error) => *refused.entry(reason(&error)).or_default() += 1,
-        }
-    }
+    let (tries, start) = (suite.tries(few, full), Instant::now());
+    let count = |(taken, refused): &mut (u64, BTreeSet<String>), file: &[u8]| match read(file) {
+        Ok(()) => *taken += 1,
+        Err(error) => drop(refused.insert(reason(&error))),
+    };
+    let counts = parity::sweep((suite.seed(), tries), seeds, (4, words), Default::default, count);
+    let taken: u64 = counts.iter().map(|(taken, _)| taken).sum();
+    let refused: BTreeSet<String> = counts.into_iter().flat_map(|(_, refused)| refused).collect();
     let rate = tries as f64 / start.elapsed().as_secs_f64();
     let _ = writeln!(
         std::io::stderr(),
@@ -44,9 +41,12 @@ fn sweep(
         suite.seed(),
         refused.len()
     );
+    if tries < few {
+        return;
+    }
     // A mutator that breaks nothing, or everything at the same place, would try nothing.
     assert!(taken > tries / 200 && taken < tries - tries / 20, "{taken} of {tries} were taken");
-    assert!(refused.len() >= kinds, "{name}: only these reasons came: {:?}", refused.keys());
+    assert!(refused.len() >= kinds, "{name}: only these reasons came: {refused:?}");
 }
 
 /// What kind of error it is: the first words of the innermost one.
@@ -98,14 +98,14 @@ fn mutated_safetensors_are_read_or_refused() {
     // Numbers and words take turns: the header's length is no text.
     let numbers: &[&str] = &[];
     for words in [numbers, fields.as_slice()] {
-        sweep("safetensors mutations", 60_000, 6, &seeds, words, |file| {
+        sweep("safetensors mutations", (60_000, IN_FULL / 3), 6, &seeds, words, |file| {
             GlmWeights::from_bytes(file.to_vec()).map(drop)
         });
     }
     let text = |header: &[u8]| [&(header.len() as u64).to_le_bytes(), header, &[0; 22]].concat();
     sweep(
         "safetensors header mutations",
-        60_000,
+        (60_000, IN_FULL / 3),
         12,
         &[one.into_bytes(), several.into_bytes()],
         &fields,
@@ -140,7 +140,7 @@ fn mutated_configs_are_read_or_refused() {
             "\"glm4_moe\"",
         ],
     ];
-    sweep("config mutations", 20_000, 20, &seeds, &keys.concat(), |file| {
+    sweep("config mutations", (20_000, IN_FULL), 20, &seeds, &keys.concat(), |file| {
         let text = String::from_utf8_lossy(file);
         let mut config = GlmConfig::from_json(&text)?;
         config.add_stop_ids(&text)
@@ -160,8 +160,12 @@ fn mutated_tokenizers_are_read_or_refused() {
     for (at, added) in cut["added_tokens"].as_array_mut().unwrap().iter_mut().enumerate() {
         added["id"] = (120 + at).into();
     }
-    let seeds =
-        [good().to_string().into_bytes(), good().to_string().into_bytes(), cut.to_string().into_bytes()];
+    let mut bare = good();
+    bare["pre_tokenizer"] = bare["pre_tokenizer"]["pretokenizers"][1].take();
+    // Compiling a pattern takes ten to a hundred times as long as reading all else.
+    let mut seeds = vec![bare.to_string().into_bytes(); 16];
+    seeds[7] = good().to_string().into_bytes();
+    seeds[15] = cut.to_string().into_bytes();
     let words = [
         JSON,
         &[
@@ -182,7 +186,7 @@ fn mutated_tokenizers_are_read_or_refused() {
             "\"a\",\"b\"",
         ],
     ];
-    sweep("tokenizer mutations", 5_000, 20, &seeds, &words.concat(), |file| {
+    sweep("tokenizer mutations", (5_000, IN_FULL), 20, &seeds, &words.concat(), |file| {
         let tokenizer = Tokenizer::from_json(&String::from_utf8_lossy(file))?;
         let ids = tokenizer.encode("ab <sop>a b智谱\0")?;
         tokenizer.decode(&ids)?;
@@ -235,7 +239,8 @@ fn mutated_templates_are_rendered_or_refused() {
         "messages",
         "ns.x",
         "namespace()",
-        "range(99999)",
+        // Loops that run until they are stopped have their named cases.
+        "range(9)",
         "loop",
         "recursive",
         "'",
@@ -268,7 +273,7 @@ fn mutated_templates_are_rendered_or_refused() {
         Message::new("user", "again"),
     ];
     let control = [String::from("<|user|>"), String::from("again")];
-    sweep("template mutations", 5_000, 8, &seeds, &words, |file| {
+    sweep("template mutations", (5_000, IN_FULL), 8, &seeds, &words, |file| {
         let template = ChatTemplate::new(String::from_utf8_lossy(file).into_owned())?;
         template.render(&messages, &control).map(drop)
     });
