@@ -307,7 +307,9 @@ impl Table<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::Memory;
+    use proptest::{collection::vec, prelude::*};
+
+    use super::{Memory, MemoryError};
 
     #[test]
     fn ranges_are_held_to_their_allocation() {
@@ -326,5 +328,101 @@ mod tests {
         assert!(memory.free(address + 1).is_err());
         assert_eq!(memory.free(address), Ok(()));
         assert!(memory.read(address, &mut bytes).is_err());
+    }
+
+    /// Places may lie outside their allocation.
+    #[derive(Clone, Debug)]
+    enum Step {
+        Allocate(usize),
+        Free(usize),
+        Write((usize, i64), Vec<u8>),
+        Fill((usize, i64), u8, usize),
+        Copy((usize, i64), (usize, i64), usize),
+        Read((usize, i64), usize),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let place = || (0..4_usize, -3..70_i64);
+        prop_oneof![
+            (0..70_usize).prop_map(Step::Allocate),
+            (0..4_usize).prop_map(Step::Free),
+            (place(), vec(any::<u8>(), 0..40)).prop_map(|(to, bytes)| Step::Write(to, bytes)),
+            (place(), any::<u8>(), 0..40_usize).prop_map(|(to, byte, bytes)| Step::Fill(to, byte, bytes)),
+            (place(), place(), 0..40_usize).prop_map(|(to, from, bytes)| Step::Copy(to, from, bytes)),
+            (place(), 0..40_usize).prop_map(|(from, bytes)| Step::Read(from, bytes)),
+        ]
+    }
+
+    /// What memory must be like: the bytes of live allocations by their address, `None` where never written.
+    #[derive(Default)]
+    struct Model(Vec<(u64, Vec<Option<u8>>)>);
+
+    impl Model {
+        /// The address of a place, and its bytes where they lie in an allocation.
+        fn at(&mut self, (which, offset): (usize, i64), bytes: usize) -> (u64, Option<&mut [Option<u8>]>) {
+            let len = self.0.len().max(1);
+            let Some((start, content)) = self.0.get_mut(which % len) else { return (1 << 20, None) };
+            let range = usize::try_from(offset).ok().map(|offset| offset..offset + bytes);
+            (start.wrapping_add_signed(offset), range.and_then(|range| content.get_mut(range)))
+        }
+    }
+
+    /// Takes a step in both, which must agree.
+    fn take(step: Step, memory: &Memory, tracks: bool, model: &mut Model) {
+        match step {
+            Step::Allocate(bytes) => model.0.push((memory.allocate(bytes).unwrap(), vec![None; bytes])),
+            Step::Free(which) if which < model.0.len() => {
+                let (address, _) = model.0.remove(which);
+                memory.free(address).unwrap();
+                assert_eq!(memory.free(address), Err(MemoryError::NotAnAllocation { address }));
+            }
+            Step::Free(_) => assert!(memory.free(8).is_err()),
+            Step::Write(to, bytes) => {
+                let (address, content) = model.at(to, bytes.len());
+                assert_eq!(memory.write(address, &bytes).is_ok(), content.is_some());
+                content.into_iter().flatten().zip(bytes).for_each(|(old, new)| *old = Some(new));
+            }
+            Step::Fill(to, byte, bytes) => {
+                let (address, content) = model.at(to, bytes);
+                assert_eq!(memory.fill(address, byte, bytes).is_ok(), content.is_some());
+                content.into_iter().flatten().for_each(|old| *old = Some(byte));
+            }
+            Step::Copy(to, from, bytes) => {
+                let (from, source) = model.at(from, bytes);
+                let source = source.map(|source| source.to_vec());
+                let (to, target) = model.at(to, bytes);
+                assert_eq!(memory.copy(to, from, bytes).is_ok(), source.is_some() && target.is_some());
+                if let (Some(source), Some(target)) = (source, target) {
+                    target.copy_from_slice(&source);
+                }
+            }
+            Step::Read(from, bytes) => {
+                let (address, content) = model.at(from, bytes);
+                let mut found = vec![0; bytes];
+                let result = memory.read(address, &mut found);
+                match content {
+                    None => assert!(matches!(result, Err(MemoryError::OutOfBounds { .. }))),
+                    Some(content) if tracks && content.contains(&None) => {
+                        assert!(matches!(result, Err(MemoryError::Unwritten { .. })));
+                    }
+                    Some(content) => {
+                        let expected = Vec::from_iter(content.iter().map(|byte| byte.unwrap_or(0xff)));
+                        assert_eq!((result, found), (Ok(()), expected));
+                    }
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn memory_is_as_vectors_are(keeps: bool, tracks: bool, steps in vec(step(), 1..24)) {
+            let (memory, mut model) = (Memory::new(keeps, tracks), Model::default());
+            steps.into_iter().for_each(|step| take(step, &memory, tracks, &mut model));
+            let live: usize = model.0.iter().map(|(_, content)| content.len()).sum();
+            prop_assert_eq!(memory.used(), live as u64);
+        }
     }
 }
