@@ -291,6 +291,8 @@ pub(crate) fn host_zeros<T: Element>(len: usize) -> Result<Vec<T>, MemError> {
 mod tests {
     use std::io::Write;
 
+    use proptest::{collection::vec, prelude::*};
+
     use super::*;
 
     #[test]
@@ -330,5 +332,39 @@ mod tests {
     fn an_impossible_length_is_an_error_not_an_abort() {
         let error = DeviceBuffer::<f32>::zeroed(&Device::Cpu, usize::MAX / 8).unwrap_err();
         assert!(matches!(error, MemError::HostOutOfMemory { .. }), "{error}");
+    }
+
+    /// Also such as end before they start.
+    fn ranges() -> impl Strategy<Value = Range<usize>> {
+        (0..24_usize, 0..24_usize).prop_map(|(start, end)| start..end)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn views_are_what_slices_are(values in vec(any::<u32>(), 0..20), first in ranges(), second in ranges()) {
+            let mut buffer = DeviceBuffer::from_host_vec(&Device::Cpu, values.clone()).unwrap();
+            let (expected, view) = (values.get(first.clone()), buffer.view(first.clone()));
+            prop_assert_eq!(view.is_ok(), expected.is_some());
+            if let (Ok(view), Some(expected)) = (view, expected) {
+                prop_assert_eq!(view.to_host_vec().unwrap(), expected);
+                let (narrow, expected) = (view.slice(second.clone()), expected.get(second));
+                prop_assert_eq!(narrow.is_ok(), expected.is_some());
+                if let (Ok(narrow), Some(expected)) = (narrow, expected) {
+                    prop_assert_eq!(narrow.to_host_vec().unwrap(), expected);
+                }
+            }
+            let (mut changed, is_inside) = (values.clone(), values.get(first.clone()).is_some());
+            match buffer.view_mut(first.clone()) {
+                Err(_) => prop_assert!(!is_inside),
+                Ok(mut view) => {
+                    let ones = vec![1; first.len()];
+                    view.copy_from_host(&ones).unwrap();
+                    changed[first].copy_from_slice(&ones);
+                }
+            }
+            prop_assert_eq!(buffer.to_host_vec().unwrap(), changed);
+        }
     }
 }

@@ -332,7 +332,9 @@ unsafe extern "C" fn hip_free(pointer: *mut c_void) -> hipError_t {
         fake.enter_bound("hipFree")?;
         fake.run();
         let bytes = fake.memory.remove(&pointer.addr()).ok_or(hipError_t::hipErrorInvalidValue)?;
-        let words = ptr::slice_from_raw_parts_mut(pointer.cast::<u64>(), bytes.div_ceil(size_of::<u64>()));
+        // Device addresses are numbers to their owner.
+        let start = ptr::with_exposed_provenance_mut::<u64>(pointer.addr());
+        let words = ptr::slice_from_raw_parts_mut(start, bytes.div_ceil(size_of::<u64>()));
         // SAFETY: `hip_malloc` leaked this box, and the map held it once.
         drop(unsafe { Box::from_raw(words) });
         Ok(())
