@@ -238,8 +238,13 @@ fn a_bomb_is_stopped_at_the_size_that_its_header_tells() {
     assert!(matches!(stopped, HsacoError::CompressedSize { expected: 1000, found: 1001 }), "{stopped}");
 }
 
+/// As many cases as said, under Miri as `PROPTEST_CASES` says.
+fn cases(cases: u32) -> ProptestConfig {
+    if cfg!(miri) { ProptestConfig::default() } else { ProptestConfig::with_cases(cases) }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 4096, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..cases(4096) })]
 
     #[test]
     fn scattered_damage_is_an_error(changes in prop::collection::vec((4..V3.len(), any::<u8>()), 1..8)) {

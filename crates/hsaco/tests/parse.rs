@@ -181,8 +181,13 @@ fn any_byte_may_be_wrong_and_any_offset_unaligned() {
     assert_eq!(CodeObject::parse(&image[1..]).unwrap().kernels().len(), 2);
 }
 
+/// As many cases as said, under Miri as `PROPTEST_CASES` says.
+fn cases(cases: u32) -> ProptestConfig {
+    if cfg!(miri) { ProptestConfig::default() } else { ProptestConfig::with_cases(cases) }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..cases(512) })]
 
     #[test]
     fn scattered_damage_does_not_panic(changes in prop::collection::vec((0..GFX1100.len(), any::<u8>()), 1..16)) {

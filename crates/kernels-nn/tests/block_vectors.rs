@@ -192,8 +192,13 @@ fn magnitudes() -> impl Strategy<Value = Vec<f32>> {
         .prop_map(|(power, x)| x.into_iter().map(|x| x * f32::from(power).exp2()).collect())
 }
 
+/// As many cases as said, under Miri as `PROPTEST_CASES` says.
+fn cases(cases: u32) -> ProptestConfig {
+    if cfg!(miri) { ProptestConfig::default() } else { ProptestConfig::with_cases(cases) }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..cases(256) })]
 
     #[test]
     fn formats_of_32_keep_their_bound(x in magnitudes()) {
