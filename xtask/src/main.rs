@@ -5,6 +5,7 @@ mod compiler;
 mod dependencies;
 mod images;
 mod kernels;
+mod nightly;
 mod process;
 mod unsafe_count;
 mod verbs;
@@ -57,6 +58,12 @@ enum Verb {
     Tidy,
     /// Run the tests of the pure parts under Miri (needs its component of the nightly toolchain)
     Miri,
+    /// Run the tests of HIP's C interface under the address sanitizer (needs a nightly toolchain)
+    Asan,
+    /// Fuzz every reader of files, by coverage (needs a nightly toolchain and cargo-fuzz)
+    Fuzz(verbs::fuzz::Options),
+    /// Ask RustSec's database about the committed lock (needs cargo-deny and the network)
+    Advisories,
     /// List what the command is made of, as CycloneDX
     Sbom(verbs::sbom::Options),
     /// Run everything that CI runs, in order, and stop at the first failure
@@ -88,6 +95,9 @@ fn execute(verb: Verb) -> Result<()> {
         Verb::Lint => verbs::lint::execute(),
         Verb::Tidy => verbs::tidy::execute(&workspace_root()),
         Verb::Miri => verbs::miri::execute(),
+        Verb::Asan => verbs::asan::execute(),
+        Verb::Fuzz(options) => verbs::fuzz::execute(&options),
+        Verb::Advisories => verbs::advisories::execute(),
         Verb::Sbom(options) => verbs::sbom::execute(&options),
         Verb::Ci => verbs::ci::execute(),
     }

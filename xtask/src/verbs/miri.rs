@@ -1,51 +1,167 @@
 //! `cargo xtask miri`: tests of the pure parts under Miri, which finds undefined behaviour.
 
-use std::process::Command;
+use std::process::Output;
+use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
+use rayon::prelude::*;
 
-use crate::process::{run, workspace_root};
+use crate::nightly;
 
-/// What Miri runs: arguments of `cargo test`, and the tests that are left out with the reason.
+/// What must run at least: tests, and cases of property tests.
+const LEAST: (u32, u32) = (200, 2_000);
+
+/// What Miri runs: arguments of `cargo test`, the tests that are left out with the reason, and the tests that draw cases, of
+/// which each draws so many.
 struct Run {
     args: &'static [&'static str],
     without: &'static [(&'static str, &'static str)],
+    properties: &'static [&'static str],
+    cases: u32,
 }
 
+const MAPPED: &str = "files are mapped by calls that Miri does not have";
+const LONG: &str = "goes through millions of numbers";
+const MANY: &str = "reads an object thousands of times";
+const OF_ITS_OWN: &str = "in a run of its own, of fewer cases";
+
 const RUNS: &[Run] = &[
-    Run { args: &["-p", "hsaco", "--lib"], without: &[] },
+    Run {
+        args: &["-p", "model-glm", "--test", "gguf"],
+        without: &[
+            ("blocks::", MAPPED),
+            ("convert::", MAPPED),
+            ("divergence::", MAPPED),
+            ("model::", MAPPED),
+            ("written::", MAPPED),
+            ("models_with_a_few_changes", OF_ITS_OWN),
+        ],
+        properties: &["files_with_a_few_changes"],
+        cases: 1000,
+    },
+    Run {
+        args: &["-p", "model-glm", "--test", "gguf", "models_with_a_few_changes"],
+        without: &[],
+        properties: &["models_with_a_few_changes"],
+        cases: 24,
+    },
+    Run {
+        args: &["-p", "model-glm", "--test", "hostile"],
+        without: &[
+            ("open::", MAPPED),
+            ("the_peak_of_memory", "measures this process"),
+            ("mutated_t", OF_ITS_OWN),
+        ],
+        properties: &["mutated_safetensors", "mutated_configs"],
+        cases: 300,
+    },
+    Run {
+        args: &["-p", "model-glm", "--test", "hostile", "mutated_t"],
+        without: &[],
+        properties: &["mutated_tokenizers", "mutated_templates"],
+        cases: 24,
+    },
+    Run {
+        args: &["-p", "model-glm", "--lib"],
+        without: &[],
+        properties: &["every_token_is_run_once"],
+        cases: 64,
+    },
+    Run {
+        args: &["-p", "hip-emu", "--lib"],
+        without: &[],
+        properties: &["memory_is_as_vectors_are"],
+        cases: 64,
+    },
+    Run {
+        args: &["-p", "hsaco", "--lib", "--test", "parse"],
+        without: &[("any_byte_may_be_wrong", MANY), ("every_truncation", MANY)],
+        properties: &["scattered_damage_does_not_panic", "noise_is_refused"],
+        cases: 8,
+    },
+    Run {
+        args: &["-p", "hsaco", "--features", "build", "--test", "hostile"],
+        without: &[],
+        properties: &["mutated_objects"],
+        cases: 100,
+    },
     Run {
         args: &["-p", "device-mem", "--lib"],
         without: &[
-            ("mapped", "files are mapped by calls that Miri does not have"),
+            ("mapped", MAPPED),
             ("isa", "asks for vector instructions that Miri does not have"),
-            ("element::", "goes through all numbers of a type"),
+            ("element::", LONG),
             ("every_cpu", "runs vector instructions of every kind of CPU"),
-            ("exp::", "goes through millions of numbers"),
+            ("exp::", LONG),
             ("impossible_length", "asks for more memory than Miri lets a program ask for"),
         ],
+        properties: &["views_are_what_slices_are"],
+        cases: 64,
+    },
+    Run {
+        args: &["-p", "device-mem", "--test", "hip"],
+        without: &[("each_call_may_fail", "lets every call fail with every code")],
+        properties: &[],
+        cases: 0,
+    },
+    Run {
+        args: &["-p", "hip-ffi", "--lib"],
+        without: &[("no_library_names", "asks the system's loader for a library")],
+        properties: &[],
+        cases: 0,
+    },
+    Run {
+        args: &["-p", "kernels-nn", "--lib", "--test", "blocks", "--test", "block_vectors"],
+        without: &[],
+        properties: &["formats_of_32_keep_their_bound", "formats_of_256_choose_the_nearest_level"],
+        cases: 16,
     },
 ];
 
-/// Runs all of them with the nightly toolchain.
+/// Runs all of them with the nightly toolchain, two at a time, and counts.
 ///
 /// # Errors
-/// When a test fails, Miri finds something, or there is no Miri.
+/// When a test fails, Miri finds something, or there is no Miri; when less ran than should.
 pub(crate) fn execute() -> Result<()> {
-    for Run { args, without } in RUNS {
-        let mut command = Command::new("rustup");
-        command.current_dir(workspace_root()).args(["run", "nightly", "cargo", "miri", "test"]);
-        command.args(*args).arg("--").args(without.iter().flat_map(|(test, _)| ["--skip", *test]));
-        // Tests write temporary files, and some leak what must live as long as a static.
-        command.env("MIRIFLAGS", "-Zmiri-disable-isolation -Zmiri-ignore-leaks");
-        // Its builds are of another kind.
-        command.env("CARGO_TARGET_DIR", workspace_root().join("target/miri"));
-        let advice =
-            "is there a Miri? `rustup toolchain install nightly --component miri --component rust-src`";
-        run(&mut command).context(advice)?;
-        for (test, reason) in *without {
-            eprintln!("not run under Miri: {test}: {reason}");
-        }
+    nightly::cargo("miri", &["miri", "rust-src"])?;
+    let threads = rayon::ThreadPoolBuilder::new().num_threads(2).build()?;
+    let counts = threads.install(|| RUNS.par_iter().map(Run::execute).collect::<Result<Vec<_>>>())?;
+    let without =
+        RUNS.iter().flat_map(|run| run.without.iter().map(move |(test, why)| (run.args, test, why)));
+    for (args, test, reason) in without {
+        eprintln!("not run under Miri: {}: {test}: {reason}", args.join(" "));
     }
+    let (tests, cases) = counts.iter().fold((0, 0), |sum, count| (sum.0 + count.0, sum.1 + count.1));
+    eprintln!("miri: {tests} tests passed, in them {cases} property cases");
+    ensure!(tests >= LEAST.0 && cases >= LEAST.1, "{} tests and {} cases are expected", LEAST.0, LEAST.1);
     Ok(())
+}
+
+impl Run {
+    /// Tests that passed, and cases of property tests in them.
+    fn execute(&self) -> Result<(u32, u32)> {
+        let Run { args, without, properties, cases } = self;
+        let (what, start) = (args.join(" "), Instant::now());
+        let mut command = nightly::cargo("miri", &[])?;
+        command.args(["miri", "test"]).args(*args).arg("--");
+        command.args(without.iter().flat_map(|(test, _)| ["--skip", *test]));
+        // Tests write temporary files, and some leak what must live as long as a static. Device addresses are numbers.
+        command.env("MIRIFLAGS", "-Zmiri-disable-isolation -Zmiri-ignore-leaks -Zmiri-permissive-provenance");
+        command.env("PARITY_DEVICES", "cpu");
+        command.env("PROPTEST_CASES", cases.to_string()).env("PARITY_TRIES", cases.to_string());
+        let Output { status, stdout, stderr } = command.output().context("could not start rustup")?;
+        let stdout = String::from_utf8_lossy(&stdout);
+        if !status.success() {
+            bail!("miri test {what} failed ({status})\n{stdout}\n{}", String::from_utf8_lossy(&stderr));
+        }
+        let passed = |line: &&str| line.starts_with("test ") && line.ends_with(" ... ok");
+        let passed: Vec<&str> = stdout.lines().filter(passed).collect();
+        if let Some(absent) = properties.iter().find(|test| !passed.iter().any(|line| line.contains(*test))) {
+            bail!("miri test {what} ran no test {absent}");
+        }
+        let seconds = start.elapsed().as_secs();
+        let (tests, cases) = (u32::try_from(passed.len())?, u32::try_from(properties.len())? * cases);
+        eprintln!("{seconds:>5} s  {tests:>3} tests, {cases:>4} property cases  {what}");
+        Ok((tests, cases))
+    }
 }
