@@ -6,6 +6,7 @@
 )]
 
 mod cdna;
+mod dots;
 mod elements;
 mod gfx10;
 mod gfx12;
