@@ -6,7 +6,7 @@
 // A block of 256 threads takes a tile of 16 rows, so that keys and values are read once for all of them: `attend` one span
 // after another, `attend_split` one span alone. With `lengths`, the tokens before the launch's are counted there, one number
 // for each sequence, so that the same launch serves any length: a block for each span that the cache has room for.
-#include "include/attention_block.h"
+#include "include/attention_split.h"
 
 namespace attention {
 
@@ -18,7 +18,7 @@ __device__ static inline void attend(const Call<T> &call, const uint32_t *length
     const Tile tile = tile_of(SPLIT ? blockIdx.x / call.spans : blockIdx.x, call.kv_heads, tiles);
     const uint32_t len = lengths ? lengths[tile.sequence] : first_len;
     const NothingFresh<T> nothing;
-    Block<T, NothingFresh<T>> block(call, shared, nothing, tile, len);
+    Split<T, NothingFresh<T>> block(call, shared, nothing, tile, len);
     const uint32_t last = len + call.tokens - 1;
     if (last < len || !call.cache.has(call.sequence + tile.sequence, last)) {
         if (span == 0) block.write_nan();

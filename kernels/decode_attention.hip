@@ -9,7 +9,7 @@
 //
 // How many tokens a sequence has is read from `lengths`, so that the same launch serves any length: a block for each span that
 // the cache has room for. A token that there is no room for, or a position beyond the table, gives NaN and appends nothing.
-#include "include/attention_block.h"
+#include "include/attention_split.h"
 #include "include/rms_norm.h"
 #include "include/rotate.h"
 
@@ -138,7 +138,7 @@ __device__ static inline void decode(const Call<T> &call, KvRows<T> cache, const
     const uint32_t span = blockIdx.x % call.spans;
     const Tile tile = tile_of(blockIdx.x / call.spans, call.kv_heads, tiles);
     const uint32_t len = lengths[tile.sequence];
-    const uint32_t last = len / Block<T, Fresh<T>>::span_of(call, len + 1);
+    const uint32_t last = len / Split<T, Fresh<T>>::span_of(call, len + 1);
     bool served = cache.has(tile.sequence, len);
     for (uint32_t axis = 0; axis < token.axes; ++axis) {
         if (rotation.positions[axis * rotation.tokens + tile.sequence] >= token.table_length) served = false;
@@ -148,7 +148,7 @@ __device__ static inline void decode(const Call<T> &call, KvRows<T> cache, const
         bring(call, cache, token, rotation, tile, len, span == last, span == last && tile.first_row == 0, rows);
     }
     const Fresh<T> fresh = {rows, span == last ? len : NO_TOKEN};
-    Block<T, Fresh<T>> block(call, shared, fresh, tile, len);
+    Split<T, Fresh<T>> block(call, shared, fresh, tile, len);
     if (served) {
         block.attend_split(span);
     } else if (span == 0) {

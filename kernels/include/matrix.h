@@ -190,7 +190,7 @@ __device__ static inline void multiply_add(const Fragment &a, const Fragment &b,
 #endif
 
 // Eight elements of 16 bits, of whatever type.
-struct alignas(16) __attribute__((may_alias)) Unit {
+struct __attribute__((may_alias, aligned(16))) Unit {
     uint32_t words[UNIT / 2];
 };
 

@@ -180,14 +180,10 @@ pub(crate) fn attend_device(
     }
     let (sequence, sequences, tokens, len, lengths, spans) = match before {
         // The cache has room for the tokens, so their end is a u32.
-        Before::Tokens(len) => (
-            cache.sequence,
-            1,
-            tokens,
-            len,
-            KernelPointer::default(),
-            most_spans(shape, *dtype, len + tokens),
-        ),
+        Before::Tokens(len) => {
+            let spans = most_spans(shape, *dtype, len + tokens);
+            (cache.sequence, 1, tokens, len, KernelPointer::default(), spans)
+        }
         Before::OnDevice(lengths) => (0, tokens, 1, 0, on_device(lengths)?.pointer(), *room),
     };
     let pass_tiles = tiles(u64::from(tokens) * u64::from(shape.group()));

@@ -4,38 +4,19 @@
 //! pool alike. The answer is generated on a thread of the pool: from outside, rayon takes a block of memory for each 63 calls
 //! that are handed to it.
 
-#![expect(unsafe_code, reason = "an allocator that counts")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::alloc::System;
 
 use attention::KvDType;
 use device_mem::Device;
 use kernels_nn::{Sampler, SamplerConfig};
 use model_glm::gguf::{ConvertOptions, FileType, convert};
 use model_glm::{GenerateOptions, GlmConfig, GlmModel, GlmWeights, LoadOptions, Next, generate};
-
-struct Counting;
-
-static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call goes to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: as the caller says.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as the caller says.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 /// Longer than a span of keys, so that there are some to be merged.
 const PROMPT: u32 = 600;
@@ -50,7 +31,8 @@ fn allocations(model: &GlmModel, sampler: SamplerConfig) -> Vec<usize> {
     let options = GenerateOptions { max_tokens: STEPS + 1, sampler, stop_ids: &[] };
     let mut counts = Vec::with_capacity(STEPS + 1);
     let count = |_| {
-        counts.push(ALLOCATIONS.load(Ordering::Relaxed));
+        let stats = ALLOCATOR.stats();
+        counts.push(stats.allocations + stats.reallocations);
         Ok(Next::Continue)
     };
     rayon::scope(|_| generate(model, &mut cache, &prompt, options, count)).unwrap();
