@@ -19,25 +19,40 @@ const ADD_IMAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../kernels-nn/hsac
 /// The image of `add`, subtracting.
 fn subtracting_image(folder: &TempDir) -> PathBuf {
     let mut image = fs::read(ADD_IMAGE).unwrap();
-    let additions = additions(&image);
-    assert_eq!(additions.len(), 1, "the kernel has one addition of f32");
-    // The opcode's bits of v_add_f32 and v_sub_f32 in the last byte of the word (VOP2).
-    let opcode = &mut image[additions[0] + 3];
-    assert_eq!(*opcode, 3 << 1);
-    *opcode = 4 << 1;
+    let (alone, in_pairs) = additions(&image);
+    assert_eq!((alone.len(), in_pairs.len()), (1, 2), "the kernel adds an element, or four in two pairs");
+    for at in alone {
+        // The opcode's bits of v_add_f32 and v_sub_f32 in the last byte of the word (VOP2).
+        let opcode = &mut image[at + 3];
+        assert_eq!(*opcode, 3 << 1);
+        *opcode = 4 << 1;
+    }
+    for at in in_pairs {
+        // The lowest bits of both opcodes, which are 4 and become 5, in the third byte (VOPD).
+        let opcodes = &mut image[at + 2];
+        assert_eq!(*opcodes & !1, 4 << 1);
+        *opcodes |= 1 << 6 | 1 << 1;
+    }
     let path = folder.path().join("subtracts.hsaco");
     fs::write(&path, image).unwrap();
     path
 }
 
-/// Where the additions of f32 stand in a file.
-fn additions(image: &[u8]) -> Vec<usize> {
+/// Where the additions of f32 stand in a file: those alone, and two that are issued as one.
+fn additions(image: &[u8]) -> (Vec<usize>, Vec<usize>) {
     let listings = Listing::of_elf(image, Arch::Gfx11).unwrap();
     let functions = listings.iter().flat_map(|listing| &listing.functions);
-    let lines = functions.flat_map(|function| function.lines(Arch::Gfx11));
-    let sums = lines
-        .filter(|line| line.instruction.as_ref().is_ok_and(|sum| sum.mnemonic().starts_with("v_add_f32")));
-    sums.map(|line| line.code.as_ptr().addr() - image.as_ptr().addr()).collect()
+    let (mut alone, mut in_pairs) = (Vec::new(), Vec::new());
+    for line in functions.flat_map(|function| function.lines(Arch::Gfx11)) {
+        let Ok(sum) = &line.instruction else { continue };
+        let at = line.code.as_ptr().addr() - image.as_ptr().addr();
+        if sum.mnemonic().starts_with("v_add_f32") {
+            alone.push(at);
+        } else if sum.mnemonic() == "v_dual_add_f32" && sum.second_mnemonic() == Some("v_dual_add_f32") {
+            in_pairs.push(at);
+        }
+    }
+    (alone, in_pairs)
 }
 
 /// The emulated card as a library that HIP programs load.
