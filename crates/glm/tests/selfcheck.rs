@@ -31,7 +31,7 @@ fn subtracting_image(folder: &TempDir) -> PathBuf {
         // The lowest bits of both opcodes, which are 4 and become 5, in the third byte (VOPD).
         let opcodes = &mut image[at + 2];
         assert_eq!(*opcodes & !1, 4 << 1);
-        *opcodes |= 1 << 6 | 1 << 1;
+        *opcodes |= (1 << 6) | (1 << 1);
     }
     let path = folder.path().join("subtracts.hsaco");
     fs::write(&path, image).unwrap();
