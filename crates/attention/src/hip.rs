@@ -152,7 +152,7 @@ pub(crate) enum Before<'a> {
 }
 
 /// Attends `q` `[tokens, q_heads, head_dim]` over the layer, in one launch. Passes of few rows take a block for each span of
-/// keys, so that a decoded token is spread over a card; the bits are the same. Passes of many tokens are attended in tiles.
+/// keys, so that a decoded token is spread over a card. Passes of many tokens are attended in tiles.
 pub(crate) fn attend_device(
     q: View<'_, f32>,
     tokens: u32,

@@ -22,8 +22,8 @@ pub static ALL: [&ImageSet; 3] = [&ATTENTION, &ATTENTION_TILED, &DECODE_ATTENTIO
 
 hsaco::kernel! {
     /// Arguments of `kernels/attention.hip`. A symbol is for a type of the cache. `attend` takes a block for each 16 rows
-    /// (heads of a group times tokens) of each key and value head of each sequence, `attend_split` one for each of their spans
-    /// of 1024 keys.
+    /// (heads of a group times tokens) of each key and value head of each sequence, `attend_split` one for each of their spans,
+    /// of 1024 keys or as `kernels/include/attention_waves.h` says.
     pub struct AttentionArgs: "attention" =>
         [attend_f32, attend_f16, attend_bf16, attend_split_f32, attend_split_f16, attend_split_bf16],
         variable "ATTENTION_HSACO", max_block 256 {
@@ -125,7 +125,7 @@ hsaco::kernel! {
 
 hsaco::kernel! {
     /// Arguments of `kernels/decode_attention.hip`. A symbol is for a type of the cache. The launch takes a block for each 16
-    /// query heads of each key and value head of each sequence and each span of 1024 keys.
+    /// query heads of each key and value head of each sequence and each span, as `attend_split` has them.
     pub struct DecodeAttentionArgs: "decode_attention" =>
         [decode_attention_f32, decode_attention_f16, decode_attention_bf16],
         variable "DECODE_ATTENTION_HSACO", max_block 256 {

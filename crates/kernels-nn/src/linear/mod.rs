@@ -94,7 +94,6 @@ pub fn linear_each<const LAYERS: usize>(
 
 #[cfg(test)]
 mod tests {
-
     use device_mem::{Device, DeviceBuffer};
     use half::bf16;
 
