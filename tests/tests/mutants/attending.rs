@@ -223,7 +223,8 @@ fn run_decoded(device: &Device, dtype: KvDType, values: Values) -> Result<Vec<f3
     let ((q_heads, kv_heads), head_dim) = STEP;
     let mut cache = paged(device, dtype, values)?;
     let shape = cache.shape();
-    let rope = table(device, (head_dim, 8), Pairing::Interleaved, Axes::Single)?;
+    // The key is rotated by another wave than the one that reads it.
+    let rope = table(device, (head_dim, 24), Pairing::Interleaved, Axes::Single)?;
     let weight = |seed| -> Result<_> {
         let weights: Vec<f32> =
             uniform::<f32>(seed, head_dim as usize).iter().map(|weight| 1.0 + weight / 2.0).collect();

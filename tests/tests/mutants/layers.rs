@@ -171,17 +171,22 @@ struct Operands {
 impl Operands {
     fn new(device: &Device, rows: Rows, len: usize, width: usize) -> Result<Operands> {
         let sum = sparse(5, len, width);
+        let branch_weight = whole(9, width, SMALL);
         // The norm of -4 times the sum is a quarter of it, negated.
         let scaled = |factor: f32| sum.iter().map(|value| value * factor).collect::<Vec<f32>>();
         let (x, branch) = match rows {
             Rows::Plain => (scaled(1.0), scaled(1.0)),
             Rows::Added => (scaled(2.0), scaled(-1.0)),
-            Rows::Normed => (scaled(1.25), scaled(-4.0)),
+            Rows::Normed => {
+                let weights = branch_weight.iter().cycle();
+                let x = sum.iter().zip(weights).map(|(value, weight)| value * (1.0 + weight / 4.0));
+                (x.collect(), scaled(-4.0))
+            }
         };
         Ok(Operands {
             x: on(device, &x)?,
             branch: on(device, &branch)?,
-            branch_norm: RmsNorm::new(on(device, &vec![1.0; width])?, 0.0)?,
+            branch_norm: RmsNorm::new(on(device, &branch_weight)?, 0.0)?,
             norm: RmsNorm::new(on(device, &whole(8, width, SMALL))?, 0.0)?,
             sum: unwritten(device, len)?,
         })
