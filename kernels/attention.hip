@@ -1,6 +1,7 @@
 // Attention of rotated queries over a cache of keys and values (Vaswani et al.) with a running softmax (Milakov and
 // Gimelshein): out = sum softmax(scale q . k) v. The token t of the launch sees the tokens 0 ..= len + t of its
-// sequence, and at least the first `prefix`. The order of all sums is told in include/attention_block.h.
+// sequence, and at least the first `prefix`. The order of all sums is told in include/attention_block.h,
+// and in include/attention_waves.h where that serves.
 //
 // The query heads of one key and value head, with all their tokens, are rows: row r is head r % group of token r / group.
 // A block of 256 threads takes a tile of 16 rows, so that keys and values are read once for all of them: `attend` one span

@@ -1,7 +1,7 @@
 // The attention of one new token of each of several sequences, in one launch: norms the heads of its queries and keys where
 // there are weights for that, rotates them, appends the key and the value to the cache, and attends over the sequence and
-// the token itself. Bits are those of the parts: include/rms_norm.h, include/rotate.h, include/attention_block.h. Queries,
-// keys and values are left as they are.
+// the token itself. Bits are those of the parts: include/rms_norm.h, include/rotate.h, and include/attention_block.h or
+// include/attention_waves.h, whichever serves the cache. Queries, keys and values are left as they are.
 //
 // A block takes a tile of 16 query heads of a key and value head and a span of keys, as `attend_split` does, and rotates its
 // queries on the chip. The blocks of the last span do the same with the new key, and take it and its value from there;

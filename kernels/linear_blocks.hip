@@ -1,10 +1,11 @@
 // out = x W^T + b for x [tokens, in_features] and W [out_features, in_features] in quantised blocks, out [tokens, out_features].
-// Weights are unpacked in registers and multiplied in f32 (include/blocks.h).
+// Tokens are rounded to 8 bits on the chip (include/rounded.h) and multiplied with the levels of the weight in whole numbers
+// (include/blocks.h).
 //
-// Order of a sum, whatever the number of tokens: piece p of a row, which is 32 elements, belongs to lane p % lanes. A lane adds the
-// products of its pieces in ascending order, those of a piece in the order of its parts, with fused multiply-adds from 0; the lanes
-// are added in halves within their group of 32 (l + 16, ..., l + 1), the groups' sums in halves (g + 2, g + 1), and the bias comes
-// last. There are 32 lanes, or 128 when `slices` is 4, since rows of 4096 are 128 pieces.
+// Order of a sum, whatever the number of tokens: piece p of a row, which is 32 elements, belongs to lane p % lanes. A lane adds what
+// its pieces give in ascending order, with fused multiply-adds from 0: for each scale of a piece the whole product, and then what the
+// minimum takes away. The lanes are added in halves within their group of 32 (l + 16, ..., l + 1), the groups' sums in halves
+// (g + 2, g + 1), and the bias comes last. There are 32 lanes, or 128 when `slices` is 4, since rows of 4096 are 128 pieces.
 //
 // More tokens than a pass takes are more passes over the matrix. A row has less than 2^25 elements, so that 32 bits are enough for
 // the bytes of a tile.
@@ -14,62 +15,48 @@
 namespace linear_blocks {
 
 constexpr uint32_t MOST_SLICES = 4;
-
 // Rows of W that a set of lanes takes at once: of more, less is asked of x.
+constexpr uint32_t ROWS = 8;
+// Those whose pieces are loaded before the first is multiplied: with more, the registers of a lane run out.
 template <uint32_t TOKENS>
-constexpr uint32_t ROWS_AT_ONCE = TOKENS == 1 ? 8 : 4;
+constexpr uint32_t ROWS_IN_FLIGHT = TOKENS == 1 ? ROWS : ROWS / 2;
 
-// Adds the products of a piece of ROWS rows and one of the token that begins at `x`.
-template <typename B, uint32_t ROWS>
-__device__ static inline void add_piece(const blocks::Row (&rows)[ROWS], const float *x, uint32_t piece,
-                                        float (&sums)[ROWS]) {
-    float x_chunks[PARTS][CHUNK];
-    for (uint32_t part = 0; part < PARTS; ++part) {
-        load_chunk<true, 4>(x + blocks::first_of_part<B>(piece, part), CHUNK, x_chunks[part]);
-    }
+// Elements of the tokens of a pass that are on the chip at once: rows of 13696 for one, a piece for each lane for more.
+template <uint32_t TOKENS>
+using Stage = rounded::Stage<TOKENS, TOKENS == 1 ? 16384 : MOST_SLICES * LANES * PIECE>;
+
+// Adds the products of a piece of the rows from FIRST on, and of the same piece of `tokens` rows of a stage, where it is `staged`.
+template <typename B, uint32_t TOKENS, uint32_t FIRST = 0>
+__device__ static inline __attribute__((always_inline)) void add_piece(const blocks::Row (&rows)[ROWS], uint32_t piece,
+                                                                       Stage<TOKENS> &stage, uint32_t staged, uint32_t tokens,
+                                                                       float (&sums)[ROWS * TOKENS]) {
+    constexpr uint32_t IN_FLIGHT = ROWS_IN_FLIGHT<TOKENS>;
+    piece = stay_behind(piece);
+    B pieces[IN_FLIGHT];
+    for (uint32_t row = 0; row < IN_FLIGHT; ++row) pieces[row] = blocks::load<B>(rows[FIRST + row], piece);
     GPU_UNROLL(8)
-    for (uint32_t row = 0; row < ROWS; ++row) {
-        if (row % blocks::ROWS_IN_FLIGHT == 0) piece = stay_behind(piece);
-        blocks::add_products(blocks::load<B>(rows[row], piece), x_chunks, sums[row]);
-    }
-}
-
-// The same for `tokens` that follow each other.
-template <typename B, uint32_t ROWS, uint32_t SUMS>
-__device__ static inline void add_pieces(const blocks::Row (&rows)[ROWS], const float *x, uint32_t width, uint64_t tokens,
-                                         uint32_t piece, float (&sums)[SUMS]) {
-    constexpr uint32_t TOKENS = SUMS / ROWS;
-    B pieces[ROWS];
-    for (uint32_t row = 0; row < ROWS; ++row) pieces[row] = blocks::load<B>(rows[row], piece);
-    GPU_UNROLL(4)
-    for (uint32_t part = 0; part < PARTS; ++part) {
-        uint32_t offset = blocks::first_of_part<B>(piece, part) * (uint32_t)sizeof(float);
-        float w[ROWS][CHUNK];
-        for (uint32_t row = 0; row < ROWS; ++row) pieces[row].widen(part, w[row]);
-#if defined(__CUDA__)
-        // Sums whose index is not known would be in memory.
-        GPU_UNROLL(8)
-#endif
-        for (uint32_t token = 0; token < TOKENS && token < tokens; ++token) {
-            float x_chunk[CHUNK];
-            load_chunk<true, 4>(behind(x, offset), CHUNK, x_chunk);
-            offset += width * (uint32_t)sizeof(float);
-            for (uint32_t row = 0; row < ROWS; ++row) {
-                float &sum = sums[row * TOKENS + token];
-                for (uint32_t i = 0; i < CHUNK; ++i) sum = __builtin_fmaf(w[row][i], x_chunk[i], sum);
-            }
+    for (uint32_t token = 0; token < TOKENS; ++token) {
+        // What follows from them takes no registers between pieces.
+        if (TOKENS > 1 && token >= uniform(anew(tokens))) continue;
+        blocks::Factor<B> x;
+        x.load(stage, token, staged);
+        for (uint32_t row = 0; row < IN_FLIGHT; ++row) {
+            blocks::add_products(pieces[row], x, sums[(FIRST + row) * TOKENS + token]);
         }
+    }
+    if constexpr (FIRST + IN_FLIGHT < ROWS) {
+        add_piece<B, TOKENS, FIRST + IN_FLIGHT>(rows, piece, stage, staged, tokens, sums);
     }
 }
 
 template <typename B, uint32_t TOKENS>
 __device__ static inline void linear(const Matrices &m, const uint8_t *weight, uint32_t slices) {
-    constexpr uint32_t ROWS = ROWS_AT_ONCE<TOKENS>;
     __shared__ float group_sums[GROUPS][ROWS * TOKENS];
+    __shared__ Stage<TOKENS> stage;
     const uint32_t width = (uint32_t)m.in_features;
     const uint32_t row_bytes = width / B::LEN * B::BYTES;
     const auto add_products = [&](uint64_t first_row, uint32_t set, uint64_t first_token, uint32_t lane, uint32_t lanes,
-                                  float(&sums)[ROWS * TOKENS]) {
+                                  float(&sums)[ROWS * TOKENS]) __attribute__((always_inline)) {
         const uint8_t *const tile = weight + first_row * row_bytes;
         const uint32_t lead = (uint32_t)((uint64_t)tile % 4);
         // Rows beyond the last are the last.
@@ -79,12 +66,16 @@ __device__ static inline void linear(const Matrices &m, const uint8_t *weight, u
             const uint32_t at = set * ROWS + row;
             rows[row] = {tile - lead, lead + (at < last_row ? at : (uint32_t)last_row) * row_bytes};
         }
-        const float *x = m.x + first_token * width;
-        for (uint32_t piece = lane; piece < width / PIECE; piece += lanes) {
-            if constexpr (TOKENS == 1) {
-                add_piece<B>(rows, x, piece, sums);
-            } else {
-                add_pieces<B>(rows, x, width, m.tokens - first_token, piece, sums);
+        const uint64_t left = m.tokens - first_token;
+        const uint32_t tokens = left < TOKENS ? (uint32_t)left : TOKENS;
+        for (uint32_t first = 0; first < width; first += Stage<TOKENS>::LEN) {
+            const uint32_t elements = width - first < Stage<TOKENS>::LEN ? width - first : Stage<TOKENS>::LEN;
+            const float *x = m.x + first_token * width + first;
+            stage.round_rows(tokens, elements, [=](uint32_t token, uint32_t at, float(&to)[CHUNK]) {
+                load_chunk<true, 4>(x + token * width + at, CHUNK, to);
+            });
+            for (uint32_t piece = lane; piece < elements / PIECE; piece += lanes) {
+                add_piece<B, TOKENS>(rows, first / PIECE + piece, stage, piece, tokens, sums);
             }
         }
     };

@@ -68,22 +68,57 @@ struct Any : Shape<1, TILE_ROWS, NORM_HELD> {
     }
 };
 
-// Elements of the normed row that stay on the chip: all of the widest dense models.
-constexpr uint32_t BLOCKS_KEPT = 6144;
+// A normed row that is rounded to 8 bits (include/rounded.h).
+struct RoundedRow {
+    // Rows of the widest dense models are rounded once; of wider ones each tile rounds a stage after the other.
+    static constexpr uint32_t STAGED = 8192;
+    using Stage = rounded::Stage<1, STAGED>;
+
+    NormedRow<NORM_HELD> normed;
+    mutable Stage stage;
+    // What wider rows are rounded from: here, it takes no registers.
+    NormRow source;
+
+    template <uint32_t TURNS, typename Ahead>
+    __device__ inline void norm(const NormRow &row, float *sum, Ahead ahead) {
+        if (threadIdx.x == 0) source = row;
+        normed.template norm<TURNS>(row, sum, ahead);
+        if (row.width <= STAGED) round(row, 0);
+    }
+
+    __device__ inline void round(const NormRow &row, uint32_t first) const {
+        const uint32_t elements = row.width - first < STAGED ? row.width - first : STAGED;
+        stage.round_rows(1, elements, [&](uint32_t, uint32_t at, float(&to)[CHUNK]) {
+            normed.template load<4>(row, first + at, to);
+        });
+    }
+
+    // Calls body(first) for each stage of a row of `width`, which begins at element `first`, while it holds it.
+    template <typename Body>
+    __device__ inline void for_each_stage(uint32_t width, Body body) const {
+        if (width <= STAGED) return body(0);
+        for (uint32_t first = 0; first < width; first += STAGED) {
+            round(uniform_row(source), first);
+            body(first);
+        }
+    }
+};
 
 // Rows of blocks B; what is normed may start at any element. Piece p of a row belongs to lane p % 128, as in
 // kernels/linear_blocks.hip in 4 slices, and a block is two sets of as many lanes. A row has less than 2^25 elements, so that 32 bits
 // are enough for the bytes within a tile.
 template <typename B>
-struct Blocks : Shape<2, 8, BLOCKS_KEPT> {
+struct Blocks : Shape<2, 8, NORM_HELD> {
     using F = Blocks;
+    using Normed = RoundedRow;
     using Weight = uint8_t;
     // Rows beyond the last are the last.
     static constexpr bool WIDE = false;
+    // Rows whose pieces are loaded before the first is multiplied: with more, the registers of a lane run out.
+    static constexpr uint32_t ROWS_IN_FLIGHT = 4;
 
-    __device__ static inline void add_products(const NormRow &x, const typename F::Normed &normed,
-                                               const Layer<uint8_t> &layer, bool gated, uint64_t first_column,
-                                               float (&sums)[F::ROWS]) {
+    __device__ static inline void add_products(const NormRow &x, const RoundedRow &normed, const Layer<uint8_t> &layer,
+                                               bool gated, uint64_t first_column, float (&sums)[F::ROWS]) {
         const uint32_t columns = F::set_columns(gated);
         constexpr uint32_t SET_LANES = BLOCK_LANES / F::SETS;
         const uint32_t row_bytes = x.width / B::LEN * B::BYTES;
@@ -93,23 +128,25 @@ struct Blocks : Shape<2, 8, BLOCKS_KEPT> {
         const uint64_t last = layer.out_features - 1 - present;
         const uint8_t *const gates = layer.weight + present * row_bytes;
         const uint8_t *const ups = gates + layer.out_features * row_bytes;
-        for (uint32_t piece = threadIdx.x % SET_LANES; piece < x.width / PIECE; piece += SET_LANES) {
-            float x_chunks[PARTS][CHUNK];
-            for (uint32_t part = 0; part < PARTS; ++part) {
-                normed.template load<4>(x, blocks::first_of_part<B>(piece, part), x_chunks[part]);
+        normed.for_each_stage(x.width, [&](uint32_t first) {
+            const uint32_t left = (x.width - first) / PIECE;
+            const uint32_t pieces = left < RoundedRow::STAGED / PIECE ? left : RoundedRow::STAGED / PIECE;
+            for (uint32_t piece = threadIdx.x % SET_LANES; piece < pieces; piece += SET_LANES) {
+                blocks::Factor<B> factor;
+                factor.load(normed.stage, 0, piece);
+                uint32_t behind = first / PIECE + piece;
+                GPU_UNROLL(8)
+                for (uint32_t row = 0; row < F::ROWS; ++row) {
+                    if (row % ROWS_IN_FLIGHT == 0) behind = stay_behind(behind);
+                    const uint8_t *const from = row < columns ? gates : ups;
+                    const uint32_t lead = (uint32_t)((uint64_t)from % 4);
+                    const uint32_t in_set = row < columns ? row : row - columns;
+                    const uint32_t offset = lead + (in_set < last ? in_set : (uint32_t)last) * row_bytes;
+                    const blocks::Row at_row = {from - lead, offset};
+                    blocks::add_products(blocks::load<B>(at_row, behind), factor, sums[row]);
+                }
             }
-            uint32_t behind = piece;
-            GPU_UNROLL(8)
-            for (uint32_t row = 0; row < F::ROWS; ++row) {
-                if (row % blocks::ROWS_IN_FLIGHT == 0) behind = stay_behind(behind);
-                const uint8_t *const from = row < columns ? gates : ups;
-                const uint32_t lead = (uint32_t)((uint64_t)from % 4);
-                const uint32_t in_set = row < columns ? row : row - columns;
-                const uint32_t offset = lead + (in_set < last ? in_set : (uint32_t)last) * row_bytes;
-                const blocks::Row at_row = {from - lead, offset};
-                blocks::add_products(blocks::load<B>(at_row, behind), x_chunks, sums[row]);
-            }
-        }
+        });
     }
 };
 

@@ -87,7 +87,7 @@ __device__ static inline void copy_quad(const T *from, C *to) {
 }
 
 template <typename T, typename C>
-__device__ static inline void embed_by_quads(const Operands<T, C> &o, Place at) {
+__device__ static inline void embed_positions_by_quads(const Operands<T, C> &o, Place at) {
     // Of a head: what is rotated, keys that are appended as they are, and values.
     const uint32_t turned = o.rotation.pairs / QUAD;
     const uint32_t values = o.head_dim / QUAD;
@@ -113,7 +113,7 @@ __device__ static inline void embed_by_quads(const Operands<T, C> &o, Place at) 
 }
 
 template <typename T, typename C>
-__device__ static inline void embed_by_elements(const Operands<T, C> &o, Place at) {
+__device__ static inline void embed_positions_by_elements(const Operands<T, C> &o, Place at) {
     const Rotation &rotation = o.rotation;
     const T *k_token = o.k.data + at.token * o.k.token_stride;
     // Element i of a head of the rotated keys.
@@ -154,9 +154,9 @@ __device__ static inline void position_embeddings(const Operands<T, C> &o, Appen
     const bool appends = o.cache.keys && o.cache.has(sequence, row);
     const Place at = {token, appends, appends ? o.cache.offset(sequence, 0, row) : 0};
     if (o.has_all_quads()) {
-        embed_by_quads(o, at);
+        embed_positions_by_quads(o, at);
     } else if (blockIdx.y == 0) {
-        embed_by_elements(o, at);
+        embed_positions_by_elements(o, at);
     }
 }
 

@@ -2,8 +2,8 @@
 // every WAVES-th step of 32 keys, brings its keys and values from memory to its registers by itself, and waits for no other
 // one before the end (the running softmax is Milakov and Gimelshein's, the spans are those of Dao's flash-decoding).
 //
-// Keys and values are bf16, queries and weights are split into two pieces of it, as in attention_tile.h. Order of all sums, which depends on how many keys the token
-// sees, and on the card's waves:
+// Keys and values are bf16, queries and weights are split into two pieces of it, as in attention_tile.h. Order of all sums,
+// which depends on how many keys the token sees, and on the card's waves:
 //   score       elements in slabs of 32, in ascending order. A slab adds the products with rest(q), then those with high(q).
 //               The scale comes last.
 //   step        32 keys. Its weights are e^(score - max), max over the keys of the wave's steps up to here. A lane adds those

@@ -1,10 +1,14 @@
 // ggml's quantised blocks, of which a lane unpacks PIECE elements at a time in its registers; crates/kernels-nn/src/blocks says
-// what the bytes mean. Each format has
+// what the bytes mean. An element is `scale * (level - ZERO) - minimum`. Each format has
 //
 //   LEN, BYTES              of a block
+//   SPAN                    parts of CHUNK elements that share scale and minimum, and lie in one group of 32
+//   ZERO, IS_SIGNED         of levels; those that are not signed are below 64
+//   HAS_MINIMA              whether elements have a minimum
 //   load(base, offset, at)  reads piece `at` of the block that lies `offset` bytes behind `base`, which is a multiple of 4
 //   place(at, part)         the first of the CHUNK elements of a part, within the block
-//   widen(part, to)         them in f32, with ggml's bits
+//   levels(part, i)         four levels of a part: bytes of word i
+//   scale_of(part), minimum_of(part)
 //
 // Scales have 11 bits, those of their groups at most 7, levels at most 7: products of them are exact, so that a fused
 // multiply-add rounds once where ggml rounds a product and a sum.
@@ -13,16 +17,13 @@
 // is read in words from the multiple of 4 that is next to it, and shifted.
 #pragma once
 
-#include "gemv.h"
+#include "rounded.h"
 
 // Elements of a piece, and parts of CHUNK of them.
 constexpr uint32_t PIECE = 32;
 constexpr uint32_t PARTS = PIECE / CHUNK;
 
 namespace blocks {
-
-// Rows whose pieces are loaded before those of the first are multiplied: with more, the registers of a lane run out.
-constexpr uint32_t ROWS_IN_FLIGHT = 4;
 
 // Pieces of a block.
 template <typename B>
@@ -86,7 +87,7 @@ __device__ static inline void load_two_words(const uint8_t *base, uint32_t offse
 
 // 16 bytes whose low halves are 16 levels and whose high halves 16 more: word i of part `part`.
 __device__ static inline uint32_t nibbles(const uint32_t (&words)[4], uint32_t part, uint32_t i) {
-    return opaque((part < 2 ? words[2 * part + i] : words[2 * part - 4 + i] >> 4) & 0x0f0f0f0f);
+    return (part < 2 ? words[2 * part + i] : words[2 * part - 4 + i] >> 4) & 0x0f0f0f0f;
 }
 
 // Bits 0 to 3, each as bit 4 of a byte.
@@ -95,43 +96,63 @@ __device__ static inline uint32_t sixteens(uint32_t bits) {
     return ((bits & 0xf) * 0x204081 & 0x01010101) << 4;
 }
 
-struct Q8_0 {
-    static constexpr uint32_t LEN = 32;
-    static constexpr uint32_t BYTES = 34;
-    uint32_t levels[8];
-    float scale;
-
-    __device__ void load(const uint8_t *base, uint32_t offset, uint32_t) {
-        scale = load_behind_half(base, offset, levels);
-    }
-
-    __device__ static uint32_t place(uint32_t, uint32_t part) { return part * CHUNK; }
-
+// What all formats have; B is the format.
+template <typename B>
+struct Format {
+    // The elements of a part in f32, with ggml's bits.
     __device__ void widen(uint32_t part, float (&to)[CHUNK]) const {
+        const B &piece = static_cast<const B &>(*this);
         for (uint32_t i = 0; i < CHUNK; ++i) {
-            const uint32_t word = levels[2 * part + i / 4];
-            to[i] = (float)(int8_t)(word >> 8 * (i % 4)) * scale;
+            const uint32_t four = piece.levels(part, i / 4);
+            if constexpr (B::IS_SIGNED) {
+                to[i] = (float)(int8_t)(four >> 8 * (i % 4)) * piece.scale_of(part);
+            } else if constexpr (B::HAS_MINIMA) {
+                to[i] = __builtin_fmaf(level(opaque(four), i % 4), piece.scale_of(part), -piece.minimum_of(part));
+            } else {
+                to[i] = level_above(opaque(four), i % 4, (float)B::ZERO) * piece.scale_of(part);
+            }
         }
     }
 };
 
-struct Q4_0 {
+// Blocks of 32 elements, which are a piece, with one scale.
+template <typename B, uint32_t ZERO_LEVEL>
+struct Even : Format<B> {
     static constexpr uint32_t LEN = 32;
-    static constexpr uint32_t BYTES = 18;
-    uint32_t levels[4];
+    static constexpr uint32_t SPAN = PARTS;
+    static constexpr uint32_t ZERO = ZERO_LEVEL;
+    static constexpr bool IS_SIGNED = false;
+    static constexpr bool HAS_MINIMA = false;
     float scale;
-
-    __device__ void load(const uint8_t *base, uint32_t offset, uint32_t) {
-        scale = load_behind_half(base, offset, levels);
-    }
 
     __device__ static uint32_t place(uint32_t, uint32_t part) { return part * CHUNK; }
 
-    __device__ void widen(uint32_t part, float (&to)[CHUNK]) const {
-        for (uint32_t i = 0; i < CHUNK; ++i) {
-            to[i] = level_above(nibbles(levels, part, i / 4), i % 4, 8.0f) * scale;
-        }
+    __device__ float scale_of(uint32_t) const { return scale; }
+
+    __device__ float minimum_of(uint32_t) const { return 0.0f; }
+};
+
+struct Q8_0 : Even<Q8_0, 0> {
+    static constexpr uint32_t BYTES = 34;
+    static constexpr bool IS_SIGNED = true;
+    uint32_t words[8];
+
+    __device__ void load(const uint8_t *base, uint32_t offset, uint32_t) {
+        scale = load_behind_half(base, offset, words);
     }
+
+    __device__ uint32_t levels(uint32_t part, uint32_t i) const { return words[2 * part + i]; }
+};
+
+struct Q4_0 : Even<Q4_0, 8> {
+    static constexpr uint32_t BYTES = 18;
+    uint32_t words[4];
+
+    __device__ void load(const uint8_t *base, uint32_t offset, uint32_t) {
+        scale = load_behind_half(base, offset, words);
+    }
+
+    __device__ uint32_t levels(uint32_t part, uint32_t i) const { return nibbles(words, part, i); }
 };
 
 // The levels of Q5_0 and Q5_1.
@@ -141,59 +162,58 @@ struct Fifths {
 
     // Word i of a part.
     __device__ uint32_t of(uint32_t part, uint32_t i) const {
-        return opaque(nibbles(low, part, i) | sixteens(fifth >> (part * CHUNK + i * 4)));
+        return nibbles(low, part, i) | sixteens(fifth >> (part * CHUNK + i * 4));
     }
 };
 
-struct Q5_0 {
-    static constexpr uint32_t LEN = 32;
+struct Q5_0 : Even<Q5_0, 16> {
     static constexpr uint32_t BYTES = 22;
-    Fifths levels;
-    float scale;
+    Fifths fifths;
 
     __device__ void load(const uint8_t *base, uint32_t offset, uint32_t) {
         uint32_t words[5];
         scale = load_behind_half(base, offset, words);
-        levels = {words[0], {words[1], words[2], words[3], words[4]}};
+        fifths = {words[0], {words[1], words[2], words[3], words[4]}};
     }
 
-    __device__ static uint32_t place(uint32_t, uint32_t part) { return part * CHUNK; }
-
-    __device__ void widen(uint32_t part, float (&to)[CHUNK]) const {
-        for (uint32_t i = 0; i < CHUNK; ++i) to[i] = level_above(levels.of(part, i / 4), i % 4, 16.0f) * scale;
-    }
+    __device__ uint32_t levels(uint32_t part, uint32_t i) const { return fifths.of(part, i); }
 };
 
-struct Q5_1 {
-    static constexpr uint32_t LEN = 32;
+struct Q5_1 : Even<Q5_1, 0> {
     static constexpr uint32_t BYTES = 24;
-    Fifths levels;
-    float scale;
-    float minimum;
+    static constexpr bool HAS_MINIMA = true;
+    Fifths fifths;
+    float added;
 
     __device__ void load(const uint8_t *base, uint32_t offset, uint32_t) {
         uint32_t words[6];
         load_words_of(base, offset, words);
         scale = half_of(words[0]);
-        minimum = half_of(words[0] >> 16);
-        levels = {words[1], {words[2], words[3], words[4], words[5]}};
+        added = half_of(words[0] >> 16);
+        fifths = {words[1], {words[2], words[3], words[4], words[5]}};
     }
 
-    __device__ static uint32_t place(uint32_t, uint32_t part) { return part * CHUNK; }
+    __device__ uint32_t levels(uint32_t part, uint32_t i) const { return fifths.of(part, i); }
 
-    __device__ void widen(uint32_t part, float (&to)[CHUNK]) const {
-        for (uint32_t i = 0; i < CHUNK; ++i) to[i] = __builtin_fmaf(level(levels.of(part, i / 4), i % 4), scale, minimum);
-    }
+    __device__ float minimum_of(uint32_t) const { return -added; }
 };
 
-// What begins the blocks of Q4_K and Q5_K, for two groups that follow each other.
-struct Groups {
-    static constexpr uint32_t BYTES = 16;
+// Blocks of 256 elements in eight groups, each with a scale and a minimum. A piece has 16 elements of either of two groups that
+// follow each other.
+template <typename B>
+struct Grouped : Format<B> {
+    static constexpr uint32_t LEN = 256;
+    static constexpr uint32_t SPAN = 2;
+    static constexpr uint32_t ZERO = 0;
+    static constexpr bool IS_SIGNED = false;
+    static constexpr bool HAS_MINIMA = true;
+    // Bytes that scales and minima take.
+    static constexpr uint32_t HEAD = 16;
     float scales[2];
     float minima[2];
 
     // Those of groups 2 * pair and the next.
-    __device__ void load(const uint8_t *base, uint32_t offset, uint32_t pair) {
+    __device__ void load_scales(const uint8_t *base, uint32_t offset, uint32_t pair) {
         uint32_t words[4];
         load_words_of(base, offset, words);
         // Groups 0 to 3 have six bits in words 1 and 2. The others have the low four bits of both in word 3, and the high two above
@@ -211,64 +231,52 @@ struct Groups {
         }
     }
 
-    __device__ float widen(uint32_t group, float level) const {
-        return __builtin_fmaf(scales[group], level, -minima[group]);
-    }
-
-    // Piece `at` holds 16 elements of either group.
     __device__ static uint32_t place(uint32_t at, uint32_t part) {
         return at / 2 * 64 + part / 2 * 32 + at % 2 * 16 + part % 2 * CHUNK;
     }
+
+    __device__ float scale_of(uint32_t part) const { return scales[part / 2]; }
+
+    __device__ float minimum_of(uint32_t part) const { return minima[part / 2]; }
 };
 
-struct Q4_K {
-    static constexpr uint32_t LEN = 256;
+struct Q4_K : Grouped<Q4_K> {
     static constexpr uint32_t BYTES = 144;
-    Groups groups;
-    uint32_t levels[4];
+    uint32_t words[4];
 
     __device__ void load(const uint8_t *base, uint32_t offset, uint32_t at) {
-        groups.load(base, offset, at / 2);
-        load_words_of(base, offset + Groups::BYTES + at * 16, levels);
+        load_scales(base, offset, at / 2);
+        load_words_of(base, offset + HEAD + at * 16, words);
     }
 
-    __device__ static uint32_t place(uint32_t at, uint32_t part) { return Groups::place(at, part); }
-
-    __device__ void widen(uint32_t part, float (&to)[CHUNK]) const {
-        for (uint32_t i = 0; i < CHUNK; ++i) {
-            to[i] = groups.widen(part / 2, level(nibbles(levels, part, i / 4), i % 4));
-        }
-    }
+    __device__ uint32_t levels(uint32_t part, uint32_t i) const { return nibbles(words, part, i); }
 };
 
-struct Q5_K {
-    static constexpr uint32_t LEN = 256;
+struct Q5_K : Grouped<Q5_K> {
     static constexpr uint32_t BYTES = 176;
-    Groups groups;
     // Bits 0 and 1 of each byte are those of the two groups.
     uint32_t fifths[4];
-    uint32_t levels[4];
+    uint32_t low[4];
 
     __device__ void load(const uint8_t *base, uint32_t offset, uint32_t at) {
-        groups.load(base, offset, at / 2);
-        load_words_of(base, offset + Groups::BYTES + at % 2 * 16, fifths);
+        load_scales(base, offset, at / 2);
+        load_words_of(base, offset + HEAD + at % 2 * 16, fifths);
         for (uint32_t i = 0; i < 4; ++i) fifths[i] >>= at / 2 * 2;
-        load_words_of(base, offset + Groups::BYTES + 32 + at * 16, levels);
+        load_words_of(base, offset + HEAD + 32 + at * 16, low);
     }
 
-    __device__ static uint32_t place(uint32_t at, uint32_t part) { return Groups::place(at, part); }
-
-    __device__ void widen(uint32_t part, float (&to)[CHUNK]) const {
-        for (uint32_t i = 0; i < CHUNK; ++i) {
-            const uint32_t fifth = fifths[part % 2 * 2 + i / 4] << (part < 2 ? 4 : 3) & 0x10101010;
-            to[i] = groups.widen(part / 2, level(opaque(nibbles(levels, part, i / 4) | fifth), i % 4));
-        }
+    __device__ uint32_t levels(uint32_t part, uint32_t i) const {
+        return nibbles(low, part, i) | (fifths[part % 2 * 2 + i] << (part < 2 ? 4 : 3) & 0x10101010);
     }
 };
 
-struct Q6_K {
+struct Q6_K : Format<Q6_K> {
     static constexpr uint32_t LEN = 256;
     static constexpr uint32_t BYTES = 210;
+    static constexpr uint32_t SPAN = 1;
+    static constexpr uint32_t ZERO = 32;
+    static constexpr bool IS_SIGNED = false;
+    static constexpr bool HAS_MINIMA = false;
     // Four bits of parts 0 and 2, and of parts 1 and 3; two bits of all.
     uint32_t low[2][2];
     uint32_t high[2];
@@ -289,15 +297,16 @@ struct Q6_K {
 
     __device__ static uint32_t place(uint32_t at, uint32_t part) { return at / 4 * 128 + part * 32 + at % 4 * CHUNK; }
 
-    __device__ void widen(uint32_t part, float (&to)[CHUNK]) const {
-        for (uint32_t i = 0; i < CHUNK; ++i) {
-            const uint32_t four = low[part % 2][i / 4] >> (part < 2 ? 0 : 4) & 0x0f0f0f0f;
-            const uint32_t two = high[i / 4];
-            const uint32_t moved = part == 0 ? two << 4 : part == 1 ? two << 2 : part == 2 ? two : two >> 2;
-            const uint32_t bytes = opaque(four | (moved & 0x30303030));
-            to[i] = scales[part] * level_above(bytes, i % 4, 32.0f);
-        }
+    __device__ uint32_t levels(uint32_t part, uint32_t i) const {
+        const uint32_t four = low[part % 2][i] >> (part < 2 ? 0 : 4) & 0x0f0f0f0f;
+        const uint32_t two = high[i];
+        const uint32_t moved = part == 0 ? two << 4 : part == 1 ? two << 2 : part == 2 ? two : two >> 2;
+        return four | (moved & 0x30303030);
     }
+
+    __device__ float scale_of(uint32_t part) const { return scales[part]; }
+
+    __device__ float minimum_of(uint32_t) const { return 0.0f; }
 };
 
 // Where a row begins: `offset` bytes behind `base`, which is a multiple of 4 and the same in all threads of a wave.
@@ -320,13 +329,57 @@ __device__ static inline uint32_t first_of_part(uint32_t piece, uint32_t part) {
     return piece / PIECES<B> * B::LEN + B::place(piece % PIECES<B>, part);
 }
 
-// Adds the products of a piece to a sum, part by part, in ascending order.
+// A piece of a rounded row, for the rows of a weight of blocks B.
 template <typename B>
-__device__ static inline void add_products(const B &piece, const float (&x)[PARTS][CHUNK], float &sum) {
-    for (uint32_t part = 0; part < PARTS; ++part) {
-        float w[CHUNK];
-        piece.widen(part, w);
-        for (uint32_t i = 0; i < CHUNK; ++i) sum = __builtin_fmaf(w[i], x[part][i], sum);
+struct Factor {
+    static constexpr uint32_t SPANS = PARTS / B::SPAN;
+    // As levels of 8 bits.
+    static constexpr uint32_t LESS_ZERO = (256 - B::ZERO) % 256 * 0x01010101;
+    static constexpr uint32_t ONE = 0x01010101;
+
+    uint32_t levels[PARTS][2];
+    float scales[SPANS];
+    // What the sum of a span's products begins with, as levels of the weight are stored from ZERO on.
+    int32_t starts[SPANS];
+    // What a minimum is multiplied with.
+    float sums[SPANS];
+
+    // Piece `piece` of what a stage has of a row.
+    template <typename Stage>
+    __device__ void load(Stage &stage, uint32_t row, uint32_t piece) {
+        constexpr uint32_t AT_ONCE = B::SPAN > 1 ? 2 : 1;
+        for (uint32_t part = 0; part < PARTS; part += AT_ONCE) {
+            stage.template load<2 * AT_ONCE>(row, first_of_part<B>(piece, part), levels[part]);
+        }
+        for (uint32_t span = 0; span < SPANS; ++span) {
+            scales[span] = stage.scales[row][first_of_part<B>(piece, span * B::SPAN) / rounded::GROUP];
+            starts[span] = B::ZERO == 0 ? 0 : whole_product(LESS_ZERO, span);
+            sums[span] = B::HAS_MINIMA ? scales[span] * (float)whole_product(ONE, span) : 0.0f;
+        }
+    }
+
+    // The levels of a span with four levels that repeat.
+    __device__ int32_t whole_product(uint32_t four, uint32_t span) const {
+        int32_t whole = 0;
+        for (uint32_t word = 0; word < 2 * B::SPAN; ++word) {
+            whole = dot4(four, levels[span * B::SPAN + word / 2][word % 2], whole);
+        }
+        return whole;
+    }
+};
+
+// Adds the products of a piece to a sum, span by span: products of levels are whole numbers, whose sum is exact.
+template <typename B>
+__device__ static inline void add_products(const B &piece, const Factor<B> &x, float &sum) {
+    for (uint32_t span = 0; span < Factor<B>::SPANS; ++span) {
+        const uint32_t first = span * B::SPAN;
+        int32_t whole = x.starts[span];
+        for (uint32_t word = 0; word < 2 * B::SPAN; ++word) {
+            const uint32_t part = first + word / 2;
+            whole = dot4(piece.levels(part, word % 2), x.levels[part][word % 2], whole);
+        }
+        sum = __builtin_fmaf(piece.scale_of(first) * x.scales[span], (float)whole, sum);
+        if constexpr (B::HAS_MINIMA) sum = __builtin_fmaf(-piece.minimum_of(first), x.sums[span], sum);
     }
 }
 

@@ -91,7 +91,8 @@ __device__ static inline void multiply_tile(const NormRow &x, const typename F::
     const uint64_t first_column = first_of_tile<F>(layer, gated, column);
     float sums[F::ROWS] = {};
     F::add_products(x, normed, layer, gated, first_column, sums);
-    const uint32_t lane = threadIdx.x % LANES;
+    // What follows from the lane takes no registers between tiles.
+    const uint32_t lane = anew(threadIdx.x % LANES);
     const uint32_t at = add_lanes<F::ROWS>(sums, lane);
     // As many lanes have the same sum.
     if (lane % (LANES / F::ROWS) == 0) group_sums[threadIdx.x / LANES][at] = sums[0];

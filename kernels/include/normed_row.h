@@ -27,6 +27,17 @@ struct NormRow {
     }
 };
 
+// A row from the chip that is the same in all threads, said to the compiler.
+__device__ static inline NormRow uniform_row(const NormRow &row) {
+    const auto same = [](const float *vector) { return global_pointer<const float>(uniform((uint64_t)vector)); };
+    NormRow own = row;
+    own.x = same(row.x);
+    own.branch = same(row.branch);
+    own.branch_weight = same(row.branch_weight);
+    own.weight = same(row.weight);
+    return own;
+}
+
 // The normed row of a block, of which the first KEPT elements stay on the chip.
 template <uint32_t KEPT>
 struct NormedRow {

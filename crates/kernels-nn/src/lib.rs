@@ -15,7 +15,8 @@
 //! | [`sample`] | a draw from each row by temperature, top-k and top-p | [`SamplerConfig`] |
 //!
 //! - Activations are f32 `[tokens, width]`, row-major without gaps. Weights are f32, f16, bf16 or ggml's quantised
-//!   blocks ([`BlockType`]); they are widened as they are read, and every sum is taken in f32 or wider.
+//!   blocks ([`BlockType`]); floats are widened as they are read, rows for blocks are rounded to 8 bits and multiplied in whole
+//!   numbers, and every other sum is taken in f32 or wider.
 //! - Constructors check shapes and devices once; an operation checks its operands against them, then runs where they
 //!   live and says where that was. No tokens is allowed everywhere.
 //! - Each sum has one fixed order, which does not depend on threads, card, size of a wave, vector instructions of the CPU,

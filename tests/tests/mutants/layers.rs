@@ -276,9 +276,11 @@ fn added_norms(device: &Device) -> Result<Vec<f32>> {
     let mut all = Vec::new();
     for (rows, width) in NORMED {
         for normed in [false, true] {
-            let mut x = on(device, &uniform::<f32>(1, rows * width))?;
-            let branch = on(device, &uniform::<f32>(2, rows * width))?;
-            let mut out = unwritten(device, rows * width)?;
+            // The mean of a last row is infinite, that of its branch or of their sum.
+            let [mut x, mut branch] = [1, 2].map(|seed| uniform::<f32>(seed, (rows + 1) * width));
+            (if normed { &mut branch } else { &mut x })[rows * width] = f32::INFINITY;
+            let (mut x, branch) = (on(device, &x)?, on(device, &branch)?);
+            let mut out = unwritten(device, x.len())?;
             let branch_norm = norm_of(device, 3, width, 1e-1)?;
             let norm = norm_of(device, 4, width, 1e-2)?;
             let branch_norm = normed.then_some(&branch_norm);

@@ -11,6 +11,8 @@ use super::layers::{gated_bounds, norm_of, normed_on_cpu};
 
 /// Two blocks of the formats of 256.
 const HIDDEN: usize = 512;
+/// Elements of a token that share a scale, and of a weight a minimum.
+const GROUP: usize = 32;
 /// No multiple of a tile's rows.
 const OUT_FEATURES: usize = 37;
 const VOCAB: usize = 11;
@@ -106,13 +108,22 @@ fn fused(block: BlockType) -> Result<[Case; 2]> {
 
 /// The bound that [`linear`] documents for blocks on HIP devices, for few `out_features`.
 fn product_bounds(x: &[f32], w: &[f32], b: &[f32]) -> Vec<Bound> {
-    let roundings = (32 * HIDDEN.div_ceil(32 * 128) + 7 + 1) as f64;
+    let roundings = (4 * HIDDEN.div_ceil(GROUP * 128) + 7 + 3) as f64;
     let gamma = roundings * 2.0_f64.powi(-24) / (1.0 - roundings * 2.0_f64.powi(-24));
+    let largest = |values: &[f32]| values.iter().fold(0.0, |most, &value| f64::from(value).abs().max(most));
     let of_row = |x: &[f32], row: &[f32], bias: f32| {
-        let products = || x.iter().zip(row).map(|(&x, &w)| f64::from(x) * f64::from(w));
-        let magnitude: f64 = products().map(f64::abs).sum();
-        let bias = f64::from(bias);
-        Bound { exact: products().sum::<f64>() + bias, error: gamma * (magnitude + bias.abs()) }
+        let mut bound = Bound { exact: f64::from(bias), error: gamma * f64::from(bias.abs()) };
+        for (x, row) in x.chunks_exact(GROUP).zip(row.chunks_exact(GROUP)) {
+            // A group's minimum is at most its largest magnitude, as its lowest level is used.
+            let (level, minimum) = (largest(x) / 127.0, largest(row));
+            for (&x, &w) in x.iter().zip(row) {
+                let (x, w) = (f64::from(x), f64::from(w));
+                bound.exact += x * w;
+                let magnitude = (w.abs() + 2.0 * minimum) * (x.abs() + level);
+                bound.error += 0.500_1 * level * w.abs() + gamma * magnitude;
+            }
+        }
+        bound
     };
     let rows = || w.chunks_exact(HIDDEN).zip(b);
     x.chunks_exact(HIDDEN).flat_map(|x| rows().map(move |(row, &bias)| of_row(x, row, bias))).collect()

@@ -16,8 +16,8 @@ const SLICE_BELOW: usize = 1 << 14;
 /// are few.
 const ROWS: usize = 4;
 const SLICES: u32 = 8;
-/// Rows of a weight of blocks in `kernels/linear_blocks.hip`: for one token, and for more; parts of those.
-const BLOCK_ROWS: [usize; 2] = [8, 4];
+/// Rows of a weight of blocks in `kernels/linear_blocks.hip`, and parts of those.
+const BLOCK_ROWS: usize = 8;
 const BLOCK_SLICES: u32 = 4;
 
 /// Tokens from which on `kernels/linear_tiled.hip` multiplies floats.
@@ -131,9 +131,9 @@ fn launch_linear_blocks(
     if *in_features > MOST_WIDTH {
         return Err(NnError::RowTooWide { width: *in_features, most: MOST_WIDTH });
     }
-    let ([one, eight], [rows_of_one, rows_of_more]) = (by_format(block, OF_BLOCKS), BLOCK_ROWS);
-    let (symbol, rows) = if tokens == 1 { (one, rows_of_one) } else { (eight, rows_of_more) };
-    let Shares { slices, grid } = shares(*out_features, rows, BLOCK_SLICES);
+    let [one, eight] = by_format(block, OF_BLOCKS);
+    let symbol = if tokens == 1 { one } else { eight };
+    let Shares { slices, grid } = shares(*out_features, BLOCK_ROWS, BLOCK_SLICES);
     let kernel = Kernel::<LinearBlocksArgs>::load(x.device(), &LINEAR_BLOCKS, symbol)?;
     let bytes = x.bytes() + layer.bytes() + out.bytes();
     let args = LinearBlocksArgs {
@@ -209,9 +209,7 @@ mod tests {
 
     #[test]
     fn every_tile_of_rows_has_a_block_and_few_rows_have_all_lanes() {
-        for (rows, most_slices) in
-            [(ROWS, SLICES), (BLOCK_ROWS[0], BLOCK_SLICES), (BLOCK_ROWS[1], BLOCK_SLICES)]
-        {
+        for (rows, most_slices) in [(ROWS, SLICES), (BLOCK_ROWS, BLOCK_SLICES)] {
             for out_features in [1, 7, 8, 9, 4096, SLICE_BELOW - 1, SLICE_BELOW, SLICE_BELOW + 1, 151_552] {
                 let Shares { slices, grid } = shares(out_features, rows, most_slices);
                 assert_eq!(slices, if out_features < 16_384 { most_slices } else { 1 }, "{out_features}");

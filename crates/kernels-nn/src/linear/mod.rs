@@ -25,10 +25,10 @@ mod hip;
 /// - On a HIP device each product is added with one rounding. Elements go to lane `(i / 8) % lanes`, the lanes are then
 ///   added in halves (first within groups of 32), and the bias comes last: `m = 8 ceil(in_features / (8 lanes)) +
 ///   log2(lanes) + 1`. There are 256 lanes for less than 16384 `out_features`, so that few rows fill a card, else 32.
-/// - On a HIP device the elements of a weight of blocks are widened to f32, with the bits of [`BlockType::dequantize`], and
-///   each product is added with one rounding, whatever the number of tokens. Elements go to lane `(i / 32) % lanes`, of which
-///   the formats of 256 elements take eight lanes' from a block together; lanes and bias follow as above: `m =
-///   32 ceil(in_features / (32 lanes)) + log2(lanes) + 1`. There are 128 lanes for less than 16384 `out_features`, else 32.
+/// - On a HIP device tokens are rounded to the same 8 bits where the weight is of blocks, whatever their number, which adds the same
+///   to the bound. Elements go to lane `(i / 32) % lanes`, of which the formats of 256 elements take eight lanes' from a block
+///   together. A lane adds at most four sums of levels and minima for each 32 elements; lanes and bias follow as above: `m =
+///   4 ceil(in_features / (32 lanes)) + log2(lanes) + 3`. There are 128 lanes for less than 16384 `out_features`, else 32.
 /// - On a HIP device 16 or more tokens are multiplied with floats in such tiles too. With `a = min(in_features, 256)` and
 ///   `p = ceil(in_features / 256)`, `m = a + p + 1` for a weight of f32, `4 a + p + 140` for bf16, `6 a + p + 410` for f16.
 ///
@@ -41,8 +41,6 @@ mod hip;
 /// multiply as for a weight of f32. A row does not depend on the other tokens of the call, but the order is not that of
 /// fewer tokens, and within a matrix unit it is the card's own: a prompt that is run in pieces of less than 16 tokens gives
 /// other bits than at once.
-///
-/// [`BlockType::dequantize`]: crate::BlockType::dequantize
 ///
 /// # Errors
 /// [`NnError::Ragged`], [`NnError::OperandLength`], [`NnError::RowTooWide`] for rows of blocks from `2^25` elements on where a

@@ -1,5 +1,5 @@
-//! Quantised blocks: `embed` gives the CPU's bits, `linear` is within its bound of f64 with the same bits on every device, and
-//! fused launches give the bits of their parts, also where their layers have several types.
+//! Quantised blocks: `embed` gives the CPU's bits, `linear` rounds tokens to the CPU's bits and is within its bound of f64 with the
+//! same bits on every device, and fused launches give the bits of their parts, also where their layers have several types.
 
 use device_mem::{Device, DeviceBuffer};
 use half::f16;
@@ -14,6 +14,8 @@ use crate::common::{all_agree, counted, gpu, gpus, norm_on, on, unchanged, unwri
 
 /// Half the distance from 1 to the next f32.
 const U: f64 = 5.960_464_477_539_063e-8;
+/// Elements that share a scale of a token.
+const GROUP: usize = 32;
 
 /// Where a block has its scales in f16.
 fn scales(block: BlockType) -> &'static [usize] {
@@ -48,6 +50,13 @@ fn small(random: &mut SplitMix64) -> f16 {
     f16::from_f32((random.below(4097) as f32 - 2048.0) / (1 << 17) as f32)
 }
 
+/// Tokens of whole numbers whose groups have a level of 1, as 127 is in each: rounding changes none of them.
+fn whole(seed: u64, len: usize) -> Vec<f32> {
+    let mut x = Vec::from_iter(uniform::<f32>(seed, len).iter().map(|x| (x * 127.0).round()));
+    x.iter_mut().step_by(GROUP).for_each(|x| *x = 127.0_f32.copysign(*x));
+    x
+}
+
 /// A linear layer of blocks.
 struct Layer {
     block: BlockType,
@@ -77,6 +86,18 @@ impl Layer {
         wide
     }
 
+    /// What each element's level is above, `-m`: the element with level 0, where a format has minima.
+    fn minima(&self) -> Vec<f32> {
+        let head = match self.block {
+            BlockType::Q5_1 => 4,
+            BlockType::Q4_K | BlockType::Q5_K => 16,
+            _ => return vec![0.0; self.out_features * self.in_features],
+        };
+        let mut bytes = self.bytes.clone();
+        bytes.chunks_exact_mut(self.block.block_bytes()).for_each(|block| block[head..].fill(0));
+        Layer { bytes, bias: None, ..*self }.widened()
+    }
+
     /// The result of a device, with `x` starting `offset` elements into its buffer.
     fn run(&self, device: &Device, x: &[f32], offset: usize) -> Vec<f32> {
         let layer = self.on(device);
@@ -89,28 +110,38 @@ impl Layer {
         out.to_host_vec().unwrap()
     }
 
-    /// The f64 results, and the bounds that `linear` documents for HIP devices.
-    fn exact(&self, x: &[f32]) -> (Vec<f64>, Vec<f64>) {
+    /// The f64 results, and the bounds that `linear` documents for HIP devices, of which `rounding` is what levels of tokens may
+    /// miss, as a share of a level.
+    fn exact(&self, x: &[f32], rounding: f64) -> (Vec<f64>, Vec<f64>) {
         let lanes = if self.out_features < 1 << 14 { 128 } else { 32 };
-        let roundings = (32 * self.in_features.div_ceil(32 * lanes) + lanes.ilog2() as usize + 1) as f64;
+        let roundings = (4 * self.in_features.div_ceil(32 * lanes) + lanes.ilog2() as usize + 3) as f64;
         let gamma = roundings * U / (1.0 - roundings * U);
-        let wide = self.widened();
+        let (wide, minima) = (self.widened(), self.minima());
         let (mut exact, mut bounds) = (Vec::new(), Vec::new());
         for x in x.chunks_exact(self.in_features) {
-            for (row, weights) in wide.chunks_exact(self.in_features).enumerate() {
-                let products = || weights.iter().zip(x).map(|(&w, &x)| f64::from(w) * f64::from(x));
+            let largest = |x: &[f32]| x.iter().fold(0.0_f32, |most, x| most.max(x.abs()));
+            let levels = Vec::from_iter(x.chunks_exact(GROUP).map(|x| f64::from(largest(x)) / 127.0));
+            let rows = wide.chunks_exact(self.in_features).zip(minima.chunks_exact(self.in_features));
+            for (row, (weights, minima)) in rows.enumerate() {
                 let bias = self.bias.as_ref().map_or(0.0, |bias| f64::from(bias[row]));
-                exact.push(products().sum::<f64>() + bias);
-                bounds.push(gamma * (products().map(f64::abs).sum::<f64>() + bias.abs()));
+                let (mut sum, mut bound) = (bias, gamma * bias.abs());
+                for (at, (&x, (&w, &m))) in x.iter().zip(weights.iter().zip(minima)).enumerate() {
+                    let (x, w, m, level) = (f64::from(x), f64::from(w), f64::from(m), levels[at / GROUP]);
+                    sum += w * x;
+                    let magnitude = ((w - m).abs() + m.abs()) * (x.abs() + rounding * level);
+                    bound += rounding * level * w.abs() + gamma * magnitude;
+                }
+                exact.push(sum);
+                bounds.push(bound);
             }
         }
         (exact, bounds)
     }
 
     /// Every device is within the bound, and all have the same bits.
-    fn check(&self, x: &[f32]) {
+    fn check(&self, x: &[f32], rounding: f64) {
         let what = format!("{} [{}, {}] x {}", self.block, self.out_features, self.in_features, x.len());
-        let (exact, bounds) = self.exact(x);
+        let (exact, bounds) = self.exact(x, rounding);
         let devices = gpus();
         let results = Vec::from_iter(devices.iter().map(|device| self.run(device, x, 0)));
         for (device, result) in devices.iter().zip(&results) {
@@ -119,6 +150,11 @@ impl Layer {
             compare(&results[0], result, Tolerance::Bits)
                 .unwrap_or_else(|mismatch| panic!("{what} on {device:?} and {:?}: {mismatch}", devices[0]));
         }
+    }
+
+    /// Where no token is changed by rounding.
+    fn check_whole(&self, tokens: usize) {
+        self.check(&whole(1, tokens * self.in_features), 0.0);
     }
 }
 
@@ -148,7 +184,7 @@ fn linear_meets_the_bound_and_is_the_same_on_every_device() {
             let blocks = if block.block_len() == 256 { blocks.div_ceil(4) } else { blocks };
             let in_features = blocks * block.block_len();
             let layer = Layer::new(block, out_features, in_features, tokens % 2 == 1);
-            layer.check(&uniform(1, tokens * in_features));
+            layer.check_whole(tokens);
         }
     }
 }
@@ -157,12 +193,53 @@ fn linear_meets_the_bound_and_is_the_same_on_every_device() {
 fn many_rows_are_summed_in_fewer_lanes() {
     for block in BlockType::ALL {
         let width = block.block_len();
-        Layer::new(block, 16_384, width, true).check(&uniform(1, width));
-        Layer::new(block, 16_383, width, false).check(&uniform(1, width));
+        Layer::new(block, 16_384, width, true).check_whole(1);
+        Layer::new(block, 16_383, width, false).check_whole(1);
     }
     // Tiles of more rows than are left, and lanes that have several pieces.
-    Layer::new(BlockType::Q4_0, 16_421, 32 * 33, true).check(&uniform(1, 32 * 33));
-    Layer::new(BlockType::Q4_K, 16_417, 256, false).check(&uniform(1, 3 * 256));
+    Layer::new(BlockType::Q4_0, 16_421, 32 * 33, true).check_whole(1);
+    Layer::new(BlockType::Q4_K, 16_417, 256, false).check_whole(3);
+}
+
+#[test]
+fn rows_wider_than_a_stage_are_rounded_in_parts() {
+    for (block, tokens, in_features) in [
+        (BlockType::Q8_0, 1, 16_384 + 32),
+        (BlockType::Q4_K, 1, 2 * 16_384 + 256),
+        (BlockType::Q6_K, 2, 4096 + 256),
+        (BlockType::Q5_1, 9, 2 * 4096 + 32),
+    ] {
+        Layer::new(block, 3, in_features, true).check_whole(tokens);
+    }
+}
+
+/// The levels of tokens by a weight that picks each element out: groups of any numbers, of halves between levels, and of what is
+/// near the ends of f32 or not finite.
+#[test]
+fn tokens_are_rounded_to_the_bits_of_the_cpu() {
+    let mut picks = vec![0; GROUP * BlockType::Q8_0.block_bytes()];
+    for (at, block) in picks.chunks_exact_mut(BlockType::Q8_0.block_bytes()).enumerate() {
+        block[..2].copy_from_slice(&f16::ONE.to_le_bytes());
+        block[2 + at] = 1;
+    }
+    let layer =
+        Layer { block: BlockType::Q8_0, bytes: picks, bias: None, out_features: GROUP, in_features: GROUP };
+    let mut groups = Vec::from_iter((0..6).map(|seed| uniform::<f32>(seed, GROUP)));
+    for scale in [0.0, 1e-45, 1e-40, 3e-37, 1e-36, 3e38] {
+        groups.push(Vec::from_iter(uniform::<f32>(7, GROUP).iter().map(|x| x * scale)));
+    }
+    groups.push(Vec::from_iter((0..GROUP).map(|at| if at == 0 { 127.0 } else { at as f32 - 15.5 })));
+    groups.push(Vec::from_iter((0..GROUP).map(|at| if at == 5 { -1e-39 } else { 0.0 })));
+    for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        groups.push(Vec::from_iter((0..GROUP).map(|at| if at == 17 { value } else { 1.0 })));
+    }
+    let levels = |device: &Device, x: &[f32]| {
+        // A NaN may have any bits.
+        Vec::from_iter(layer.run(device, x, 0).iter().map(|y| if y.is_nan() { f32::NAN } else { *y }))
+    };
+    for x in groups.iter().cloned().chain(groups.chunks(9).map(<[_]>::concat)) {
+        all_agree(&format!("{x:?}"), |device| levels(device, &x));
+    }
 }
 
 #[test]
@@ -373,7 +450,8 @@ fn one_launch_gives_the_bits_of_its_parts() {
 
 #[test]
 fn rows_wider_than_what_is_kept_give_the_bits_of_the_parts() {
-    for (block, hidden) in [("Q4_0", 4128), ("Q8_0", 6176), ("Q6_K", 6400), ("Q4_K", 12_544)] {
+    for (block, hidden) in [("Q4_0", 4128), ("Q8_0", 8192), ("Q8_0", 8224), ("Q6_K", 8448), ("Q4_K", 16_640)]
+    {
         Fused::check(1, hidden, [block; 3], [18, 3, 1], 1);
     }
 }
@@ -440,6 +518,7 @@ proptest! {
         let in_features = blocks * block.block_len();
         let mut layer = Layer::new(block, out_features, in_features, seed % 2 == 0);
         layer.bytes = any_blocks(block, seed, out_features * in_features, small);
-        layer.check(&uniform(seed, tokens * in_features));
+        layer.check(&uniform(seed, tokens * in_features), 0.500_1);
+        layer.check_whole(tokens);
     }
 }

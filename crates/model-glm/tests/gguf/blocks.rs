@@ -163,11 +163,11 @@ fn medium(name: &str) -> (BlockType, u32) {
     if has_more_bits { (BlockType::Q6_K, 14) } else { (BlockType::Q4_K, 12) }
 }
 
-/// On a device, whose kernels widen blocks as they read them and round no token, a model of blocks is that of the widened weights
-/// but for the order of sums: of 256 products, 4 matrices behind each other and a softmax, which is far within 1e-4 of the largest
-/// logit. The CPU rounds tokens to 8 bits, which changes a logit by less than 5 % of it.
+/// A device rounds tokens to 8 bits as the CPU does, which changes a logit by less than 5 % of the largest. Of both the levels are the
+/// same, but where an activation that sums in another order lies at the edge between two: that changes one element of 256 by a
+/// level, which is within 1 % of the largest logit; with none it is far within 1e-4.
 #[test]
-fn a_device_multiplies_blocks_as_they_are_stored() {
+fn a_device_multiplies_blocks_as_the_cpu_does() {
     for (file, widened) in [quantised(BlockType::Q8_0, 8), quantised_by(medium)] {
         let weights = GlmWeights::from_bytes(file.build()).unwrap();
         let wide_file = widened.file(F32);
@@ -179,9 +179,9 @@ fn a_device_multiplies_blocks_as_they_are_stored() {
             for tokens in [vec![5, 3, 60], Vec::from_iter(0..16)] {
                 let (expected, found) = (logits(&wide, &tokens), logits(&held, &tokens));
                 let largest = f64::from(expected.iter().fold(0.0_f32, |largest, y| largest.max(y.abs())));
-                compare(&expected, &found, Tolerance::Absolute(1e-4 * largest))
+                compare(&expected, &found, Tolerance::Absolute(0.05 * largest))
                     .unwrap_or_else(|far| panic!("{device}: {far}"));
-                compare(&logits(&on_cpu, &tokens), &found, Tolerance::Absolute(0.05 * largest))
+                compare(&logits(&on_cpu, &tokens), &found, Tolerance::Absolute(0.01 * largest))
                     .unwrap_or_else(|far| panic!("{device} and the CPU: {far}"));
             }
         }

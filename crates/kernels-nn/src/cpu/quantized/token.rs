@@ -156,8 +156,8 @@ pub(super) fn round(x: &[f32; GROUP]) -> ([i8; GROUP], f32) {
     let inverse = if scale > 0.0 { MOST / largest[0] } else { 0.0 };
     let mut levels = [0; GROUP];
     for (level, x) in levels.iter_mut().zip(x) {
-        // The inverse of a subnormal scale may be infinite.
-        let bounded = larger(smaller(x * inverse, MOST), -MOST);
+        // The inverse of a subnormal scale may be infinite, and NaN times 0, which becomes the least.
+        let bounded = smaller(larger(-MOST, x * inverse), MOST);
         [*level, ..] = (bounded + WHOLE).to_bits().to_le_bytes().map(u8::cast_signed);
     }
     (levels, scale + nothing[0])
