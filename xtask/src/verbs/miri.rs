@@ -74,7 +74,7 @@ const RUNS: &[Run] = &[
     },
     Run {
         args: &["-p", "hip-emu", "--lib"],
-        without: &[("exec::float", LONG)],
+        without: &[("exec::float::", LONG)],
         properties: &["memory_is_as_vectors_are"],
         cases: 64,
     },

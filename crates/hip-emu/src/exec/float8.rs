@@ -6,6 +6,7 @@ use crate::{
     exec::{
         element::{Element as _, halves, words},
         environment::Environment,
+        float::ldexp32,
         matrix::{SIDE, addend, registers, write},
         op::{Op, Target},
         shape::{each, lanes, map2},
@@ -59,7 +60,7 @@ impl Format {
         let digits = if biased == 0 { digits } else { digits + (1 << self.fraction) };
         #[expect(clippy::cast_precision_loss, reason = "four bits are exact")]
         let digits = digits as f32;
-        sign * digits * f32::from(2_u8).powi(biased.max(1) - self.bias - self.fraction)
+        ldexp32(sign * digits, biased.max(1) - self.bias - self.fraction)
     }
 
     /// Rounded to nearest even; what is too large is an infinity where there is one, else NaN.
