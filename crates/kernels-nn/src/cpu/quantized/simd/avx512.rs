@@ -20,12 +20,12 @@ mod bodies {
         __m512, __m512i, _mm256_add_ps, _mm256_loadu_si256, _mm256_mask_set1_epi16, _mm256_mul_ps,
         _mm256_set1_epi16, _mm256_setzero_ps, _mm256_storeu_ps, _mm512_add_ps, _mm512_and_si512,
         _mm512_broadcast_i32x4, _mm512_broadcast_i64x4, _mm512_castps128_ps512, _mm512_castps256_ps512,
-        _mm512_castsi256_si512, _mm512_cvtepi8_epi32, _mm512_cvtepi32_ps, _mm512_cvtph_ps,
+        _mm512_castsi256_si512, _mm512_cvtepi8_epi32, _mm512_cvtepi32_ps, _mm512_cvtph_ps, _mm512_cvtss_f32,
         _mm512_dpbusd_epi32, _mm512_inserti64x4, _mm512_loadu_si512, _mm512_mask_add_epi8,
-        _mm512_mask_broadcast_i32x4, _mm512_mask_mov_ps, _mm512_mul_ps, _mm512_or_si512,
+        _mm512_mask_broadcast_i32x4, _mm512_mask_mov_ps, _mm512_mul_ps, _mm512_or_si512, _mm512_permute_ps,
         _mm512_permutexvar_ps, _mm512_set_epi64, _mm512_set1_epi8, _mm512_set1_ps, _mm512_setr_epi32,
-        _mm512_setzero_ps, _mm512_setzero_si512, _mm512_slli_epi16, _mm512_srli_epi16, _mm512_srlv_epi16,
-        _mm512_storeu_ps, _mm512_sub_epi32, _mm512_test_epi8_mask, _mm512_xor_si512,
+        _mm512_setzero_ps, _mm512_setzero_si512, _mm512_shuffle_f32x4, _mm512_slli_epi16, _mm512_srli_epi16,
+        _mm512_srlv_epi16, _mm512_storeu_ps, _mm512_sub_epi32, _mm512_test_epi8_mask, _mm512_xor_si512,
     };
 
     use device_mem::prefetch;
@@ -51,14 +51,14 @@ mod bodies {
         token: Token<'_>,
     ) -> [f32; ROWS] {
         // Loops, because what `map` calls is not compiled for the features of this function.
-        let mut sums = [Sums::default(); ROWS];
+        let mut totals = [0.0; ROWS];
         match block {
-            BlockType::Q8_0 => small::<34, 128, ROWS>(block, rows, token, q8_0_levels, &mut sums),
-            BlockType::Q5_0 => small::<22, 16, ROWS>(block, rows, token, q5_0_levels, &mut sums),
-            BlockType::Q5_1 => small::<24, 0, ROWS>(block, rows, token, q5_1_levels, &mut sums),
+            BlockType::Q8_0 => small::<34, 128, ROWS>(block, rows, token, q8_0_levels, &mut totals),
+            BlockType::Q5_0 => small::<22, 16, ROWS>(block, rows, token, q5_0_levels, &mut totals),
+            BlockType::Q5_1 => small::<24, 0, ROWS>(block, rows, token, q5_1_levels, &mut totals),
             _ => {
-                for (sums, row) in sums.iter_mut().zip(rows) {
-                    *sums = match block {
+                for (total, row) in totals.iter_mut().zip(rows) {
+                    *total = match block {
                         BlockType::Q4_0 => fourth(row, token),
                         BlockType::Q4_K => large::<144>(row, token, q4_k_levels),
                         BlockType::Q5_K => large::<176>(row, token, q5_k_levels),
@@ -66,10 +66,6 @@ mod bodies {
                     };
                 }
             }
-        }
-        let mut totals = [0.0; ROWS];
-        for (total, sums) in totals.iter_mut().zip(&sums) {
-            *total = sums.total();
         }
         totals
     }
@@ -82,7 +78,7 @@ mod bodies {
         rows: [&[u8]; ROWS],
         token: Token<'_>,
         levels: unsafe fn(&[[u8; BYTES]; 2]) -> __m512i,
-        sums: &mut [Sums; ROWS],
+        totals: &mut [f32; ROWS],
     ) {
         let (token_levels, _) = token.levels.as_chunks::<2>();
         let token_scales = token.scales.as_chunks::<2>().0;
@@ -113,9 +109,13 @@ mod bodies {
                 *product = _mm512_add_ps(*product, _mm512_mul_ps(scale, _mm512_cvtepi32_ps(whole)));
             }
         }
-        for ((sums, products), row) in sums.iter_mut().zip(products).zip(rows) {
-            *sums = sums_of(products, [0.0; 8]);
+        for ((total, products), row) in totals.iter_mut().zip(products).zip(rows) {
             let blocks = row.as_chunks::<BYTES>().0;
+            if OFFSET != 0 && blocks.len() == 2 * pairs {
+                *total = add_lanes(products);
+                continue;
+            }
+            let mut sums = sums_of(products, [0.0; 8]);
             if OFFSET == 0 {
                 for (group, block) in blocks.iter().enumerate().take(2 * pairs) {
                     sums.minima[group % 8] +=
@@ -127,13 +127,14 @@ mod bodies {
             for (index, (bytes, part)) in rest {
                 Group::all(block, bytes).for_each(|group| sums.add(block, index, &group, &part));
             }
+            *total = sums.total();
         }
     }
 
     /// `Q4_0`: four blocks in one vector, of which the low halves of bytes are multiplied, then the high ones.
     #[inline]
     #[target_feature(enable = "avx2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    fn fourth(row: &[u8], token: Token<'_>) -> Sums {
+    fn fourth(row: &[u8], token: Token<'_>) -> f32 {
         let mut products = _mm512_setzero_ps();
         let blocks = row.as_chunks::<18>().0;
         let quads = blocks.as_chunks::<QUAD>().0.iter().zip(token.quads);
@@ -150,6 +151,9 @@ mod bodies {
             let scale = _mm512_permutexvar_ps(places(0, 4), scales);
             products = _mm512_add_ps(products, _mm512_mul_ps(scale, _mm512_cvtepi32_ps(whole)));
         }
+        if blocks.len() == QUAD * token.quads.len() {
+            return add_lanes(products);
+        }
         let mut sums = sums_of(products, [0.0; 8]);
         // The last groups of a number that is no multiple of four.
         let rest = blocks.iter().zip(token.groups()).enumerate().skip(QUAD * token.quads.len());
@@ -157,7 +161,7 @@ mod bodies {
             let groups = Group::all(BlockType::Q4_0, bytes);
             groups.for_each(|group| sums.add(BlockType::Q4_0, index, &group, &part));
         }
-        sums
+        sums.total()
     }
 
     /// The halves of each block in a quarter.
@@ -177,7 +181,7 @@ mod bodies {
         row: &[u8],
         token: Token<'_>,
         levels: unsafe fn(&[u8; BYTES], usize) -> __m512i,
-    ) -> Sums {
+    ) -> f32 {
         let mut sums = _mm512_setzero_ps();
         let mut minima = _mm256_setzero_ps();
         let (row, _) = row.as_chunks::<BYTES>();
@@ -199,13 +203,13 @@ mod bodies {
         let mut stored = [0.0; 8];
         // SAFETY: there are eight elements.
         unsafe { _mm256_storeu_ps(stored.as_mut_ptr(), minima) };
-        sums_of(sums, stored)
+        sums_of(sums, stored).total()
     }
 
     /// `Q6_K`: sixteen scales.
     #[inline]
     #[target_feature(enable = "avx2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    fn sixth(row: &[u8], token: Token<'_>) -> Sums {
+    fn sixth(row: &[u8], token: Token<'_>) -> f32 {
         let mut sums = _mm512_setzero_ps();
         let (row, _) = row.as_chunks::<210>();
         let parts = token.levels.as_chunks::<8>().0.iter().zip(token.scales.as_chunks::<8>().0);
@@ -223,7 +227,7 @@ mod bodies {
                 sums = _mm512_add_ps(sums, _mm512_mul_ps(scale, _mm512_cvtepi32_ps(whole)));
             }
         }
-        sums_of(sums, [0.0; 8])
+        add_lanes(sums)
     }
 
     /// Asks for as much as a block, some blocks behind it.
@@ -232,6 +236,16 @@ mod bodies {
         for line in (0..BYTES).step_by(LINE) {
             prefetch(block.as_ptr().wrapping_add(AHEAD_OF_BLOCKS + line));
         }
+    }
+
+    /// What [`Sums::total`] gives where there are no minima.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn add_lanes(products: __m512) -> f32 {
+        let half = _mm512_add_ps(products, _mm512_shuffle_f32x4::<0b1110>(products, products));
+        let quarter = _mm512_add_ps(half, _mm512_shuffle_f32x4::<1>(half, half));
+        let pair = _mm512_add_ps(quarter, _mm512_permute_ps::<0b1110>(quarter));
+        _mm512_cvtss_f32(_mm512_add_ps(pair, _mm512_permute_ps::<1>(pair)))
     }
 
     #[inline]
