@@ -4,8 +4,8 @@ GLM is the command, FOLDER a checkpoint with a tokenizer whose matrices have row
 files of 10 bytes for each of its parameters. For each type `glm quantize` writes a file, and llama.cpp's quantizer another one from ours of f32. A
 line of JSON each tells whether all tensors of both have the same bytes, and how far the logits of 48 tokens are from each other, as the
 divergence of Kullback and Leibler in nats (mean over the tokens, then the largest) and how many tokens have the same most likely
-successor: glm's and llama.cpp's of our file (`ours`), glm's and llama.cpp's of llama.cpp's (`theirs`), and, for scale,
-llama.cpp's when it is given the tokens one by one instead of at once (`itself`).
+successor: glm's and llama.cpp's of our file (`ours`), glm's and llama.cpp's of llama.cpp's (`theirs`), and, for scale, llama.cpp's of
+our file and of the same numbers in f32 (`own_error`), which is what its rounding of tokens does.
 
 It needs llama-cpp-python, gguf, safetensors and numpy.
 """
@@ -22,7 +22,7 @@ from gguf import GGUFReader
 from safetensors.numpy import load_file
 
 TYPES = {
-    "f32": None,
+    "f32": llama_cpp.LLAMA_FTYPE_ALL_F32,
     "bf16": llama_cpp.LLAMA_FTYPE_MOSTLY_BF16,
     "q8_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0,
     "q4_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_0,
@@ -37,7 +37,7 @@ def ids(vocab):
     return [(place * 7919 + 13) % (vocab - 1) for place in range(TOKENS)]
 
 
-def logits_of_llama_cpp(path, one_by_one):
+def logits_of_llama_cpp(path):
     parameters = llama_cpp.llama_model_default_params()
     model = llama_cpp.llama_model_load_from_file(str(path).encode(), parameters)
     if not model:
@@ -48,23 +48,16 @@ def logits_of_llama_cpp(path, one_by_one):
     context_parameters.type_k = context_parameters.type_v = llama_cpp.GGML_TYPE_F32
     context_parameters.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
     context = llama_cpp.llama_init_from_model(model, context_parameters)
-    rows = []
-    tokens = ids(vocab)
-    batches = [[token] for token in tokens] if one_by_one else [tokens]
-    position = 0
-    for batch_tokens in batches:
-        batch = llama_cpp.llama_batch_init(len(batch_tokens), 0, 1)
-        batch.n_tokens = len(batch_tokens)
-        for place, token in enumerate(batch_tokens):
-            batch.token[place], batch.pos[place], batch.n_seq_id[place] = token, position + place, 1
-            batch.seq_id[place][0], batch.logits[place] = 0, 1
-        if llama_cpp.llama_decode(context, batch) != 0:
-            sys.exit(f"llama.cpp does not run {path}")
-        for place in range(len(batch_tokens)):
-            row = llama_cpp.llama_get_logits_ith(context, place)
-            rows.append(numpy.ctypeslib.as_array(row, shape=(vocab,)).astype(numpy.float64))
-        position += len(batch_tokens)
-        llama_cpp.llama_batch_free(batch)
+    batch = llama_cpp.llama_batch_init(TOKENS, 0, 1)
+    batch.n_tokens = TOKENS
+    for place, token in enumerate(ids(vocab)):
+        batch.token[place], batch.pos[place], batch.n_seq_id[place] = token, place, 1
+        batch.seq_id[place][0], batch.logits[place] = 0, 1
+    if llama_cpp.llama_decode(context, batch) != 0:
+        sys.exit(f"llama.cpp does not run {path}")
+    rows = [llama_cpp.llama_get_logits_ith(context, place) for place in range(TOKENS)]
+    rows = [numpy.ctypeslib.as_array(row, shape=(vocab,)).astype(numpy.float64) for row in rows]
+    llama_cpp.llama_batch_free(batch)
     llama_cpp.llama_free(context)
     llama_cpp.llama_model_free(model)
     return numpy.array(rows)
@@ -94,7 +87,7 @@ def distance(left, right):
 
 def quantize_by_llama_cpp(source, target, name):
     parameters = llama_cpp.llama_model_quantize_default_params()
-    parameters.ftype, parameters.pure = TYPES[name], name in PURE
+    parameters.ftype, parameters.pure, parameters.allow_requantize = TYPES[name], name in PURE, True
     if llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), ctypes.byref(parameters)) != 0:
         sys.exit(f"llama.cpp does not quantise {source} to {name}")
 
@@ -112,21 +105,24 @@ def main(glm, folder, work):
     llama_cpp.llama_backend_init()
     quiet = llama_cpp.llama_log_callback(lambda level, text, data: None)
     llama_cpp.llama_log_set(quiet, ctypes.c_void_p(0))
-    for name, ftype in TYPES.items():
-        ours, theirs = work / f"ours-{name}.gguf", work / f"theirs-{name}.gguf"
+    in_f32 = work / "f32.gguf"
+    for name in TYPES:
+        ours, theirs, widened = (work / f"{whose}-{name}.gguf" for whose in ("ours", "theirs", "widened"))
         quantize = [glm, "quantize", folder, ours, "--type", name, "--force"]
         subprocess.run(quantize, check=True, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        at_once = logits_of_llama_cpp(ours, False)
-        found = {"type": name, "ours": distance(logits_of_glm(glm, ours, at_once.shape[1], work), at_once)}
-        found["itself"] = distance(logits_of_llama_cpp(ours, True), at_once)
-        if ftype is not None:
-            quantize_by_llama_cpp(work / "ours-f32.gguf", theirs, name)
+        expected = logits_of_llama_cpp(ours)
+        vocab = expected.shape[1]
+        found = {"type": name, "ours": distance(logits_of_glm(glm, ours, vocab, work), expected)}
+        if name == "f32":
+            ours.rename(in_f32)
+        else:
+            quantize_by_llama_cpp(in_f32, theirs, name)
             found["same_bytes"] = has_the_bytes_of(ours, theirs)
-            at_once = logits_of_llama_cpp(theirs, False)
-            found["theirs"] = distance(logits_of_glm(glm, theirs, at_once.shape[1], work), at_once)
-            theirs.unlink()
-        if name != "f32":
-            ours.unlink()
+            found["theirs"] = distance(logits_of_glm(glm, theirs, vocab, work), logits_of_llama_cpp(theirs))
+            quantize_by_llama_cpp(ours, widened, "f32")
+            found["own_error"] = distance(logits_of_llama_cpp(widened), expected)
+            for path in (ours, theirs, widened):
+                path.unlink()
         print(json.dumps(found), flush=True)
 
 
