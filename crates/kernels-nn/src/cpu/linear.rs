@@ -1,8 +1,7 @@
 use std::array;
-use std::cell::OnceCell;
 use std::ops::Range;
 
-use device_mem::Isa;
+use device_mem::{Isa, Scratch};
 use rayon::prelude::*;
 
 use super::quantized::{self, BlockPanels, BlockTiles, Tokens};
@@ -41,12 +40,22 @@ pub(crate) fn linear_host<const LAYERS: usize>(
         return;
     };
     let isa = Isa::best();
+    let mut weights = layers.iter().flatten().map(|(layer, _)| layer.weight);
+    let has_blocks = weights.clone().any(|weight| matches!(weight, HostWeight::Blocks(..)));
     if x.len() / in_features >= TILED_FROM {
-        let many = Many { isa, x, floats: OnceCell::new(), blocks: OnceCell::new() };
-        return layers.into_iter().flatten().for_each(|(layer, out)| many.multiply(layer, out));
+        let has_floats = weights.any(|weight| !matches!(weight, HostWeight::Blocks(..)));
+        return PANELS.lend(|(floats, blocks)| {
+            if has_floats {
+                floats.lay(isa, x, in_features);
+            }
+            if has_blocks {
+                blocks.lay(isa, x, in_features);
+            }
+            let many = Many { isa, floats, blocks };
+            layers.into_iter().flatten().for_each(|(layer, out)| many.multiply(layer, out));
+        });
     }
-    let is_rounded = layers.iter().flatten().any(|(layer, _)| matches!(layer.weight, HostWeight::Blocks(..)));
-    Tokens::with(isa, if is_rounded { x } else { &[] }, in_features, |rounded| {
+    Tokens::with(isa, if has_blocks { x } else { &[] }, in_features, |rounded| {
         let few = Few { isa, x, rounded };
         match x.len() / in_features {
             1 => few.multiply_one(layers),
@@ -110,13 +119,14 @@ impl Few<'_> {
     }
 }
 
-/// Enough tokens for tiles, set side by side once for all layers.
+/// What the tokens of a call stand side by side in.
+static PANELS: Scratch<(FloatPanels, BlockPanels)> = Scratch::new();
+
+/// Enough tokens for tiles, set side by side once for all layers, as each kind of weight that is there takes them.
 struct Many<'a> {
     isa: Isa,
-    /// `[tokens, in_features]`
-    x: &'a [f32],
-    floats: OnceCell<FloatPanels>,
-    blocks: OnceCell<BlockPanels>,
+    floats: &'a FloatPanels,
+    blocks: &'a BlockPanels,
 }
 
 impl Many<'_> {
@@ -126,18 +136,17 @@ impl Many<'_> {
             HostWeight::F16(weight) => self.multiply_floats(layer, weight, out),
             HostWeight::BF16(weight) => self.multiply_floats(layer, weight, out),
             HostWeight::Blocks(block, weight) => {
-                let [out_features, in_features] = layer.features;
-                let panels = self.blocks.get_or_init(|| BlockPanels::new(self.isa, self.x, in_features));
-                linear_tiled(&BlockTiles { panels, block, weight }, layer.bias, out_features, out);
+                let tiles = BlockTiles { isa: self.isa, panels: self.blocks, block, weight };
+                linear_tiled(&tiles, layer.bias, layer.features[0], out);
             }
         }
     }
 
     fn multiply_floats<T: Row>(&self, layer: HostLinear<'_>, weight: &[T], out: &mut [f32]) {
         let [out_features, in_features] = layer.features;
-        let panels = self.floats.get_or_init(|| FloatPanels::new(self.isa, self.x, in_features));
         let widen = widen_floats(self.isa, weight, in_features);
-        linear_tiled(&FloatTiles { panels, widen }, layer.bias, out_features, out);
+        let tiles = FloatTiles { isa: self.isa, panels: self.floats, widen };
+        linear_tiled(&tiles, layer.bias, out_features, out);
     }
 }
 

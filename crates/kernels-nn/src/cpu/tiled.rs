@@ -60,8 +60,8 @@ pub(super) trait WidenRow: Fn(usize, Range<usize>, &mut [f32]) + Sync {}
 impl<F: Fn(usize, Range<usize>, &mut [f32]) + Sync> WidenRow for F {}
 
 /// Tokens side by side, for weights of floats.
+#[derive(Default)]
 pub(super) struct FloatPanels {
-    isa: Isa,
     in_features: usize,
     panel_tokens: usize,
     /// `[panels, in_features, panel_tokens]`, with zeros for the tokens that the last one lacks.
@@ -69,21 +69,24 @@ pub(super) struct FloatPanels {
 }
 
 impl FloatPanels {
-    /// Of `x` `[tokens, in_features]`.
-    pub(super) fn new(isa: Isa, x: &[f32], in_features: usize) -> FloatPanels {
+    /// Holds `x` `[tokens, in_features]` from now on.
+    pub(super) fn lay(&mut self, isa: Isa, x: &[f32], in_features: usize) {
         let tokens = x.len() / in_features;
         let panel_tokens = isa.lanes(tokens);
         let panel = panel_tokens * in_features;
-        let mut values = vec![0.0; tokens.div_ceil(panel_tokens) * panel];
+        self.values.resize(tokens.div_ceil(panel_tokens) * panel, 0.0);
         let rows = x.par_chunks(panel);
-        values.par_chunks_exact_mut(panel).zip(rows).for_each(|(panel, x)| {
+        self.values.par_chunks_exact_mut(panel).zip(rows).for_each(|(panel, x)| {
+            if x.len() < panel.len() {
+                panel.fill(0.0);
+            }
             for (token, row) in x.chunks_exact(in_features).enumerate() {
                 for (column, value) in panel.chunks_exact_mut(panel_tokens).zip(row) {
                     column[token] = *value;
                 }
             }
         });
-        FloatPanels { isa, in_features, panel_tokens, values }
+        (self.in_features, self.panel_tokens) = (in_features, panel_tokens);
     }
 }
 
@@ -92,6 +95,7 @@ impl FloatPanels {
 /// Each sum is fused multiply-adds in ascending order, from 0 again after each [`DEPTH`] elements, then those sums. It depends
 /// on neither the other tokens nor the number of threads.
 pub(super) struct FloatTiles<'a, W> {
+    pub(super) isa: Isa,
     pub(super) panels: &'a FloatPanels,
     pub(super) widen: W,
 }
@@ -109,7 +113,7 @@ impl<W: WidenRow> Tiles for FloatTiles<'_, W> {
     }
 
     fn multiply(&self, rows: Range<usize>, weight: &mut Vec<f32>, sums: &mut [f32]) {
-        let &FloatPanels { isa, in_features, panel_tokens, ref values } = self.panels;
+        let (isa, &FloatPanels { in_features, panel_tokens, ref values }) = (self.isa, self.panels);
         sums.fill(0.0);
         for start in (0..in_features).step_by(DEPTH) {
             let depth = DEPTH.min(in_features - start);

@@ -29,12 +29,18 @@ pub(super) type Word = [u8; 4];
 #[repr(align(64))]
 pub(super) struct Line(pub(super) [Word; TOKENS]);
 
+impl Line {
+    /// Of no token.
+    const NONE: Line = Line([[0; 4]; TOKENS]);
+}
+
 /// What a word holds.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Layout {
     /// Four levels of 8 bits, those of a weight 128 up: what AVX-512's instruction multiplies.
     Fours,
     /// Two levels of 16 bits.
+    #[default]
     Pairs,
 }
 
@@ -53,8 +59,8 @@ impl Layout {
 }
 
 /// Tokens side by side, rounded to 8 bits. Lanes without a token hold zeros.
+#[derive(Default)]
 pub(in crate::cpu) struct BlockPanels {
-    isa: Isa,
     layout: Layout,
     in_features: usize,
     /// `[panels, groups, words]`
@@ -74,21 +80,26 @@ pub(super) struct Panel<'a> {
 }
 
 impl BlockPanels {
-    /// Of `x` `[tokens, in_features]`.
-    pub(in crate::cpu) fn new(isa: Isa, x: &[f32], in_features: usize) -> BlockPanels {
+    /// Holds `x` `[tokens, in_features]` from now on.
+    pub(in crate::cpu) fn lay(&mut self, isa: Isa, x: &[f32], in_features: usize) {
         let layout = Layout::of(isa);
-        let panels = (x.len() / in_features).div_ceil(TOKENS);
+        (self.layout, self.in_features) = (layout, in_features);
         let groups = in_features / GROUP;
-        let mut lines = vec![Line([[0; 4]; TOKENS]); panels * groups * layout.words()];
-        let mut scales = vec![[0.0; TOKENS]; panels * groups];
-        let mut sums = vec![[[0; TOKENS]; 2]; panels * groups];
-        let lines_of = lines.par_chunks_exact_mut(groups * layout.words());
-        let of_groups = scales.par_chunks_exact_mut(groups).zip(sums.par_chunks_exact_mut(groups));
+        let all = (x.len() / in_features).div_ceil(TOKENS) * groups;
+        self.lines.resize(all * layout.words(), Line::NONE);
+        self.scales.resize(all, [0.0; TOKENS]);
+        self.sums.resize(all, [[0; TOKENS]; 2]);
+        let lines_of = self.lines.par_chunks_exact_mut(groups * layout.words());
+        let of_groups = self.scales.par_chunks_exact_mut(groups).zip(self.sums.par_chunks_exact_mut(groups));
         let tokens = x.par_chunks(TOKENS * in_features);
         lines_of.zip(of_groups).zip(tokens).for_each(|((lines, (scales, sums)), x)| {
+            if x.len() < TOKENS * in_features {
+                lines.fill(Line::NONE);
+                scales.fill([0.0; TOKENS]);
+                sums.fill([[0; TOKENS]; 2]);
+            }
             isa.run(Pack { layout, x, in_features, lines, scales, sums });
         });
-        BlockPanels { isa, layout, in_features, lines, scales, sums }
     }
 
     /// Those groups of a panel.
@@ -203,6 +214,7 @@ impl Unpacked {
 
 /// A weight of blocks.
 pub(in crate::cpu) struct BlockTiles<'a> {
+    pub(in crate::cpu) isa: Isa,
     pub(in crate::cpu) panels: &'a BlockPanels,
     pub(in crate::cpu) block: BlockType,
     pub(in crate::cpu) weight: &'a [u8],
@@ -220,8 +232,8 @@ impl Tiles for BlockTiles<'_> {
     }
 
     fn multiply(&self, rows: Range<usize>, weight: &mut Unpacked, sums: &mut [f32]) {
-        let &BlockTiles { panels, block, .. } = self;
-        let &BlockPanels { isa, in_features, .. } = panels;
+        let &BlockTiles { isa, panels, block, .. } = self;
+        let in_features = panels.in_features;
         let bytes_of = |elements: usize| elements / block.block_len() * block.block_bytes();
         let groups = in_features / GROUP;
         sums.fill(0.0);
@@ -349,8 +361,11 @@ mod tests {
             let mut bytes = vec![0; weights.len() / block.block_len() * block.block_bytes()];
             block.quantize(weights, &mut bytes).unwrap();
             let found = Vec::from_iter(Isa::available().map(|isa| {
-                let panels = &BlockPanels::new(isa, x, in_features);
-                let tiles = BlockTiles { panels, block, weight: &bytes };
+                // What longer rows have left is not seen.
+                let mut panels = BlockPanels::default();
+                panels.lay(isa, &vec![-2.0; 2 * x.len()], 2 * in_features);
+                panels.lay(isa, x, in_features);
+                let tiles = BlockTiles { isa, panels: &panels, block, weight: &bytes };
                 let mut sums = vec![0.0; tokens.div_ceil(TOKENS) * BLOCK_ROWS * TOKENS];
                 let mut all = Vec::new();
                 for first in (0..rows).step_by(BLOCK_ROWS) {
@@ -376,8 +391,9 @@ mod tests {
             {
                 let weight = vec![fill; DEPTH / block.block_len() * block.block_bytes()];
                 let sum = |isa| {
-                    let panels = &BlockPanels::new(isa, &[x; DEPTH], DEPTH);
-                    let tiles = BlockTiles { panels, block, weight: &weight };
+                    let mut panels = BlockPanels::default();
+                    panels.lay(isa, &[x; DEPTH], DEPTH);
+                    let tiles = BlockTiles { isa, panels: &panels, block, weight: &weight };
                     let mut sums = vec![0.0; BLOCK_ROWS * TOKENS];
                     tiles.multiply(0..1, &mut tiles.memory(), &mut sums);
                     sums[0]
