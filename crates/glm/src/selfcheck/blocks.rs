@@ -106,25 +106,37 @@ fn fused(block: BlockType) -> Result<[Case; 2]> {
     Ok([case("", false, bounds), case(", SwiGLU", true, gated)])
 }
 
-/// The bound that [`linear`] documents for blocks on HIP devices, for few `out_features`.
+/// The bound that [`linear`] documents for blocks on HIP devices, for few `out_features`, of tokens that are rounded to 8 bits.
 fn product_bounds(x: &[f32], w: &[f32], b: &[f32]) -> Vec<Bound> {
     let roundings = (4 * HIDDEN.div_ceil(GROUP * 128) + 7 + 3) as f64;
     let gamma = roundings * 2.0_f64.powi(-24) / (1.0 - roundings * 2.0_f64.powi(-24));
-    let largest = |values: &[f32]| values.iter().fold(0.0, |most, &value| f64::from(value).abs().max(most));
+    let largest = |values: &[f32]| values.iter().fold(0.0_f32, |most, &value| value.abs().max(most));
     let of_row = |x: &[f32], row: &[f32], bias: f32| {
         let mut bound = Bound { exact: f64::from(bias), error: gamma * f64::from(bias.abs()) };
         for (x, row) in x.chunks_exact(GROUP).zip(row.chunks_exact(GROUP)) {
             // A group's minimum is at most its largest magnitude, as its lowest level is used.
-            let (level, minimum) = (largest(x) / 127.0, largest(row));
+            let (level, minimum) = (f64::from(largest(x) / 127.0), f64::from(largest(row)));
             for (&x, &w) in x.iter().zip(row) {
                 let (x, w) = (f64::from(x), f64::from(w));
-                bound.exact += x * w;
+                let (rounded, step) = rounded(x, level);
+                bound.exact += rounded * w;
                 let magnitude = (w.abs() + 2.0 * minimum) * (x.abs() + level);
-                bound.error += 0.500_1 * level * w.abs() + gamma * magnitude;
+                bound.error += step * w.abs() + gamma * magnitude;
             }
         }
         bound
     };
     let rows = || w.chunks_exact(HIDDEN).zip(b);
     x.chunks_exact(HIDDEN).flat_map(|x| rows().map(move |(row, &bias)| of_row(x, row, bias))).collect()
+}
+
+/// The multiple of `level` that is nearest to `x`, and by how much another one may be taken: by nothing, unless `x` is about in
+/// the middle of two.
+fn rounded(x: f64, level: f64) -> (f64, f64) {
+    if level == 0.0 {
+        return (0.0, 0.0);
+    }
+    let nearest = (x / level).round();
+    let is_between = (x / level - nearest).abs() > 0.499_9;
+    (nearest * level, if is_between { level } else { 0.0 })
 }
