@@ -22,19 +22,27 @@ class Fibers {
   public:
     // For blocks of blockDim.
     explicit Fibers(std::function<void()> thread_body)
-        : body(std::move(thread_body)), threads(blockDim.x * blockDim.y * blockDim.z) {
+        : body(std::move(thread_body)),
+          threads(std::move(spare)),
+          count(blockDim.x * blockDim.y * blockDim.z) {
+        if (threads.size() < count) threads.resize(count);
         size_t thread = 0;
         for (uint32_t z = 0; z < blockDim.z; ++z) {
             for (uint32_t y = 0; y < blockDim.y; ++y) {
                 for (uint32_t x = 0; x < blockDim.x; ++x) threads[thread++].index = {x, y, z};
             }
         }
-        for (Fiber &fiber : threads) fiber.stack.reset(new char[STACK]);
     }
+
+    Fibers(const Fibers &) = delete;
+    Fibers &operator=(const Fibers &) = delete;
+
+    // Fibers wait for the next launch, with their stacks: making them is most of a small one's time.
+    ~Fibers() { spare = std::move(threads); }
 
     // Runs the kernel in every thread of the block that blockIdx names.
     void run_block() {
-        for (Fiber &fiber : threads) fiber.exchanges = 0;
+        for (size_t thread = 0; thread < count; ++thread) threads[thread].exchanges = 0;
         running = this;
         ended = 0;
         if (_setjmp(launcher) == 0) resume(0);
@@ -45,7 +53,7 @@ class Fibers {
     static void wait() {
         if (running == nullptr) fail("a kernel with __syncthreads or lane_xor needs launch_with_barriers");
         if (running->ended != 0) fail(DIVERGED);
-        const size_t next = (running->current + 1) % running->threads.size();
+        const size_t next = (running->current + 1) % running->count;
         if (_setjmp(running->threads[running->current].place) == 0) running->resume(next);
     }
 
@@ -67,7 +75,6 @@ class Fibers {
         std::unique_ptr<char[]> stack;
         Index index;
         uint32_t exchanges;
-        bool begun = false;
         // Where it stopped.
         jmp_buf place;
     };
@@ -82,8 +89,8 @@ class Fibers {
         Fiber &fiber = threads[thread];
         current = thread;
         threadIdx = fiber.index;
-        if (fiber.begun) _longjmp(fiber.place, 1);
-        fiber.begun = true;
+        if (fiber.stack) _longjmp(fiber.place, 1);
+        fiber.stack.reset(new char[STACK]);
         ucontext_t context;
         getcontext(&context);
         context.uc_stack.ss_sp = fiber.stack.get();
@@ -94,22 +101,25 @@ class Fibers {
         fail("a thread's stack cannot be entered");
     }
 
-    // The whole life of a thread: the kernel once per block. The last one of a block goes back to the launcher.
+    // The whole life of a fiber: a kernel once per block. The last one of a block goes back to the launcher.
     static void run_thread() {
         for (;;) {
             running->body();
             Fibers &fibers = *running;
             if (fibers.ended++ != fibers.current) fail(DIVERGED);
             if (_setjmp(fibers.threads[fibers.current].place) != 0) continue;
-            if (fibers.ended < fibers.threads.size()) fibers.resume(fibers.ended);
+            if (fibers.ended < fibers.count) fibers.resume(fibers.ended);
             _longjmp(fibers.launcher, 1);
         }
     }
 
     static inline thread_local Fibers *running = nullptr;
+    static inline thread_local std::vector<Fiber> spare;
 
     std::function<void()> body;
+    // Those of the block, and behind them those that larger blocks had.
     std::vector<Fiber> threads;
+    const size_t count;
     jmp_buf launcher;
     size_t current = 0;
     // Threads that came to their end, which is in order.
