@@ -21,7 +21,7 @@ use hip_ffi::{HipApi, PropertiesFn};
 use hsaco::{CodeObject, KernelInfo, ValueKind};
 
 use graphs::Recorded;
-pub use spoil::{spoil_launch, spoiled};
+pub use spoil::{SPOILED_BIT, spoil_launch, spoiled};
 
 /// The card that the stand-in says it is.
 pub const HOST_HIP_ARCH: &str = "gfx1100";

@@ -40,7 +40,9 @@ pub use devices::{
     DevicesError, Gpu, PARITY_DEVICES, cpu_and_devices, devices, first_alike, matrix_units, named_devices,
 };
 pub use golden::{Golden, GoldenError, golden_dir};
-pub use host_hip::{HOST_HIP_ARCH, host_hip, host_hip_has, host_hip_with_graphs, spoil_launch, spoiled};
+pub use host_hip::{
+    HOST_HIP_ARCH, SPOILED_BIT, host_hip, host_hip_has, host_hip_with_graphs, spoil_launch, spoiled,
+};
 pub use images::check_images;
 pub use mutate::{mutate, sweep};
 pub use number::{Number, half_ulp, ulp};

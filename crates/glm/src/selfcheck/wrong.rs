@@ -5,9 +5,9 @@ use std::env;
 use device_mem::Device;
 use hip_ffi::faults::{self, Fault, Mode};
 use hip_ffi::sys::hipError_t;
-use parity::{host_hip, spoil_launch, spoiled};
+use parity::{SPOILED_BIT, host_hip, spoil_launch, spoiled};
 
-use super::case::Case;
+use super::case::{Bound, Case, Truth};
 use super::cases;
 
 /// Set to check every word's place of [`PLACES`], as `cargo xtask faults` does.
@@ -67,4 +67,22 @@ fn a_wrong_bit_and_a_launch_that_does_nothing_are_found() {
         missed.len()
     );
     assert!(missed.is_empty(), "of {points} points: {missed:#?}");
+}
+
+/// Whatever a right launch writes, a wrong bit takes it out of its bound.
+#[test]
+fn no_bound_hides_a_wrong_bit() {
+    let mut values = 0;
+    for Case { kernel, operands, truth, .. } in cases().unwrap() {
+        let Truth::Bounds(bounds) = truth else { continue };
+        for Bound { exact, error } in bounds {
+            for right in [exact - error, exact, exact + error] {
+                let wrong = f32::from_bits((right as f32).to_bits() ^ SPOILED_BIT);
+                let is_hidden = (f64::from(wrong) - exact).abs() <= error;
+                assert!(!is_hidden, "{kernel} {operands}: {exact} within {error}");
+                values += 1;
+            }
+        }
+    }
+    assert!(values > 3000, "{values} values");
 }

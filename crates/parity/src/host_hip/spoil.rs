@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::{Memory, host_pointer};
 
 /// One bit of a word: the top bit of the exponent of an f32, and of the second of two f16 or bf16, so that no bound hides it.
-const BIT: u32 = 1 << 30;
+pub const SPOILED_BIT: u32 = 1 << 30;
 
 struct Plan {
     /// Launches until the one that is spoiled.
@@ -70,7 +70,7 @@ pub(super) fn after(Before(memory): Before) {
         // SAFETY: the word lies inside an allocation that a launch was given, and launches run one at a time.
         let value = unsafe { word.read() };
         // SAFETY: as above.
-        unsafe { word.write(value ^ BIT) };
+        unsafe { word.write(value ^ SPOILED_BIT) };
     }
 }
 
