@@ -110,24 +110,31 @@ fn add(table: &mut Table, of: &Value, counts: impl Iterator<Item = (String, u64)
     Ok(())
 }
 
-/// Runs a test that counts points of its own, and says them in a line. One that says none, or fails although it missed none,
-/// counts as a panic: the others' figures are told all the same.
+/// Runs a test that counts points of its own, and says them in a line. One that fails is told with the others' figures.
 fn add_suite(table: &mut Table, suite: &[&str; 3]) -> Result<()> {
     let &[kind, target, filter] = suite;
     let mut command = cargo(&["test", "--workspace", kind, target, filter, "--", "--nocapture"]);
     command.env("FAULTS_FULL", "1").stderr(Stdio::inherit());
     let output = command.output().with_context(|| format!("running {target}"))?;
-    let text = String::from_utf8_lossy(&output.stdout);
+    let said = String::from_utf8_lossy(&output.stdout);
     if !output.status.success() {
-        eprintln!("{text}\n{target} {filter} failed ({})", output.status);
+        eprintln!("{said}\n{target} {filter} failed ({})", output.status);
     }
-    let line = text.lines().find_map(|line| line.split_once("faults: ").map(|(_, counts)| counts));
-    let nothing = || json!({ "phase": filter, "mode": "no counts" });
-    let counts: Value = line.map_or_else(|| Ok(nothing()), serde_json::from_str)?;
-    let count = |name: &str| counts.get(name).and_then(Value::as_u64);
-    let is_broken = line.is_none() || !output.status.success() && count("missed") == Some(0);
-    let numbers = ["points", "missed"].into_iter().filter_map(|name| Some((name.to_owned(), count(name)?)));
-    add(table, &counts, numbers.chain([("panics".to_owned(), u64::from(is_broken))]))
+    let row = suite_row(filter, &said, output.status.success())?;
+    let count = |name: &str| Some((name.to_owned(), row.get(name)?.as_u64()?));
+    add(table, &row, ["points", "missed", "panics"].into_iter().filter_map(count))
+}
+
+/// What a suite counts in what it said. One that counts nothing, or fails although it missed nothing, has panicked.
+fn suite_row(filter: &str, said: &str, passed: bool) -> Result<Value> {
+    let counts = said.lines().find_map(|line| line.split_once("faults: ").map(|(_, counts)| counts));
+    let Some(counts) = counts else {
+        return Ok(json!({ "phase": filter, "mode": "", "panics": 1 }));
+    };
+    let mut row: Value = serde_json::from_str(counts).context("what a suite counts")?;
+    let missed = row.get("missed").and_then(Value::as_u64).unwrap_or(0);
+    row["panics"] = json!(u64::from(!passed && missed == 0));
+    Ok(row)
 }
 
 fn as_json(table: &Table, calls: u64, seconds: f64) -> Value {
@@ -177,4 +184,24 @@ fn as_text(table: &Table, calls: u64, seconds: f64) -> String {
     }
     text += &line("all", "", all.map(|cell| cell.to_string()));
     text + &format!("{calls} calls of a run; {seconds:.0} s\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_suite_that_fails_is_never_a_row_of_zeros() {
+        let wrong = |said: &str, passed: bool| {
+            let row = suite_row("any_call", said, passed).unwrap();
+            ["missed", "panics"].map(|name| row.get(name).and_then(Value::as_u64).unwrap_or(0))
+        };
+        let counts =
+            |missed: u64| format!("running 1 test\nfaults: {{\"points\": 9, \"missed\": {missed}}}\nok");
+        assert_eq!(wrong(&counts(0), true), [0, 0]);
+        assert_eq!(wrong(&counts(7), false), [7, 0]);
+        assert_eq!(wrong(&counts(0), false), [0, 1]);
+        assert_eq!(wrong("running 0 tests", true), [0, 1]);
+        assert!(suite_row("any_call", "faults: 9 points", true).is_err());
+    }
 }
