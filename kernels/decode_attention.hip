@@ -35,12 +35,21 @@ struct NewToken {
     uint32_t axes;
 };
 
-// On the chip: the queries of the tile and behind them the new key [head_dim], f32, and key and value as the cache has them.
+// On the chip: the queries of the tile and behind them the new key [head_dim], f32; and what pairs are rotated by, then key and
+// value as the cache has them.
 template <typename T>
 struct NewRows {
     float rows[(ROWS + 1) * MOST_ELEMENTS];
-    Piece key[MOST_ELEMENTS / PIECE<T>];
-    Piece value[MOST_ELEMENTS / PIECE<T>];
+    union {
+        struct {
+            float cos[MOST_ELEMENTS / 2];
+            float sin[MOST_ELEMENTS / 2];
+        };
+        struct {
+            Piece key[MOST_ELEMENTS / PIECE<T>];
+            Piece value[MOST_ELEMENTS / PIECE<T>];
+        };
+    };
 };
 
 // What the block takes from there instead of from memory.
@@ -94,33 +103,79 @@ __device__ static inline void norm_rows(float *rows, uint32_t count, uint32_t qu
     }
 }
 
-// Brings the tile's queries to the chip, and with `has_key` the new key and value, which `stores` also appends.
+// What a thread brings of the new token: queries, an element of the key and of the value, and what one pair is rotated by.
+// They are asked for before anything is known of the sequence, so that nothing waits for one of them after the other.
+struct Brought {
+    static constexpr uint32_t QUERIES = ROWS * MOST_ELEMENTS / THREADS;
+    float q[QUERIES];
+    float key = 0.0f;
+    float value = 0.0f;
+    uint32_t position = 0;
+    float cos = 1.0f;
+    float sin = 0.0f;
+
+    template <typename T>
+    __device__ Brought(const Call<T> &call, const NewToken &token, Rotation rotation, Tile tile) {
+        const uint32_t head_dim = call.head_dim;
+        const uint32_t elements = at_most(call.group - tile.first_row, ROWS) * head_dim;
+        const float *from = token.q + (uint64_t)tile.sequence * token.q_stride +
+                            ((uint64_t)tile.kv_head * call.group + tile.first_row) * head_dim;
+        for (uint32_t i = 0; i < QUERIES; ++i) {
+            // Threads beyond the last element load that, so that none of them jumps alone.
+            if (i * THREADS < elements) q[i] = from[at_most(i * THREADS + threadIdx.x, elements - 1)];
+        }
+        const uint64_t kv = (uint64_t)tile.sequence * token.kv_stride + (uint64_t)tile.kv_head * head_dim;
+        if (threadIdx.x < head_dim) {
+            key = token.k[kv + threadIdx.x];
+            value = token.v[kv + threadIdx.x];
+        }
+        if (threadIdx.x >= rotation.pairs) return;
+        // Of one axis it is the first, whose number is not waited for.
+        const uint32_t axis = token.axes == 1 ? 0 : rotation.pair_axis[threadIdx.x];
+        position = rotation.positions[(uint64_t)axis * rotation.tokens + tile.sequence];
+    }
+
+    // What the thread's pair is rotated by, if it is in the table.
+    __device__ void ask_for_rotation(Rotation rotation) {
+        if (threadIdx.x >= rotation.pairs) return;
+        const uint64_t at = (uint64_t)position * rotation.pairs + threadIdx.x;
+        cos = rotation.cos[at];
+        sin = rotation.sin[at];
+    }
+};
+
+// Puts the tile's queries on the chip, and with `has_key` the new key and value, which `stores` also appends.
 template <typename T>
-__device__ static inline void bring(const Call<T> &call, KvRows<T> cache, const NewToken &token, Rotation rotation,
-                                    Tile tile, uint32_t len, bool has_key, bool stores, NewRows<T> &to) {
+__device__ static inline void place(const Call<T> &call, KvRows<T> cache, const NewToken &token, Rotation rotation,
+                                    Tile tile, const Brought &brought, uint32_t len, bool has_key, bool stores,
+                                    NewRows<T> &to) {
     const uint32_t queries = at_most(call.group - tile.first_row, ROWS);
     const uint32_t count = queries + (has_key ? 1 : 0);
     const uint32_t head_dim = call.head_dim;
-    const float *q = token.q + (uint64_t)tile.sequence * token.q_stride +
-                     ((uint64_t)tile.kv_head * call.group + tile.first_row) * head_dim;
-    const float *k = token.k + (uint64_t)tile.sequence * token.kv_stride + (uint64_t)tile.kv_head * head_dim;
-    const float *v = token.v + (uint64_t)tile.sequence * token.kv_stride + (uint64_t)tile.kv_head * head_dim;
-    for (uint32_t i = threadIdx.x; i < queries * head_dim; i += THREADS) to.rows[i] = q[i];
-    if (has_key && threadIdx.x < head_dim) to.rows[queries * head_dim + threadIdx.x] = k[threadIdx.x];
+    for (uint32_t i = 0; i < Brought::QUERIES; ++i) {
+        const uint32_t at = i * THREADS + threadIdx.x;
+        if (at < queries * head_dim) to.rows[at] = brought.q[i];
+    }
+    if (threadIdx.x < head_dim) to.rows[queries * head_dim + threadIdx.x] = brought.key;
+    if (threadIdx.x < rotation.pairs) {
+        to.cos[threadIdx.x] = brought.cos;
+        to.sin[threadIdx.x] = brought.sin;
+    }
     __syncthreads();
     if (token.q_norm) {
         norm_rows(to.rows, count, queries, head_dim, token);
         __syncthreads();
     }
-    const Heads<float> heads = {to.rows, 0, head_dim};
-    for_each_per_head(count, rotation.pairs, THREADS,
-                      [&](uint64_t row, uint32_t pair) { rotate_pair(rotation, heads, tile.sequence, row, pair); });
+    for_each_per_head(count, rotation.pairs, THREADS, [&](uint64_t row, uint32_t pair) {
+        float *a = to.rows + row * head_dim + first_of_pair(rotation, pair);
+        rotate(to.cos[pair], to.sin[pair], a[0], a[rotation.pair_span]);
+    });
     __syncthreads();
     const uint32_t i = threadIdx.x;
     if (!has_key || i >= cache.row_len) return;
     // Rows of a cache end in zeros.
     const T key = narrow<T>(i < head_dim ? to.rows[queries * head_dim + i] : 0.0f);
-    const T value = narrow<T>(i < head_dim ? v[i] : 0.0f);
+    const T value = narrow<T>(brought.value);
     ((T *)to.key)[i] = key;
     ((T *)to.value)[i] = value;
     if (!stores || i >= head_dim) return;
@@ -137,6 +192,7 @@ __device__ static inline void decode(const Call<T> &call, KvRows<T> cache, const
     const uint32_t tiles = (call.group + ROWS - 1) / ROWS;
     const uint32_t span = blockIdx.x % call.spans;
     const Tile tile = tile_of(blockIdx.x / call.spans, call.kv_heads, tiles);
+    Brought brought(call, token, rotation, tile);
     const uint32_t len = lengths[tile.sequence];
     const uint32_t last = len / Split<T, Fresh<T>>::span_of(call, len + 1);
     bool served = cache.has(tile.sequence, len);
@@ -145,7 +201,9 @@ __device__ static inline void decode(const Call<T> &call, KvRows<T> cache, const
     }
     if (served && span > last) return;
     if (served) {
-        bring(call, cache, token, rotation, tile, len, span == last, span == last && tile.first_row == 0, rows);
+        brought.ask_for_rotation(rotation);
+        const bool has_key = span == last;
+        place(call, cache, token, rotation, tile, brought, len, has_key, has_key && tile.first_row == 0, rows);
     }
     const Fresh<T> fresh = {rows, span == last ? len : NO_TOKEN};
     Split<T, Fresh<T>> block(call, shared, fresh, tile, len);

@@ -127,8 +127,9 @@ struct Softmax {
 constexpr uint32_t WAVES = THREADS / matrix::LANES;
 constexpr uint32_t WAVE_HEAD_DIM = 128;
 constexpr uint32_t WAVE_FRAGMENTS = WAVE_HEAD_DIM / matrix::SIDE;
-// Fragments of sums that are on the chip at once while waves meet.
-constexpr uint32_t MET_FRAGMENTS = WAVE_FRAGMENTS / 2;
+// Fragments of sums that are on the chip at once while waves meet, each of a sum for every thread of the block.
+constexpr uint32_t MET_FRAGMENTS = 2;
+static_assert(matrix::SIDE * matrix::SIDE == THREADS, "a thread has a sum of a fragment");
 
 // What waves have on the chip.
 struct WaveShared {
@@ -139,11 +140,12 @@ struct WaveShared {
             // Of each wave, in two pieces: units of keys at `weight_place`.
             alignas(16) bf16_t weights[WAVES][2][ROWS][matrix::STEP];
         };
-        float sums[WAVES / 2][MET_FRAGMENTS][matrix::COLUMNS][matrix::ROWS][matrix::LANES];
+        float sums[WAVES][MET_FRAGMENTS][THREADS];
     };
-    // Each wave's softmax of each row, and then instead of its maximum what its sums are multiplied by.
+    // Each wave's softmax of each row, and what its sums are multiplied by.
     float max[WAVES][ROWS];
     float sum[WAVES][ROWS];
+    float factor[WAVES][ROWS];
     // Of all waves.
     float all_max[ROWS];
     float all_sum[ROWS];
@@ -152,18 +154,23 @@ struct WaveShared {
 };
 #endif
 
-// Most spans that waves cut a sequence into.
-constexpr uint32_t MOST_SPANS = 64;
-// What a span leaves of a row: its softmax, and from here on the sums, which are then aligned to 16 bytes.
-constexpr uint32_t PARTIAL_SUMS = 4;
+// Spans that waves cut a sequence into, as powers of two: at most so many, for any number of heads so many, and between them as
+// many as make enough blocks.
+constexpr uint32_t MOST_SPANS_SHIFT = 6;
+constexpr uint32_t MOST_SPANS = 1u << MOST_SPANS_SHIFT;
+constexpr uint32_t LEAST_SPANS_SHIFT = 3;
+constexpr uint32_t ENOUGH_BLOCKS = 128;
+// Elements of a row's softmax that a span leaves, beside the row's sums.
+constexpr uint32_t PARTIAL_SOFTMAX = 2;
 
 // Where sums go.
 struct Results {
     GPU_GLOBAL float *out;
-    GPU_GLOBAL float *partials;
+    // Those of the tile's spans: softmaxes [16, spans, 2], and sums [spans, 16, row_len].
+    GPU_GLOBAL float *softmaxes;
+    GPU_GLOBAL float *sums;
     GPU_GLOBAL uint32_t *counter;
-    // Spans before the tile's in the partials.
-    uint64_t first_span;
+    uint32_t spans;
 };
 
 // What is on the chip.

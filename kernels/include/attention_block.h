@@ -56,8 +56,11 @@ struct Block {
         end = visible_of((tile.first_row + rows - 1) / call.group);
         if (threadIdx.x == 0) {
             shared.sequence = blocks_of(call, tile);
-            shared.results = {(GPU_GLOBAL float *)call.out, (GPU_GLOBAL float *)call.partials,
-                              (GPU_GLOBAL uint32_t *)call.counters + tile.index, tile.index * call.spans};
+            const uint64_t rows_of_spans = (uint64_t)call.spans * ROWS;
+            GPU_GLOBAL float *softmaxes = (GPU_GLOBAL float *)call.partials +
+                                          tile.index * rows_of_spans * (PARTIAL_SOFTMAX + call.cache.row_len);
+            shared.results = {(GPU_GLOBAL float *)call.out, softmaxes, softmaxes + rows_of_spans * PARTIAL_SOFTMAX,
+                              (GPU_GLOBAL uint32_t *)call.counters + tile.index, call.spans};
         }
         if (threadIdx.x < ROWS) {
             const uint32_t row = tile.first_row + at_most(threadIdx.x, rows - 1);

@@ -14,13 +14,28 @@ struct Split : Block<T, Fresh> {
     using Base::call, Base::shared, Base::fresh, Base::rows, Base::end;
     using Base::mean_row, Base::mean_rows, Base::mean_element;
 
-    // Elements that a thread has of a row where spans are put together side by side.
-    static constexpr uint32_t UNIT = 8;
+    // Where spans are put together side by side: what a thread loads at once of a row, how far apart such pieces are, and how
+    // many it has.
+    static constexpr uint32_t PIECE_OF_SUMS = 4;
+    static constexpr uint32_t PIECE_STEP = PIECE_OF_SUMS * LANES;
+    static constexpr uint32_t PIECES = 2;
 
-    // Where a span's sums of a row are: the softmax, then from PARTIAL_SUMS on [row_len].
-    __device__ GPU_GLOBAL float *partial(uint32_t span, uint32_t row) const {
-        const uint64_t row_before = (shared.results.first_span + span) * ROWS + row;
-        return shared.results.partials + row_before * (PARTIAL_SUMS + call.cache.row_len);
+    // Where a span's softmax of a row is.
+    __device__ GPU_GLOBAL float *softmax_of(uint32_t span, uint32_t row) const {
+        return shared.results.softmaxes + (row * shared.results.spans + span) * PARTIAL_SOFTMAX;
+    }
+
+    __device__ Softmax softmax_at(uint32_t span, uint32_t row) const {
+        const GPU_GLOBAL uint64_t *from = (const GPU_GLOBAL uint64_t *)softmax_of(span, row);
+        const uint64_t words = *from;
+        Softmax softmax;
+        __builtin_memcpy(&softmax, &words, sizeof softmax);
+        return softmax;
+    }
+
+    // Where a span's sums of a row are, [row_len].
+    __device__ GPU_GLOBAL float *sums_of(uint32_t span, uint32_t row) const {
+        return shared.results.sums + (uint64_t)(span * ROWS + row) * call.cache.row_len;
     }
 
     // One span, and the rest where this block is the tile's last. A span that no row sees is nothing.
@@ -60,13 +75,13 @@ struct Split : Block<T, Fresh> {
 
     __device__ void write_partial(uint32_t span, const Softmax &softmax, const Means &means) const {
         if (threadIdx.x % LANES == 0) {
-            GPU_GLOBAL float *to = partial(span, threadIdx.x / LANES);
+            GPU_GLOBAL float *to = softmax_of(span, threadIdx.x / LANES);
             to[0] = softmax.max;
             to[1] = softmax.sum;
         }
         for (uint32_t r = 0; r < MEAN_ROWS; ++r) {
             if (r >= mean_rows || mean_row + r >= rows) continue;
-            GPU_GLOBAL float *to = partial(span, mean_row + r) + PARTIAL_SUMS;
+            GPU_GLOBAL float *to = sums_of(span, mean_row + r);
             for (uint32_t pair = 0; pair < PAIRS; ++pair) {
                 const uint32_t element = mean_element + pair * PAIR_STEP;
                 if (element >= call.cache.row_len) continue;
@@ -86,7 +101,18 @@ struct Split : Block<T, Fresh> {
 
     // Keys of a span of a token that sees the keys up to `end`.
     __device__ static uint32_t span_of(const Call<T> &call, uint32_t end) {
-        return waves_serve(call) ? ((end - 1) / (CHUNK * MOST_SPANS) + 1) * CHUNK : SPAN;
+        if (!waves_serve(call)) return SPAN;
+        const uint32_t shift = CHUNK_SHIFT + most_spans_shift(call);
+        return (((end - 1) >> shift) + 1) << CHUNK_SHIFT;
+    }
+
+    // The most spans that waves cut a sequence into, as a power of two: with the tiles of a token's heads they are enough blocks
+    // for a card, and more would wait for those and leave more sums.
+    __device__ static uint32_t most_spans_shift(const Call<T> &call) {
+        const uint32_t tiles = call.kv_heads * ((call.group + ROWS - 1) / ROWS);
+        uint32_t shift = MOST_SPANS_SHIFT;
+        while (shift > LEAST_SPANS_SHIFT && tiles << shift > ENOUGH_BLOCKS) --shift;
+        return shift;
     }
 
     // False where sums are not finite: then nothing is written.
@@ -106,12 +132,13 @@ struct Split : Block<T, Fresh> {
             }
             waves.for_each_own([&](uint32_t row, uint32_t element, const auto &sums) {
                 if (row >= rows) return;
-                GPU_GLOBAL float *to = partial(span, row) + PARTIAL_SUMS + element;
+                GPU_GLOBAL float *to = sums_of(span, row) + element;
                 __builtin_memcpy(__builtin_assume_aligned((float *)to, 16), sums, sizeof sums);
             });
             if (threadIdx.x < rows) {
-                partial(span, threadIdx.x)[0] = shared.waves.all_max[threadIdx.x];
-                partial(span, threadIdx.x)[1] = shared.waves.all_sum[threadIdx.x];
+                GPU_GLOBAL float *to = softmax_of(span, threadIdx.x);
+                to[0] = shared.waves.all_max[threadIdx.x];
+                to[1] = shared.waves.all_sum[threadIdx.x];
             }
             return true;
         }
@@ -120,17 +147,21 @@ struct Split : Block<T, Fresh> {
         return false;
     }
 
-    // Puts spans of rows of 128 elements together, each thread a unit of a row, from all spans' softmax at once.
+    // Puts spans of rows of 128 elements together, each thread two pieces of a row, from all spans' softmax at once.
     __device__ void combine_side_by_side(uint32_t spans) {
 #if defined(GPU_MATRIX)
         const uint32_t row = threadIdx.x / LANES;
         const uint32_t own = threadIdx.x % LANES;
         const uint32_t read = at_most(row, rows - 1);
         float *factors = shared.span_factors[row];
+        // All of a lane's spans are asked for at once.
+        Softmax of_span[MOST_SPANS / LANES];
         float max = NO_SCORE;
-        for (uint32_t span = own; span < spans; span += LANES) {
-            const float of_span = partial(span, read)[0];
-            max = of_span > max ? of_span : max;
+        for (uint32_t i = 0; i < MOST_SPANS / LANES; ++i) {
+            const uint32_t span = i * LANES + own;
+            if (i * LANES >= spans) break;
+            if (span < spans) of_span[i] = softmax_at(span, read);
+            max = of_span[i].max > max ? of_span[i].max : max;
         }
         const auto keep_larger = [&](float other) { max = other > max ? other : max; };
         keep_larger(lane_xor<8>(max));
@@ -139,11 +170,11 @@ struct Split : Block<T, Fresh> {
         keep_larger(lane_xor<1>(max));
         const float base = base_of(max);
         float weights = 0.0f;
-        for (uint32_t span = own; span < spans; span += LANES) {
-            const GPU_GLOBAL float *from = partial(span, read);
-            const float factor = exp_nonpositive(from[0] - base);
-            factors[span] = factor;
-            weights = __builtin_fmaf(from[1], factor, weights);
+        for (uint32_t i = 0; i < MOST_SPANS / LANES; ++i) {
+            if (i * LANES >= spans) break;
+            const float factor = exp_nonpositive(of_span[i].max - base);
+            factors[i * LANES + own] = factor;
+            weights = __builtin_fmaf(of_span[i].sum, factor, weights);
         }
         weights += lane_xor<8>(weights);
         weights += lane_xor<4>(weights);
@@ -151,15 +182,24 @@ struct Split : Block<T, Fresh> {
         weights += lane_xor<1>(weights);
         __syncthreads();
         if (row >= rows) return;
-        const uint32_t first = own * UNIT;
-        float sums[UNIT] = {};
-        GPU_UNROLL(4)
+        float sums[PIECES][PIECE_OF_SUMS] = {};
+        GPU_UNROLL(8)
         for (uint32_t span = 0; span < spans; ++span) {
-            const GPU_GLOBAL float *from = partial(span, row) + PARTIAL_SUMS + first;
+            const GPU_GLOBAL float *from = sums_of(span, row) + own * PIECE_OF_SUMS;
             const float factor = factors[span];
-            for (uint32_t i = 0; i < UNIT; ++i) sums[i] = __builtin_fmaf(from[i], factor, sums[i]);
+            for (uint32_t piece = 0; piece < PIECES; ++piece) {
+                float of_piece[PIECE_OF_SUMS];
+                const words_t words = load_words((const float *)from + piece * PIECE_STEP);
+                __builtin_memcpy(of_piece, &words, sizeof of_piece);
+                for (uint32_t i = 0; i < PIECE_OF_SUMS; ++i) {
+                    sums[piece][i] = __builtin_fmaf(of_piece[i], factor, sums[piece][i]);
+                }
+            }
         }
-        for (uint32_t i = 0; i < UNIT; ++i) shared.results.out[shared.offset[row] + first + i] = sums[i] / weights;
+        for (uint32_t piece = 0; piece < PIECES; ++piece) {
+            GPU_GLOBAL float *to = shared.results.out + shared.offset[row] + own * PIECE_OF_SUMS + piece * PIECE_STEP;
+            for (uint32_t i = 0; i < PIECE_OF_SUMS; ++i) to[i] = sums[piece][i] / weights;
+        }
 #else
         (void)spans;
 #endif
@@ -172,15 +212,13 @@ struct Split : Block<T, Fresh> {
             const uint32_t spans = (shared.visible[row] - 1) / SPAN + 1;
             GPU_UNROLL(1)
             for (uint32_t element = mean_element; element < call.cache.row_len; element += PAIR_STEP) {
-                const GPU_GLOBAL float *first = partial(0, row);
-                Softmax softmax = {first[0], first[1]};
+                Softmax softmax = softmax_at(0, row);
                 float sums[PAIR];
-                for (uint32_t i = 0; i < PAIR; ++i) sums[i] = first[PARTIAL_SUMS + element + i];
+                for (uint32_t i = 0; i < PAIR; ++i) sums[i] = sums_of(0, row)[element + i];
                 GPU_UNROLL(4)
                 for (uint32_t span = 1; span < spans; ++span) {
-                    const GPU_GLOBAL float *from = partial(span, row);
-                    const Factors factors = absorb(softmax, {from[0], from[1]});
-                    for (uint32_t i = 0; i < PAIR; ++i) absorb(sums[i], factors, from[PARTIAL_SUMS + element + i]);
+                    const Factors factors = absorb(softmax, softmax_at(span, row));
+                    for (uint32_t i = 0; i < PAIR; ++i) absorb(sums[i], factors, sums_of(span, row)[element + i]);
                 }
                 this->write_pair(row, element, sums, softmax.sum);
             }

@@ -3,7 +3,7 @@
 // one before the end (the running softmax is Milakov and Gimelshein's, the spans are those of Dao's flash-decoding).
 //
 // Keys and values are bf16, queries and weights are split into two pieces of it, as in attention_tile.h. Order of all sums,
-// which depends on how many keys the token sees, and on the card's waves:
+// which depends on how many keys the token sees, on how many heads there are, and on the card's waves:
 //   score       elements in slabs of 32, in ascending order. A slab adds the products with rest(q), then those with high(q).
 //               The scale comes last.
 //   step        32 keys. Its weights are e^(score - max), max over the keys of the wave's steps up to here. A lane adds those
@@ -12,7 +12,8 @@
 //   span        a wave's steps in ascending order; the lanes in halves; the waves, each multiplied by e^(its max - max of
 //               all), in halves, and their sums of weights in ascending order.
 //   sequence    spans, each multiplied by e^(its max - max of all), in ascending order, of 256 keys, or the least multiple of
-//               that of which there are at most 64; the division by the sum of weights comes last.
+//               that of which there are at most 64, or fewer, down to 8, where a token's heads have more than two tiles: as
+//               many as make 128 blocks; the division by the sum of weights comes last.
 //
 // Where a sum is not finite, which is where a key or a value is not, nothing is done: `attend` says so.
 #pragma once
@@ -74,6 +75,8 @@ struct Waves {
     float sum[matrix::COLUMNS] = {};
     // Those at part * OWN + j are of the elements (16 part + r) * OWN + j, r being a row of a fragment.
     matrix::Sums sums[WAVE_FRAGMENTS] = {};
+    // The thread's sums of all waves, one of each fragment.
+    float met[WAVE_FRAGMENTS];
 
     __device__ Waves(const Call<bf16_t> &call_, Shared &shared_, const Fresh &fresh_, uint32_t end_)
         : call(call_), shared(shared_), fresh(fresh_), end(end_) {
@@ -148,16 +151,21 @@ struct Waves {
         const uint32_t token = end - 1 - start;
         matrix::Sums scores[KEY_FRAGMENTS] = {};
         score<WHOLE>(keys, last, token, scores);
+        const auto load_columns = [&](uint32_t first) {
+            return matrix::gather_columns(lane, [&](uint32_t key, uint32_t own, auto &to) {
+                load_row<WHOLE>(values, last, token, key, first + own * OWN,
+                                [&](uint32_t at) { return fresh.value_piece(at); }, to);
+            });
+        };
+        // Where there are registers for them, the values are on their way while weights are made.
+        matrix::Columns columns;
+        if constexpr (PARTS == 1) columns = load_columns(0);
         weigh<WHOLE>(start, scores);
         sync_wave();
         GPU_UNROLL(2)
         for (uint32_t part = 0; part < PARTS; ++part) {
             // Loaded before, they would take registers beside the keys.
-            const uint32_t first = stay_behind(part * matrix::SIDE * OWN);
-            const matrix::Columns columns = matrix::gather_columns(lane, [&](uint32_t key, uint32_t own, auto &to) {
-                load_row<WHOLE>(values, last, token, key, first + own * OWN,
-                                [&](uint32_t at) { return fresh.value_piece(at); }, to);
-            });
+            if constexpr (PARTS > 1) columns = load_columns(stay_behind(part * matrix::SIDE * OWN));
             for (uint32_t piece = 0; piece < 2; ++piece) {
                 const matrix::Fragment weights = matrix::load(lane, [&](uint32_t row, uint32_t unit) {
                     return shared.waves.weights[wave][1 - piece][row] + weight_place(row, unit) * UNIT;
@@ -255,7 +263,7 @@ struct Waves {
     }
 
     // The span of the keys from `first` to `last`, a multiple of a step's behind the start. Whether all sums are finite: then the
-    // first wave has them, and the softmax is on the chip.
+    // threads have them, and the softmax is on the chip.
     __device__ bool attend(uint32_t first, uint32_t last, uint32_t rows) {
         bring_queries(rows);
         const uint32_t whole = at_most(last, in_memory());
@@ -288,57 +296,54 @@ struct Waves {
         if (!finite) add_shared(&chip.special, 1u);
         __syncthreads();
         if (chip.special) return false;
-        if (threadIdx.x < ROWS) {
-            const uint32_t row = threadIdx.x;
-            float most = NO_SCORE;
-            for (uint32_t w = 0; w < WAVES; ++w) most = chip.max[w][row] > most ? chip.max[w][row] : most;
-            float all = 0.0f;
-            for (uint32_t w = 0; w < WAVES; ++w) {
-                const float factor = exp_nonpositive(chip.max[w][row] - base_of(most));
-                all = __builtin_fmaf(chip.sum[w][row], factor, all);
-                chip.max[w][row] = factor;
-            }
-            chip.all_max[row] = most;
-            chip.all_sum[row] = all;
+        // A thread has a wave and a row.
+        const uint32_t of_wave = threadIdx.x / ROWS % WAVES;
+        const uint32_t of_row = threadIdx.x % ROWS;
+        float most = NO_SCORE;
+        for (uint32_t w = 0; w < WAVES; ++w) most = chip.max[w][of_row] > most ? chip.max[w][of_row] : most;
+        if (threadIdx.x < WAVES * ROWS) {
+            chip.factor[of_wave][of_row] = exp_nonpositive(chip.max[of_wave][of_row] - base_of(most));
         }
         __syncthreads();
         float factor[matrix::COLUMNS];
-        for (uint32_t c = 0; c < matrix::COLUMNS; ++c) factor[c] = chip.max[wave][matrix::column_of(lane, c)];
+        for (uint32_t c = 0; c < matrix::COLUMNS; ++c) factor[c] = chip.factor[wave][matrix::column_of(lane, c)];
         multiply_sums(factor);
-        GPU_UNROLL(2)
+        if (threadIdx.x < ROWS) {
+            float all = 0.0f;
+            for (uint32_t w = 0; w < WAVES; ++w) all = __builtin_fmaf(chip.sum[w][of_row], chip.factor[w][of_row], all);
+            chip.all_max[of_row] = most;
+            chip.all_sum[of_row] = all;
+        }
         for (uint32_t part = 0; part < WAVE_FRAGMENTS; part += MET_FRAGMENTS) {
-            GPU_UNROLL(1)
-            for (uint32_t distance = WAVES / 2; distance > 0; distance /= 2) {
-                const uint32_t slot = wave % distance;
-                if (wave >= distance && wave < 2 * distance) {
-                    for (uint32_t j = 0; j < MET_FRAGMENTS; ++j) {
-                        for_each_sum([&](uint32_t c, uint32_t r) { chip.sums[slot][j][c][r][lane] = sums[part + j].at[c][r]; });
-                    }
+            // What the part before left is read.
+            if (part > 0) __syncthreads();
+            for (uint32_t j = 0; j < MET_FRAGMENTS; ++j) {
+                for_each_sum([&](uint32_t c, uint32_t r) {
+                    chip.sums[wave][j][(c * matrix::ROWS + r) * matrix::LANES + lane] = sums[part + j].at[c][r];
+                });
+            }
+            __syncthreads();
+            for (uint32_t j = 0; j < MET_FRAGMENTS; ++j) {
+                float of_wave[WAVES];
+                for (uint32_t w = 0; w < WAVES; ++w) of_wave[w] = chip.sums[w][j][threadIdx.x];
+                for (uint32_t distance = WAVES / 2; distance > 0; distance /= 2) {
+                    for (uint32_t w = 0; w < distance; ++w) of_wave[w] += of_wave[w + distance];
                 }
-                __syncthreads();
-                if (wave < distance) {
-                    for (uint32_t j = 0; j < MET_FRAGMENTS; ++j) {
-                        for_each_sum([&](uint32_t c, uint32_t r) { sums[part + j].at[c][r] += chip.sums[slot][j][c][r][lane]; });
-                    }
-                }
-                __syncthreads();
+                met[part + j] = of_wave[0];
             }
         }
         return true;
     }
 
-    // Calls body(row, first element, OWN sums) for the elements that this lane of the first wave has.
+    // Calls body(row, first element, OWN sums) for the elements that this thread has after the waves have met.
     template <typename Body>
     __device__ void for_each_own(Body body) const {
-        if (wave != 0) return;
-        GPU_UNROLL(2)
+        const uint32_t number = threadIdx.x / matrix::LANES;
+        const uint32_t row = matrix::column_of(lane, number / matrix::ROWS);
         for (uint32_t part = 0; part < PARTS; ++part) {
-            for_each_sum([&](uint32_t c, uint32_t r) {
-                float own[OWN];
-                for (uint32_t j = 0; j < OWN; ++j) own[j] = sums[part * OWN + j].at[c][r];
-                const uint32_t element = (part * matrix::SIDE + matrix::row_of(lane, r)) * OWN;
-                body(matrix::column_of(lane, c), element, own);
-            });
+            float own[OWN];
+            for (uint32_t j = 0; j < OWN; ++j) own[j] = met[part * OWN + j];
+            body(row, (part * matrix::SIDE + matrix::row_of(lane, number % matrix::ROWS)) * OWN, own);
         }
     }
 };

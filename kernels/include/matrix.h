@@ -252,6 +252,15 @@ __device__ static inline Fragment columns(const Columns &gathered, uint32_t at) 
     return fragment;
 }
 
+#if defined(__NVPTX__)
+// To the nearest, of two the even one. The instruction for two values is the fast one.
+__device__ static inline bf16_t round_to_bf16(float value) {
+    uint32_t both;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(0.0f), "f"(value));
+    return {(uint16_t)both};
+}
+#endif
+
 template <bool FINITE = false>
 __device__ static inline void split(bf16_t value, bf16_t (&pieces)[1]) {
     pieces[0] = value;
@@ -262,12 +271,9 @@ __device__ static inline void split(bf16_t value, bf16_t (&pieces)[1]) {
 template <bool FINITE = false>
 __device__ static inline void split(float value, bf16_t (&pieces)[2]) {
 #if defined(__NVPTX__)
-    // Instructions that round to bf16, of two the even one.
-    const __bf16 high = (__bf16)value;
-    __builtin_memcpy(&pieces[0], &high, sizeof high);
+    pieces[0] = round_to_bf16(value);
     const float rest = value - widen(pieces[0]);
-    const __bf16 low = (__bf16)(FINITE || rest == rest ? rest : 0.0f);
-    __builtin_memcpy(&pieces[1], &low, sizeof low);
+    pieces[1] = round_to_bf16(FINITE || rest == rest ? rest : 0.0f);
 #else
     constexpr uint32_t HALF = 0x8000u, EXPONENT = 0x7f800000u;
     uint32_t bits;

@@ -21,16 +21,19 @@ use crate::{AttentionError, AttentionShape, KvDType, MAX_HIP_HEAD_DIM, cpu};
 const BLOCK: u32 = 256;
 /// Rows that a block of the kernel takes.
 const ROWS: u32 = 16;
-/// Keys of a span; where waves may attend by themselves (`include/attention_waves.h`), the fewest of one, the most spans, and
-/// the width of a head.
+/// Keys of a span; where waves may attend by themselves (`include/attention_waves.h`), the fewest of one and the width of a head.
 const SPAN: u32 = 1024;
 const WAVE_SPAN: u32 = 256;
-const WAVE_SPANS: u32 = 64;
 const WAVE_HEAD_DIM: u32 = 128;
+/// Spans that waves cut a sequence into: at most so many, for any number of heads so many, and between them as many as make
+/// enough blocks, as `include/attention.h` has them.
+const MOST_WAVE_SPANS: u32 = 64;
+const LEAST_WAVE_SPANS: u32 = 8;
+const ENOUGH_BLOCKS: u64 = 128;
 /// Rows that a block of the kernel for many tokens takes.
 const TILE_ROWS: u32 = 64;
-/// Elements that a span leaves of a row before its sums.
-const PARTIAL_SUMS: u32 = 4;
+/// Elements that a span leaves of a row beside its sums.
+const PARTIAL_SOFTMAX: u32 = 2;
 /// Tokens from which on `kernels/attention_tiled.hip` attends, and the widest heads that it takes.
 const TILED_FROM: u32 = 16;
 const TILED_HEAD_DIM: u32 = 128;
@@ -63,11 +66,25 @@ fn tiles(rows: u64) -> u64 {
     rows.div_ceil(u64::from(ROWS))
 }
 
+/// Tiles of all heads of one token.
+fn tiles_of_token(shape: AttentionShape) -> u64 {
+    u64::from(shape.kv_heads()) * tiles(shape.group().into())
+}
+
 /// Spans of one token that sees up to `keys` keys, at most, whether or not the card has matrix units.
 fn most_spans(shape: AttentionShape, dtype: KvDType, keys: u32) -> u32 {
     let spans = keys.div_ceil(SPAN);
     let by_waves = dtype == KvDType::BF16 && shape.head_dim() == WAVE_HEAD_DIM;
-    if by_waves { spans.max(keys.div_ceil(WAVE_SPAN).min(WAVE_SPANS)) } else { spans }
+    if by_waves { spans.max(keys.div_ceil(WAVE_SPAN).min(most_wave_spans(shape))) } else { spans }
+}
+
+/// Spans that waves cut a sequence into, at most.
+fn most_wave_spans(shape: AttentionShape) -> u32 {
+    let mut spans = MOST_WAVE_SPANS;
+    while spans > LEAST_WAVE_SPANS && tiles_of_token(shape).saturating_mul(spans.into()) > ENOUGH_BLOCKS {
+        spans /= 2;
+    }
+    spans
 }
 
 /// Elements that the spans of one token of each sequence leave for each other.
@@ -81,10 +98,9 @@ impl Sums {
         let spans = most_spans(shape, dtype, capacity);
         // A single span leaves nothing.
         let kept_spans = if spans > 1 { u64::from(spans) } else { 0 };
-        let token_tiles = u64::from(shape.kv_heads()) * tiles(shape.group().into());
-        let row = u64::from(ROWS) * u64::from(PARTIAL_SUMS + row_len(shape.head_dim()));
+        let row = u64::from(ROWS) * u64::from(PARTIAL_SOFTMAX + row_len(shape.head_dim()));
         let too_large = || MemError::TooLarge { elements: usize::MAX, dtype: DType::F32 };
-        let all_tiles = token_tiles.checked_mul(sequences.into()).ok_or_else(too_large)?;
+        let all_tiles = tiles_of_token(shape).checked_mul(sequences.into()).ok_or_else(too_large)?;
         let partials = all_tiles.checked_mul(row).and_then(|row| row.checked_mul(kept_spans));
         let partials = partials.and_then(|len| usize::try_from(len).ok()).ok_or_else(too_large)?;
         let counters =

@@ -35,7 +35,8 @@ hsaco::kernel! {
         values: KernelPointer,
         /// `[sequences, tokens, kv_heads * group, head_dim]` f32.
         out: KernelPointer,
-        /// For `attend_split`: `[sequences, kv_heads, tiles of 16 rows, spans, 16, 4 + cache_row_len]` f32.
+        /// For `attend_split`: of each of `[sequences, kv_heads, tiles of 16 rows]` softmaxes `[16, spans, 2]` f32 and behind
+        /// them sums `[spans, 16, cache_row_len]` f32.
         partials: KernelPointer,
         /// For `attend_split`: `[sequences, kv_heads, tiles of 16 rows]` u32, zero before and after.
         counters: KernelPointer,
@@ -142,7 +143,7 @@ hsaco::kernel! {
         values: KernelPointer,
         /// `[sequences, kv_heads * group, head_dim]` f32.
         out: KernelPointer,
-        /// `[sequences, kv_heads, tiles of 16 heads, spans, 16, 4 + row_len]` f32.
+        /// As in [`AttentionArgs`], for tiles of 16 heads.
         partials: KernelPointer,
         /// `[sequences, kv_heads, tiles of 16 heads]` u32, zero before and after.
         counters: KernelPointer,

@@ -105,7 +105,7 @@ pub(crate) struct KeysValues<T: Float> {
 impl KvCache {
     /// An empty cache of one sequence of up to `capacity` tokens. All memory is taken here:
     /// `2 * layers * capacity * kv_heads * head_dim` elements, and on a HIP device up to
-    /// `max(64, capacity / 1024) * q_heads * (head_dim + 4)` f32 to put spans of keys together.
+    /// `max(64, capacity / 1024) * q_heads * (head_dim + 2)` f32 to put spans of keys together.
     ///
     /// # Errors
     /// [`AttentionError::CacheSize`] when the size cannot be addressed, [`AttentionError::HeadDim`] for heads wider than

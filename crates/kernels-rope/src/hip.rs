@@ -10,6 +10,8 @@ use crate::{AppendAt, AppendKv, HeadsMut, KvBlocks, Layout, Positions, RopeError
 
 /// Threads of a block; the most that the kernels are declared for.
 const BLOCK: u32 = 256;
+/// Threads of a block where each thread has a quad: a token has few of them, and a larger block would leave more of it idle.
+const BLOCK_OF_QUADS: u32 = 128;
 /// Blocks take tokens in turn, so a grid needs no more than this, and its threads stay below 2^32.
 const MAX_BLOCKS: u32 = 1 << 20;
 
@@ -380,8 +382,8 @@ fn quads_of_each_token(rotation: &DeviceRotation, q: &Layout, k: &Layout, append
         [q.heads, k.heads, k.head_dim, rotation.rotary_dim].map(u64::from);
     let copied = if appends { (2 * head_dim).saturating_sub(rotary_dim) } else { 0 };
     let quads = (q_heads + kv_heads).saturating_mul(rotary_dim / 8).saturating_add(kv_heads * (copied / 4));
-    let down = u16::try_from(quads.div_ceil(BLOCK.into())).unwrap_or(u16::MAX).max(1);
-    Grid { blocks: [rotation.tokens, down.into(), 1], threads: [BLOCK, 1, 1] }
+    let down = u16::try_from(quads.div_ceil(BLOCK_OF_QUADS.into())).unwrap_or(u16::MAX).max(1);
+    Grid { blocks: [rotation.tokens, down.into(), 1], threads: [BLOCK_OF_QUADS, 1, 1] }
 }
 
 /// A block per token.

@@ -275,6 +275,25 @@ fn spans_are_merged_wherever_the_largest_score_is() {
     }
 }
 
+/// One token that waves attend: more spans than a row has lanes to put them together, longer ones where there are most of them,
+/// and those of heads that are enough for fewer.
+#[test]
+fn many_spans_of_waves_keep_the_bound() {
+    for (heads, keys) in [(1, 4400), (1, 16_700), (8, 4400)] {
+        let shape = shape(heads, heads, 128);
+        let pass = Pass::new(13, shape, keys, 4.0);
+        let last = keys - 1;
+        for device in devices() {
+            let order = Order::of(&device, KvDType::BF16, shape, 1);
+            let exact = pass.exact_from(last, KvDType::BF16, order);
+            let mut cache = cache(&device, shape, keys, KvDType::BF16);
+            pass.tokens(0, last).append_only(&mut cache);
+            let got = pass.tokens(last, keys).run(&mut cache);
+            within(&format!("{keys} keys of {heads} heads on {device:?}"), &exact, order, &got);
+        }
+    }
+}
+
 /// A long cache whose heads leave half of a vector: two of them share it.
 #[test]
 fn spans_of_two_heads_are_those_of_each() {

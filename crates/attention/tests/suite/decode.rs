@@ -194,9 +194,12 @@ fn every_width_rotation_and_group() {
 
 #[test]
 fn it_keeps_the_bound_against_f64() {
-    for (q_heads, kv_heads, head_dim, end, dtype) in
-        [(32, 2, 128, 130, KvDType::BF16), (4, 2, 64, 257, KvDType::F16), (5, 1, 80, 1026, KvDType::F32)]
-    {
+    for (q_heads, kv_heads, head_dim, end, dtype) in [
+        (32, 2, 128, 130, KvDType::BF16),
+        (8, 8, 128, 4400, KvDType::BF16),
+        (4, 2, 64, 257, KvDType::F16),
+        (5, 1, 80, 1026, KvDType::F32),
+    ] {
         let shape = shape(q_heads, kv_heads, head_dim);
         let pass = Pass::new(end.into(), shape, end, 4.0);
         let exact = |device: &Device| pass.exact_from(end - 1, dtype, Order::of(device, dtype, shape, 1));
