@@ -16,6 +16,8 @@ fn main() {
         // One rounding per operation, as the images have it: no fused multiply-add, no reassociation.
         .flag("-ffp-contract=off")
         .flag("-fno-fast-math")
+        // Kernels load words, whatever was stored there.
+        .flag("-fno-strict-aliasing")
         // Fibers jump between stacks, which fortified functions take for an error.
         .flag("-U_FORTIFY_SOURCE")
         .opt_level(2)
