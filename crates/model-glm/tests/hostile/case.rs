@@ -12,7 +12,7 @@ use tempfile::TempDir;
 const MEMORY: usize = 64 << 20;
 const MEMORY_A_BYTE: usize = 4;
 /// Seconds of processor time, unoptimised; what is not linear takes minutes.
-const TIME: f64 = 3.0;
+const TIME: f64 = 10.0;
 
 /// What is read.
 pub(crate) enum Input {
