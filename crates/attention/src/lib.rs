@@ -32,8 +32,8 @@
 //!   of 1024; a long pass over the cache is shared out by spans, and no bit depends on it, nor on blocks of a table.
 //! - On a HIP device with matrix units one token over a cache of bf16, contiguous or in blocks of at least 32 tokens, of heads of
 //!   128 elements, is attended by waves that take steps of 32 keys each by themselves and meet at the end of a span; there are
-//!   at most 64 spans, and fewer where many heads make enough blocks for a card. The same holds for what is multiplied as in tiles. Where a key or a value is not finite the order is that
-//!   of other tokens.
+//!   at most 64 spans, and fewer where many heads make enough blocks for a card. The same holds for what is multiplied as in
+//!   tiles. Where a key or a value is not finite the order is that of other tokens.
 //! - On a HIP device passes of 16 tokens and more over a cache of f16 or bf16, of heads up to 128 elements, are attended in
 //!   tiles of 64 rows, 32 keys after another, on matrix units where the card has them (gfx11, gfx12, MI200, MI300, NVIDIA's):
 //!   those multiply bf16 and add in f32. So queries and weights are split into two bf16, to `2^-17` of themselves, f16 into two
