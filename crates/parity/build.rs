@@ -18,6 +18,7 @@ fn main() {
         .flag("-fno-fast-math")
         // Kernels load words, whatever was stored there.
         .flag("-fno-strict-aliasing")
+        .flag_if_supported("-Wno-class-memaccess")
         // Fibers jump between stacks, which fortified functions take for an error.
         .flag("-U_FORTIFY_SOURCE")
         .opt_level(2)

@@ -30,6 +30,7 @@ mod golden;
 mod host_hip;
 mod images;
 mod mutate;
+mod mutations;
 mod number;
 mod page;
 mod suite;
@@ -45,6 +46,7 @@ pub use host_hip::{
 };
 pub use images::check_images;
 pub use mutate::{mutate, sweep};
+pub use mutations::Mutations;
 pub use number::{Number, half_ulp, ulp};
 pub use page::check_told_counts;
 pub use suite::{PARITY_CASE, PARITY_FULL, PARITY_SEED, PARITY_TRIES, Suite, SuiteError, Tally};

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
+use std::thread::{self, Builder};
 
 use crate::SplitMix64;
 
@@ -12,6 +12,8 @@ const RUN: u64 = 256;
 /// Numbers that counts, lengths, types and offsets go wrong with.
 const NUMBERS: [u64; 16] =
     [0, 1, 2, 3, 9, 13, 31, 32, 33, 255, 1 << 16, 1 << 31, u32::MAX as u64, 1 << 32, 1 << 63, u64::MAX];
+/// Bytes of stack of a thread that reads: as much as any reader asks for.
+const STACK: usize = 64 << 20;
 /// Bytes that are moved, doubled or left out at once.
 const MOVED: usize = 40;
 
@@ -59,7 +61,7 @@ pub fn mutate(file: &mut Vec<u8>, most: u64, words: &[&str], random: &mut SplitM
 /// of its own, and all of these are returned. Which inputs there are depends on `seed` alone.
 ///
 /// # Panics
-/// Where `read` does, after the number of the input was told.
+/// Where `read` does, after the number of the input was told; when the system has no thread.
 pub fn sweep<W: Send>(
     (seed, tries): (u64, u64),
     seeds: &[Vec<u8>],
@@ -89,7 +91,9 @@ pub fn sweep<W: Send>(
     // What is read may wait for a thread of its own.
     let threads = 2 * thread::available_parallelism().map_or(1, usize::from);
     thread::scope(|scope| {
-        let workers = Vec::from_iter((0..threads).map(|_| scope.spawn(work)));
+        let spawn = || Builder::new().stack_size(STACK).spawn_scoped(scope, work);
+        let workers = (0..threads).map(|_| spawn()).collect::<Result<Vec<_>, _>>();
+        let workers = workers.unwrap_or_else(|error| panic!("a thread could not be started: {error}"));
         let ended = workers.into_iter().map(|worker| worker.join());
         ended.map(|worker| worker.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
     })

@@ -55,21 +55,21 @@ const RUNS: &[Run] = &[
         without: &[
             ("open::", MAPPED),
             ("the_peak_of_memory", "measures this process"),
-            ("mutated_t", OF_ITS_OWN),
+            ("mutated_tokenizers", OF_ITS_OWN),
         ],
         properties: &["mutated_safetensors", "mutated_configs"],
         cases: 300,
     },
     Run {
-        args: &["-p", "model-glm", "--test", "hostile", "mutated_t"],
+        args: &["-p", "model-glm", "--test", "hostile", "mutated_tokenizers"],
         without: &[],
-        properties: &["mutated_tokenizers", "mutated_templates"],
+        properties: &["mutated_tokenizers"],
         cases: 24,
     },
     Run {
         args: &["-p", "model-glm", "--lib"],
         without: &[],
-        properties: &["every_token_is_run_once"],
+        properties: &["every_token_is_run_once", "mutated_templates"],
         cases: 64,
     },
     Run {

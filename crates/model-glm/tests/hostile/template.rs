@@ -81,8 +81,53 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
+/// A namespace of name `ns`, handed on as `then` says, and written.
+fn handed_on(then: &str) -> String {
+    format!("{{% set ns = namespace(x=1) %}}{then}{{{{ ns.x }}}}")
+}
+
 pub(crate) fn further() -> Vec<Case> {
     vec![
+        bad!(
+            "template: a namespace that holds itself",
+            handed_on("{% set ns.x = ns %}"),
+            ErrorKind::SyntaxError
+        ),
+        bad!(
+            "template: a namespace that holds itself in a tuple",
+            handed_on("{% set ns.x = (1, ns) %}"),
+            ErrorKind::SyntaxError
+        ),
+        bad!(
+            "template: a namespace that holds itself by another name",
+            handed_on("{% set same = ns %}{% set ns.x = same %}"),
+            ErrorKind::SyntaxError
+        ),
+        bad!(
+            "template: a namespace that holds itself through a macro",
+            handed_on("{% macro f(x) %}{% set x.x = x %}{% endmacro %}{{ f(ns) }}"),
+            ErrorKind::SyntaxError
+        ),
+        bad!(
+            "template: a namespace of no name",
+            "{% for x in [namespace()] %}{% set x.x = x %}{{ x }}{% endfor %}",
+            ErrorKind::SyntaxError
+        ),
+        bad!(
+            "template: a namespace and more in a name",
+            "{% set x = namespace(), 1 %}{% set y = x[0] %}{% set y.y = y %}{{ y }}",
+            ErrorKind::SyntaxError
+        ),
+        bad!(
+            "template: a namespace whose end stands in quotes",
+            "{% set x = namespace(a=') %}'), 1 %}{% set y = x[0] %}{% set y.y = y %}{{ y }}",
+            ErrorKind::SyntaxError
+        ),
+        bad!(
+            "template: the function of namespaces by another name",
+            "{% set f = namespace %}{% set x = f() %}{% set x.x = x %}{{ x }}",
+            ErrorKind::SyntaxError
+        ),
         taken!(
             "template: an expression of 60,000 sums",
             format!("{{{{ 1{} }}}}", "+1".repeat(60_000)),
@@ -128,6 +173,18 @@ pub(crate) fn further() -> Vec<Case> {
             GlmError::TemplateOutput { .. }
         ),
         bad!("template: another file", "{% include '/etc/passwd' %}", ErrorKind::TemplateNotFound),
+        bad!(
+            "template: a namespace that holds itself through an import",
+            "{% if messages %}{% import 'chat_template' as me %}{% set x = me.ns %}{% set x.x = x %}{{ x }}{% endif %}\
+             {% set ns = namespace() %}",
+            ErrorKind::TemplateNotFound
+        ),
+        taken!(
+            "template: namespaces used by their attributes",
+            "{%- set ns = namespace(last=-1, end=')') -%}{% for m in messages %}{% set ns.last = loop.index0 %}{% endfor %}\
+             {% set other=namespace() %}{% set other.x = 1 %}{{ other['x'] }}{{ ns.last == 2 and ns . end ~ messages[0].ns }}",
+            render
+        ),
         refused!("template: a refusal of its own", "{{ raise_exception('no tools here') }}", render, error if says(error, "no tools here")),
         Case::new("template: 100,000 lists in each other", || nested("[ns.x]", "").into(), render, |_| true),
         Case::new(

@@ -1,3 +1,7 @@
+#[cfg(test)]
+mod mutated;
+mod namespaces;
+
 use std::path::Path;
 
 use aho_corasick::{AhoCorasick, MatchKind};
@@ -115,23 +119,29 @@ impl ChatTemplate {
     /// Compiles a template.
     ///
     /// # Errors
-    /// [`GlmError::Template`] when it does not parse, [`GlmError::TemplateTooLong`].
+    /// [`GlmError::Template`] when it does not parse or uses a namespace otherwise than by its attributes,
+    /// [`GlmError::TemplateTooLong`].
     pub fn new(source: String) -> Result<ChatTemplate, GlmError> {
         if source.len() > MAX_TEMPLATE {
             return Err(GlmError::TemplateTooLong { bytes: source.len(), most: MAX_TEMPLATE });
         }
+        on_a_stack(source.len() * STACK_A_BYTE, || ChatTemplate::compile(source))
+    }
+
+    fn compile(source: String) -> Result<ChatTemplate, GlmError> {
+        namespaces::check(&source).map_err(template_error)?;
         let mut environment = Environment::new();
         // An error would carry the template's values away from the stack that they need.
         environment.set_debug(false);
+        // There is no other file, and one that takes in itself would have its names as values.
+        environment.set_path_join_callback(|name, _| format!("a file beside {NAME}: {name}").into());
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
         environment.set_syntax(syntax.map_err(template_error)?);
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_filter("tojson", to_json);
         environment.add_function("raise_exception", raise_exception);
-        on_a_stack(source.len() * STACK_A_BYTE, move || {
-            environment.add_template_owned(NAME, source).map_err(template_error)?;
-            Ok(ChatTemplate { environment })
-        })
+        environment.add_template_owned(NAME, source).map_err(template_error)?;
+        Ok(ChatTemplate { environment })
     }
 
     /// Renders the conversation up to where the assistant is to answer. `control_tokens` are the texts that must not
@@ -144,19 +154,24 @@ impl ChatTemplate {
         messages: &[Message],
         control_tokens: &[String],
     ) -> Result<Vec<PromptPiece>, GlmError> {
+        let stack = usize::try_from(fuel(messages)).unwrap_or(usize::MAX).saturating_mul(STACK_A_STEP);
+        on_a_stack(stack, || self.render_here(messages, control_tokens))
+    }
+
+    fn render_here(
+        &self,
+        messages: &[Message],
+        control_tokens: &[String],
+    ) -> Result<Vec<PromptPiece>, GlmError> {
         let guard = Guard::new(messages, control_tokens)?;
         let guarded: Vec<Message> =
             messages.iter().map(|turn| Message::new(&turn.role, guard.hide(&turn.content))).collect();
-        let (mut environment, fuel) = (self.environment.clone(), fuel(messages));
-        environment.set_fuel(Some(fuel));
+        let mut environment = self.environment.clone();
+        environment.set_fuel(Some(fuel(messages)));
+        let template = environment.get_template(NAME).map_err(template_error)?;
+        let context = context! { messages => Value::from(Serde(&guarded)), add_generation_prompt => true };
         let mut output = Limited { bytes: Vec::new() };
-        let stack = usize::try_from(fuel).unwrap_or(usize::MAX).saturating_mul(STACK_A_STEP);
-        let rendered = on_a_stack(stack, || {
-            let template = environment.get_template(NAME).map_err(template_error)?;
-            let context =
-                context! { messages => Value::from(Serde(&guarded)), add_generation_prompt => true };
-            Ok(template.render_captured_to(context, &mut output).map(drop))
-        })?;
+        let rendered = template.render_captured_to(context, &mut output).map(drop);
         if output.bytes.len() > MAX_OUTPUT {
             return Err(GlmError::TemplateOutput { limit: MAX_OUTPUT });
         }
