@@ -140,6 +140,7 @@ impl ChatTemplate {
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_filter("tojson", to_json);
         environment.add_function("raise_exception", raise_exception);
+        environment.remove_global("debug");
         environment.add_template_owned(NAME, source).map_err(template_error)?;
         Ok(ChatTemplate { environment })
     }

@@ -40,7 +40,6 @@ fn handed_on(name: &str) -> Error {
 
 /// Where names, keywords and numbers stand.
 fn words(source: &str) -> Vec<Range<usize>> {
-    let is_letter = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
     let mut words = Vec::new();
     let mut rest = 0;
     while let Some(start) = source[rest..].find(is_letter) {
@@ -80,9 +79,18 @@ fn after_brackets(call: &str) -> Option<&str> {
     Some(letters.as_str().trim_start())
 }
 
-/// Whether a name between these is an attribute's, is asked for one, or is given a value.
+/// Whether a name between these is an attribute's, is asked for one, or is given a value. Methods are refused: what they list of a
+/// namespace holds it.
 fn is_by_attribute(before: &str, after: &str) -> bool {
     let after = after.trim_start();
+    let is_asked = after.strip_prefix('.').is_some_and(|attribute| {
+        let attribute = attribute.trim_start().trim_start_matches(is_letter);
+        !attribute.trim_start().starts_with('(')
+    });
     let is_given = after.starts_with('=') && !after.starts_with("==");
-    before.trim_end().ends_with('.') || after.starts_with(['.', '[']) || is_given
+    before.trim_end().ends_with('.') || is_asked || after.starts_with('[') || is_given
+}
+
+fn is_letter(letter: char) -> bool {
+    letter.is_ascii_alphanumeric() || letter == '_'
 }

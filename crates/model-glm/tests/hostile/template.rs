@@ -109,6 +109,16 @@ pub(crate) fn further() -> Vec<Case> {
             ErrorKind::SyntaxError
         ),
         bad!(
+            "template: a namespace that holds a list of its values",
+            handed_on("{% set ns.x = ns.values() %}"),
+            ErrorKind::SyntaxError
+        ),
+        bad!(
+            "template: a namespace that holds a list of its attributes",
+            handed_on("{% set ns.x = ns . items ( ) %}"),
+            ErrorKind::SyntaxError
+        ),
+        bad!(
             "template: a namespace of no name",
             "{% for x in [namespace()] %}{% set x.x = x %}{{ x }}{% endfor %}",
             ErrorKind::SyntaxError
@@ -155,6 +165,22 @@ pub(crate) fn further() -> Vec<Case> {
             repeated(20, "[x, x, x, x, x, x, x, x] | join(x)"),
             ErrorKind::OutOfFuel
         ),
+        bad!(
+            "template: a text that is formatted twice",
+            repeated(60, "'%s%s' | format(x, x)"),
+            ErrorKind::OutOfFuel
+        ),
+        bad!(
+            "template: a text that is quoted again",
+            repeated(60, "x | tojson").replacen("xx", "\"\"", 1),
+            ErrorKind::OutOfFuel
+        ),
+        bad!(
+            "template: lists of a text as JSON on lines",
+            repeated(60, "{'a': x, 'b': x} | tojson(indent=4)"),
+            ErrorKind::BadSerialization
+        ),
+        bad!("template: all that is known", "{{ debug() }}", ErrorKind::UnknownFunction),
         bad!("template: a text as wide as memory", "{{ 'x' | center(1000000000000) }}", _),
         bad!(
             "template: an indent as wide as memory",
