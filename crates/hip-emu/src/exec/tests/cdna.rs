@@ -1,7 +1,5 @@
 //! Instructions of CDNA, on waves of 64 lanes.
 
-use std::collections::HashMap;
-
 use crate::{
     Allocation, Arch, FaultKind,
     arch::Lacks,
@@ -9,7 +7,7 @@ use crate::{
     exec::{
         environment::Environment,
         group::run_one,
-        tests::USUAL,
+        tests::{USUAL, encoding},
         translate::translate,
         wave::{EXEC, M0, Stop, VCC, Wave},
     },
@@ -23,16 +21,6 @@ pub(super) const ACCUMULATION: usize = 128;
 const REGISTERS: VectorRegisters = VectorRegisters { ordinary: ACCUMULATION, accumulation: 128 };
 pub(super) const ALL: u64 = u64::MAX;
 
-pub(super) fn encodings(arch: Arch) -> HashMap<&'static str, Vec<u8>> {
-    let lines = match arch {
-        Arch::Gfx940 => include_str!("../../../tests/data/instructions.gfx940.tsv"),
-        _ => include_str!("../../../tests/data/instructions.gfx90a.tsv"),
-    };
-    let byte = |hex: &str, at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
-    let lines = lines.lines().map(|line| line.split_once('\t').unwrap());
-    lines.map(|(hex, text)| (text, (0..hex.len()).step_by(2).map(|at| byte(hex, at)).collect())).collect()
-}
-
 pub(super) fn wave() -> Wave64 {
     let mut wave = Wave::new(REGISTERS.count(), 0);
     wave.set_mask(EXEC, ALL);
@@ -42,12 +30,7 @@ pub(super) fn wave() -> Wave64 {
 
 /// Runs instructions one after the other with `lds` as the group's memory; gives it back.
 fn run_with(arch: Arch, texts: &[&str], wave: &mut Wave64, lds: Vec<u8>) -> Vec<u8> {
-    let encodings = encodings(arch);
-    let code: Vec<u8> = texts
-        .iter()
-        .flat_map(|text| encodings.get(text).unwrap_or_else(|| panic!("{text} is not among the encodings")))
-        .copied()
-        .collect();
+    let code: Vec<u8> = texts.iter().flat_map(|text| encoding(arch, text)).collect();
     let ops = translate::<64>(arch, Lacks::Nothing, &code, REGISTERS);
     let memory = Memory::new(false, false);
     let table = memory.lock();

@@ -7,7 +7,8 @@ use crate::{
     exec::{
         tests::{
             Random,
-            cdna::{ACCUMULATION, ALL, Wave64, encodings, fill, float, floats, run, wave},
+            cdna::{ACCUMULATION, ALL, Wave64, fill, float, floats, run, wave},
+            encodings,
         },
         wave::EXEC,
     },

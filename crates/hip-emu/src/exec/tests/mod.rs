@@ -34,24 +34,25 @@ use crate::{
     memory::Memory,
 };
 
-/// Encodings by architecture and by the text that the assembler takes.
+/// What the assembler takes, and what it makes of it, in hexadecimal.
+fn encodings(arch: Arch) -> &'static HashMap<&'static str, &'static str> {
+    static ENCODINGS: [OnceLock<HashMap<&str, &str>>; 5] = [const { OnceLock::new() }; 5];
+    let (at, lines) = match arch {
+        Arch::Gfx10 => (0, include_str!("../../../tests/data/instructions.gfx10.tsv")),
+        Arch::Gfx11 => (1, include_str!("../../../tests/data/instructions.gfx11.tsv")),
+        Arch::Gfx12 => (2, include_str!("../../../tests/data/instructions.gfx12.tsv")),
+        Arch::Gfx940 => (3, include_str!("../../../tests/data/instructions.gfx940.tsv")),
+        Arch::Gfx9 | Arch::Gfx90a => (4, include_str!("../../../tests/data/instructions.gfx90a.tsv")),
+    };
+    let by_text = || lines.lines().map(|line| line.split_once('\t').unwrap()).map(|(hex, text)| (text, hex));
+    ENCODINGS[at].get_or_init(|| by_text().collect())
+}
+
 fn encoding(arch: Arch, text: &str) -> Vec<u8> {
-    static ENCODINGS: OnceLock<HashMap<(Arch, &'static str), Vec<u8>>> = OnceLock::new();
-    let encodings = ENCODINGS.get_or_init(|| {
-        let of = |arch: Arch, lines: &'static str| {
-            lines.lines().map(move |line| {
-                let (hex, text) = line.split_once('\t').unwrap();
-                let byte = |at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
-                ((arch, text), (0..hex.len()).step_by(2).map(byte).collect())
-            })
-        };
-        of(Arch::Gfx10, include_str!("../../../tests/data/instructions.gfx10.tsv"))
-            .chain(of(Arch::Gfx11, include_str!("../../../tests/data/instructions.gfx11.tsv")))
-            .chain(of(Arch::Gfx12, include_str!("../../../tests/data/instructions.gfx12.tsv")))
-            .collect()
-    });
-    let found = encodings.get(&(arch, text));
-    found.unwrap_or_else(|| panic!("{text} is not among the encodings of {arch:?}")).clone()
+    let found = encodings(arch).get(text);
+    let hex = found.unwrap_or_else(|| panic!("{text} is not among the encodings of {arch:?}"));
+    let byte = |at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
+    (0..hex.len()).step_by(2).map(byte).collect()
 }
 
 /// The mode of a kernel that a compiler made: nearest even, denormals, clamped NaNs, IEEE.
