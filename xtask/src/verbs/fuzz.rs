@@ -84,6 +84,6 @@ fn fuzz(target: &str, seconds: u32, found: &Path, committed: &Path) -> Result<()
 /// Puts in the committed corpus what together reaches all that both reach.
 fn keep(target: &str, found: &Path, committed: &Path) -> Result<()> {
     let mut command = cargo_fuzz("run", target)?;
-    command.args([committed, found]).args(["--", "-merge=1"]);
+    command.args([committed, found]).args(["--", "-set_cover_merge=1"]);
     run(command.arg(format!("-rss_limit_mb={MEMORY}")))
 }

@@ -33,6 +33,8 @@ const TREE_BORROWS: &str = "-Zmiri-tree-borrows";
 const MAPPED: &str = "files are mapped by calls that Miri does not have";
 const LONG: &str = "goes through all numbers of a type";
 const MANY: &str = "reads thousands of objects, or long ones";
+const WIDE: &str = "runs waves of 64 lanes and 256 registers, each for a minute";
+const PATTERNS: &str = "compiles the patterns of tokenizers, each for a minute";
 const OF_ITS_OWN: &str = "in a run of its own, of fewer cases";
 
 const RUNS: &[Run] = &[
@@ -45,38 +47,25 @@ const RUNS: &[Run] = &[
             ("divergence::", MAPPED),
             ("model::", MAPPED),
             ("written::", MAPPED),
-            ("text::", MANY),
+            ("text::", PATTERNS),
             ("many_keys", MANY),
-            ("models_with_a_few_changes", OF_ITS_OWN),
+            ("models_with_a_few_changes", PATTERNS),
         ],
         properties: &["files_with_a_few_changes"],
         cases: 1100,
-    },
-    Run {
-        args: &["-p", "model-glm", "--test", "gguf", "models_with_a_few_changes"],
-        rules: "",
-        without: &[],
-        properties: &["models_with_a_few_changes"],
-        cases: 24,
     },
     Run {
         args: &["-p", "model-glm", "--test", "hostile"],
         rules: "",
         without: &[
             ("open::", MAPPED),
+            ("tokenizer::", PATTERNS),
             ("every_hostile_file", MANY),
             ("the_peak_of_memory", "measures this process"),
-            ("mutated_tokenizers", OF_ITS_OWN),
+            ("mutated_tokenizers", PATTERNS),
         ],
         properties: &["mutated_safetensors", "mutated_configs"],
         cases: 300,
-    },
-    Run {
-        args: &["-p", "model-glm", "--test", "hostile", "mutated_tokenizers"],
-        rules: "",
-        without: &[],
-        properties: &["mutated_tokenizers"],
-        cases: 24,
     },
     Run {
         args: &["-p", "model-glm", "--lib"],
@@ -110,9 +99,11 @@ const RUNS: &[Run] = &[
         without: &[
             ("exec::float", LONG),
             ("exec::tests::refusals", MANY),
+            ("exec::tests::cdna", WIDE),
+            ("exec::tests::mfma", WIDE),
+            ("exec::tests::dots", LONG),
+            ("dot_products", LONG),
             ("round_in_four_directions", LONG),
-            ("both_operands_have_a_sign", LONG),
-            ("matrices_multiply", MANY),
             ("damaged_tables", MANY),
         ],
         properties: &["memory_is_as_vectors_are"],

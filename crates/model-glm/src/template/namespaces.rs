@@ -1,6 +1,5 @@
 //! Namespaces are the only values of a template that change, and so the only ones that can come to hold themselves. Writing or
-//! comparing such a one never ends. So each has to stand in a name, and is used by its attributes alone, which is all that published
-//! templates do.
+//! comparing such a one never ends. So each has to stand in a name, and is used by its attributes alone.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
