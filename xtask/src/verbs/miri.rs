@@ -74,6 +74,7 @@ const RUNS: &[Run] = &[
             ("finite::", MANY),
             ("gguf::convert", "searches the scales of many blocks"),
             ("step::", MAPPED),
+            ("published_patterns", PATTERNS),
             ("mutated_templates", OF_ITS_OWN),
         ],
         properties: &["every_token_is_run_once"],
