@@ -33,8 +33,8 @@ const TREE_BORROWS: &str = "-Zmiri-tree-borrows";
 const MAPPED: &str = "files are mapped by calls that Miri does not have";
 const LONG: &str = "goes through all numbers of a type";
 const MANY: &str = "reads thousands of objects, or long ones";
-const WIDE: &str = "runs waves of 64 lanes and 256 registers, each for a minute";
-const PATTERNS: &str = "compiles the patterns of tokenizers, each for a minute";
+const MINUTES: &str = "takes minutes";
+const PATTERNS: &str = "compiles the patterns of tokenizers, which takes minutes";
 const OF_ITS_OWN: &str = "in a run of its own, of fewer cases";
 
 const RUNS: &[Run] = &[
@@ -100,11 +100,11 @@ const RUNS: &[Run] = &[
         without: &[
             ("exec::float", LONG),
             ("exec::tests::refusals", MANY),
-            ("exec::tests::cdna", WIDE),
-            ("exec::tests::mfma", WIDE),
-            ("exec::tests::dots", LONG),
-            ("dot_products", LONG),
-            ("round_in_four_directions", LONG),
+            ("exec::tests::cdna", MINUTES),
+            ("exec::tests::mfma", MINUTES),
+            ("exec::tests::dots", MINUTES),
+            ("dot_products", MINUTES),
+            ("round_in_four_directions", MINUTES),
             ("damaged_tables", MANY),
         ],
         properties: &["memory_is_as_vectors_are"],
@@ -149,6 +149,13 @@ const RUNS: &[Run] = &[
         args: &["-p", "hip-ffi", "--lib"],
         rules: "",
         without: &[("no_library_names", "asks the system's loader for a library")],
+        properties: &[],
+        cases: 0,
+    },
+    Run {
+        args: &["-p", "parity", "--lib"],
+        rules: "",
+        without: &[("devices::", "loads images of kernels")],
         properties: &[],
         cases: 0,
     },
